@@ -1,0 +1,43 @@
+# Two commands for a new user: `make demo` and `make test`. Each makes .venv if it is missing.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+SOURCES := pyproject.toml setup.py constraints.txt $(shell find csrc -type f 2>/dev/null)
+
+.PHONY: demo test bench evidence lint clean
+
+demo: $(VENV)/installed-demo
+	$(BIN)/memfast demo --out memfast-demo --overwrite
+
+test: $(VENV)/installed-test lint
+	$(BIN)/python -m pytest memfast tests
+
+lint: $(VENV)/installed-test
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/installed-bench
+	$(BIN)/python -m benchmarks
+
+evidence: $(VENV)/installed-test
+	$(BIN)/python -m benchmarks.papers --quick
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --upgrade pip
+
+$(VENV)/installed-demo: $(BIN)/python $(SOURCES)
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[train,audit]'
+	touch $@
+
+$(VENV)/installed-test: $(BIN)/python $(SOURCES)
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[all,test]'
+	touch $@ $(VENV)/installed-demo
+
+$(VENV)/installed-bench: $(VENV)/installed-test
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[all,test,bench]'
+	touch $@
+
+clean:
+	rm -rf build dist *.egg-info $(VENV) memfast/*.so

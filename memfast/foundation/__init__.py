@@ -1,0 +1,1 @@
+"""What every layer may use: errors, files, progress, provenance. Knows nothing of diffusion."""

@@ -1,0 +1,89 @@
+"""Files that are either whole or absent: written to a temporary name, flushed, renamed."""
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from memfast.foundation.errors import OutputError
+
+
+@contextmanager
+def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``; on success it replaces ``path``, on failure it is removed.
+
+    Raises:
+        OutputError: the file could not be written (disk full, no permission); what stood at ``path`` still does.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        _flush_to_disk(temporary)
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror or error}. Nothing there was changed.") from error
+    finally:
+        with suppress(FileNotFoundError):
+            temporary.unlink()
+
+
+def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
+    """Write ``content`` to ``path``, atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_text(path: str | os.PathLike[str], content: str) -> None:
+    """Write ``content`` to ``path`` in UTF-8, atomically."""
+    write_bytes(path, content.encode())
+
+
+def write_json(path: str | os.PathLike[str], content: Any) -> None:
+    """Write ``content`` as strict JSON (no NaN, no infinity) to ``path``, atomically."""
+    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path: str | os.PathLike[str]) -> Any:
+    """Read a JSON file."""
+    return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def claim_output_folder(folder: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
+    """Create ``folder`` for new results, or refuse one that already holds something.
+
+    Args:
+        folder: the output folder.
+        overwrite: accept a folder that holds results; its files are replaced one by one, none is deleted.
+
+    Raises:
+        OutputError: the folder is not empty and ``overwrite`` is off, or it is a file.
+    """
+    folder = Path(folder)
+    if folder.is_file():
+        raise OutputError(f"{folder}: expected a folder for the results, received a file. Choose another name.")
+    if folder.is_dir() and any(folder.iterdir()) and not overwrite:
+        raise OutputError(
+            f"{folder}: expected a new or empty folder, received one that already holds results. "
+            "Choose another folder, or pass --overwrite to replace them."
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _flush_to_disk(path: Path) -> None:
+    with open(path, "rb+") as file:
+        os.fsync(file.fileno())
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,65 @@
+"""Noise is an address, not a buffer: how (seed, step, sample id, element, stream) becomes a Philox counter.
+
+counter = (element // 4, sample_id low 32 bits, step, stream << 24 | sample_id bits 32..55); key = seed's two halves.
+"""
+
+import torch
+
+from memfast.foundation.errors import InputError
+
+# A stream is one use of randomness; two streams never share an address.
+STREAMS = {"noise": 0, "timestep": 1, "fixed": 2, "augmentation": 3, "condition": 4, "initial": 5, "order": 6}
+MAX_SAMPLE_ID = 2**56 - 1
+WORD = 0xFFFFFFFF
+
+
+def key(seed: int = 0, step: int = 0) -> torch.Tensor:
+    """The address of one training step's randomness: an int64 tensor ``[2]`` holding (seed, step).
+
+    It is data, not a Python number, so that a captured graph can be replayed with another step.
+
+    Args:
+        seed: any integer from -2**63 to 2**64 - 1; its 64 bits are Philox's key.
+        step: the step, from 0 to 2**32 - 1.
+
+    >>> key(seed=7, step=3)
+    tensor([7, 3])
+    """
+    if not -(2**63) <= int(seed) < 2**64:
+        raise InputError("seed", expected="a 64-bit integer", received=str(seed))
+    if not 0 <= int(step) <= WORD:
+        raise InputError("step", expected="an integer from 0 to 2**32 - 1", received=str(step))
+    signed = int(seed) - 2**64 if int(seed) >= 2**63 else int(seed)
+    return torch.tensor([signed, int(step)], dtype=torch.int64)
+
+
+def stream_number(stream: str | int) -> int:
+    """The number of a stream given by name or number (0..255)."""
+    if isinstance(stream, str):
+        if stream not in STREAMS:
+            raise InputError("stream", expected="one of " + ", ".join(STREAMS), received=repr(stream))
+        return STREAMS[stream]
+    if not 0 <= stream <= 255:
+        raise InputError("stream", expected="a number from 0 to 255", received=str(stream))
+    return stream
+
+
+def check_key(key: torch.Tensor) -> None:
+    """Raise unless ``key`` is an int64 tensor of shape ``[2]``."""
+    if not isinstance(key, torch.Tensor) or key.dtype != torch.int64 or key.shape != (2,):
+        received = f"{key.dtype} {list(key.shape)}" if isinstance(key, torch.Tensor) else type(key).__name__
+        raise InputError("key", expected="an int64 tensor of shape [2]", received=received, do="Use memfast.key(seed, step).")
+
+
+def check_sample_ids(sample_ids: torch.Tensor, batch: int | None = None, name: str = "sample_ids") -> None:
+    """Raise unless ``sample_ids`` is an int64 vector (of length ``batch``)."""
+    wanted = f"an int64 tensor of shape [{'B' if batch is None else batch}]"
+    if not isinstance(sample_ids, torch.Tensor) or sample_ids.dtype != torch.int64 or sample_ids.ndim != 1:
+        received = (
+            f"{sample_ids.dtype} {list(sample_ids.shape)}"
+            if isinstance(sample_ids, torch.Tensor)
+            else type(sample_ids).__name__
+        )
+        raise InputError(name, expected=wanted, received=received)
+    if batch is not None and len(sample_ids) != batch:
+        raise InputError(name, expected=wanted, received=f"length {len(sample_ids)}", do="Give one id per sample.")
