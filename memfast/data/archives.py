@@ -1,0 +1,111 @@
+"""Archives of images, read without extracting: zip files and tar files (webdataset's .tar included)."""
+
+import json
+import tarfile
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path, PurePosixPath
+from threading import Lock
+from typing import Any
+
+from memfast.data.images import ImageItem, decode_images, is_image_name
+from memfast.data.source import Source
+from memfast.foundation.errors import InputError
+
+MAX_MEMBER_BYTES = 256 << 20
+MAX_RATIO = 200  # of a zip member's size to its compressed size; images hardly compress at all
+
+
+def matches(path: Path) -> bool:
+    """Whether ``path`` is named like an archive this format reads."""
+    return path.is_file() and path.name.lower().endswith((".zip", ".tar", ".tar.gz", ".tgz"))
+
+
+def read(path: Path, *, part: str | None = None, **options: Any) -> Source:
+    """The images of an archive, in the order of their names; webdataset's ``.cls`` and ``.json`` give labels.
+
+    Raises:
+        InputError: the archive is damaged, holds no image, or a member has an absolute or parent path or is a bomb.
+    """
+    try:
+        with _open_zip(path) if zipfile.is_zipfile(path) else _open_tar(path) as members:
+            images = sorted(name for name in members if is_image_name(name))
+            items = [ImageItem(name, members[name], _label(name, members)) for name in images]
+            return decode_images(items, name=str(path), **options)
+    except (zipfile.BadZipFile, tarfile.TarError, EOFError) as error:
+        raise InputError(str(path), expected="a readable zip or tar archive", received=str(error)) from error
+
+
+Members = dict[str, Callable[[], bytes]]
+
+
+@contextmanager
+def _open_zip(path: Path) -> Iterator[Members]:
+    with zipfile.ZipFile(path) as archive:
+        lock = Lock()
+
+        def content(info: zipfile.ZipInfo) -> bytes:
+            with lock:
+                return archive.read(info)
+
+        members: Members = {}
+        for info in archive.infolist():
+            if info.is_dir():
+                continue
+            ratio = info.file_size / max(1, info.compress_size)
+            if info.file_size > MAX_MEMBER_BYTES or (ratio > MAX_RATIO and info.file_size > 1 << 20):
+                raise _refused(path, info.filename, f"{info.file_size:,} bytes packed in {info.compress_size:,}")
+            members[_safe_name(path, info.filename)] = partial(content, info)
+        yield members
+
+
+@contextmanager
+def _open_tar(path: Path) -> Iterator[Members]:
+    with tarfile.open(path) as archive:
+        lock = Lock()
+
+        def content(info: tarfile.TarInfo) -> bytes:
+            with lock:
+                file = archive.extractfile(info)
+                return file.read() if file is not None else b""
+
+        members: Members = {}
+        for info in archive:
+            if not info.isfile():
+                continue
+            if info.size > MAX_MEMBER_BYTES:
+                raise _refused(path, info.name, f"{info.size:,} bytes")
+            members[_safe_name(path, info.name)] = partial(content, info)
+        yield members
+
+
+def _safe_name(archive: Path, name: str) -> str:
+    pure = PurePosixPath(name.replace("\\", "/"))
+    if pure.is_absolute() or ".." in pure.parts or (pure.parts and pure.parts[0].endswith(":")):
+        raise InputError(
+            f"{archive}: member {name!r}", expected="a path inside the archive", received="an absolute or parent path",
+            do="The archive is refused whole; pack it again with relative paths.",
+        )  # fmt: skip
+    return str(pure)
+
+
+def _refused(archive: Path, name: str, received: str) -> InputError:
+    return InputError(
+        f"{archive}: member {name!r}", expected=f"at most {MAX_MEMBER_BYTES >> 20} MiB and no extreme compression",
+        received=received, do="The archive is refused whole.",
+    )  # fmt: skip
+
+
+def _label(image: str, members: Members) -> int | None:
+    stem = image[: image.index(".", image.rfind("/") + 1)]
+    try:
+        if f"{stem}.cls" in members:
+            return int(members[f"{stem}.cls"]().decode())
+        if f"{stem}.json" in members:
+            label = json.loads(members[f"{stem}.json"]()).get("label")
+            return int(label) if isinstance(label, int) else None
+    except (ValueError, AttributeError):
+        return None
+    return None

@@ -1,0 +1,77 @@
+"""One door to data: whatever the user has becomes a source.
+
+A file format is one module with ``matches(path)`` and ``read(path, **options)``, and one entry in FORMATS.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from memfast.data import archives, arrays, folders, signals, tables
+from memfast.data.memory import from_array, from_dataset, from_tensor
+from memfast.data.source import Source, is_source
+from memfast.foundation.errors import InputError
+
+# In order: the first that matches reads. Folders of images come last: they match any folder.
+FORMATS = (tables, arrays, archives, signals, folders)
+
+
+def open_source(
+    data: Any,
+    *,
+    skip_bad: bool = False,
+    mode: str = "auto",
+    image_size: int | None = None,
+    name: str | None = None,
+    progress: bool = False,
+) -> Source:
+    """Turn what the user has into a :class:`~memfast.data.Source`.
+
+    Args:
+        data: an array ``[N, ...]`` (uint8 images channels last, or floats), a tensor, a torch or Hugging Face data set,
+            a list of images, a source, or a path: a folder of images, npy, npz, pt, safetensors, a folder of npy
+            shards, zip, tar (webdataset), parquet, a saved Hugging Face data set, or UCR text. ``PATH::NAME`` names one
+            array or column of a file that has several.
+        skip_bad: leave unreadable images out and count them in ``.skipped`` instead of raising.
+        mode: ``"L"``, ``"RGB"`` or ``"auto"``, for files of images.
+        image_size: side in pixels to bring images to (centre crop, Lanczos); None refuses mixed sizes.
+        name: what to call the data in messages and reports.
+        progress: show progress while reading.
+
+    Raises:
+        InputError: nothing there, or nothing that can be read; the item is named.
+
+    >>> open_source(np.zeros((2, 4, 4), np.uint8)).item_shape
+    (4, 4)
+    """
+    if isinstance(data, (str, os.PathLike)):
+        return _open_path(str(data), skip_bad=skip_bad, mode=mode, image_size=image_size, progress=progress)
+    if is_source(data):
+        return data
+    if isinstance(data, np.ndarray):
+        return from_array(data, name=name or "array")
+    if type(data).__module__.split(".")[0] == "torch" and hasattr(data, "detach"):
+        return from_tensor(data, name=name or "tensor")
+    if hasattr(data, "__len__") and hasattr(data, "__getitem__"):
+        return from_dataset(data, name=name)
+    raise InputError(name or "data", expected="an array, a tensor, a data set or a path", received=type(data).__name__)
+
+
+def _open_path(text: str, **options: Any) -> Source:
+    path, _, part = text.partition("::")
+    location = Path(path).expanduser()
+    if not location.exists():
+        raise InputError(str(location), expected="a file or folder", received="nothing there", do="Check the path.")
+    if location.is_dir() and not any(location.iterdir()):
+        raise InputError(str(location), expected="a folder with data", received="an empty folder")
+    for reader in FORMATS:
+        if reader.matches(location):
+            if part and reader not in (arrays, tables):
+                raise InputError(text, expected="::NAME only after files of arrays or tables", received=f"::{part}")
+            return reader.read(location, part=part or None, **options)
+    raise InputError(
+        str(location), expected="a folder of images, npy, npz, pt, safetensors, zip, tar, parquet or UCR text",
+        received=f"a {location.suffix or 'nameless'} file",
+    )  # fmt: skip

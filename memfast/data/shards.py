@@ -1,0 +1,72 @@
+"""Several memory-mapped arrays that read as one: a folder of npy shards."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from memfast.data.source import ArraySource
+from memfast.foundation.errors import InputError
+
+
+class ShardedSource(ArraySource):
+    """A source over arrays of one item shape and dtype, one after the other; nothing is loaded before it is asked for.
+
+    Raises:
+        InputError: shards of different item shapes or dtypes.
+    """
+
+    def __init__(self, shards: Sequence[np.ndarray], *, name: str) -> None:
+        kinds = {(shard.shape[1:], shard.dtype) for shard in shards}
+        if len(kinds) != 1:
+            raise InputError(
+                name, expected="npy shards of one item shape and dtype",
+                received=" and ".join(sorted(f"{dtype} {list(shape)}" for shape, dtype in kinds)) or "no shards",
+            )  # fmt: skip
+        super().__init__(shards[0], name=name)
+        self.shards = list(shards)
+        self._starts = np.cumsum([0, *(len(shard) for shard in shards)])
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def block(self, start: int, stop: int) -> np.ndarray:
+        """Items ``start`` to ``stop``, from as many shards as they lie in."""
+        stop = min(stop, len(self))
+        first = int(np.searchsorted(self._starts, start, "right")) - 1
+        parts = []
+        while first < len(self.shards) and self._starts[first] < stop:
+            offset = int(self._starts[first])
+            parts.append(self.shards[first][max(0, start - offset) : stop - offset])
+            first += 1
+        if len(parts) == 1:
+            return np.asarray(parts[0])
+        return np.concatenate(parts) if parts else np.empty((0, *self.item_shape), self.dtype)
+
+    def take(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+        """The items of these indices, in this order."""
+        indices = np.asarray(indices, dtype=np.int64)
+        shard_of = np.searchsorted(self._starts, indices, "right") - 1
+        items = np.empty((len(indices), *self.item_shape), self.dtype)
+        for shard in np.unique(shard_of):
+            here = shard_of == shard
+            items[here] = self.shards[shard][indices[here] - self._starts[shard]]
+        return items
+
+    def content_hash(self) -> str:
+        """SHA-256 of all items, equal to that of the same items in one array."""
+        if self._hash is None:
+            digest = hashlib.sha256(f"{self.dtype.str}{(len(self), *self.item_shape)}".encode())
+            for shard in self.shards:
+                rows = max(1, (1 << 24) // max(1, shard[:1].nbytes))
+                for start in range(0, len(shard), rows):
+                    digest.update(np.ascontiguousarray(shard[start : start + rows]).data)
+            self._hash = digest.hexdigest()
+        return self._hash
+
+
+def open_shards(folder: Path) -> ShardedSource:
+    """The npy files of a folder, in the order of their names, memory-mapped."""
+    shards = [np.load(file, mmap_mode="r", allow_pickle=False) for file in sorted(folder.glob("*.npy"))]
+    return ShardedSource(shards, name=str(folder))
