@@ -1,3 +1,65 @@
-"""memfast: control, audit and explain what diffusion models copy from their training data."""
+"""memfast: control, audit and explain what diffusion models copy from their training data.
+
+Everything is loaded on first use, so that ``import memfast`` costs nothing in a training script.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+# What `memfast.<name>` is: a package of memfast, or a name from one.
+_PACKAGES = (
+    "criteria", "data", "features", "integrations", "metrics", "models", "neighbors", "ops", "reports", "sampling",
+    "schedules", "timesteps", "trace", "training",
+)  # fmt: skip
+_NAMES = {
+    "Ambient": "memfast.objective",
+    "DenoisingObjective": "memfast.objective",
+    "MemfastError": "memfast.foundation.errors",
+    "InputError": "memfast.foundation.errors",
+    "Neighbors": "memfast.neighbors",
+    "audit": "memfast.auditing",
+    "evaluate": "memfast.auditing",
+    "key": "memfast.ops",
+    "knn": "memfast.neighbors",
+}
+
+__all__ = sorted([*_PACKAGES, *_NAMES])
+
+if TYPE_CHECKING:
+    from memfast import (
+        criteria,
+        data,
+        features,
+        integrations,
+        metrics,
+        models,
+        neighbors,
+        ops,
+        reports,
+        sampling,
+        schedules,
+        timesteps,
+        trace,
+        training,
+    )  # fmt: skip
+    from memfast.auditing import audit, evaluate
+    from memfast.foundation.errors import InputError, MemfastError
+    from memfast.neighbors import Neighbors, knn
+    from memfast.objective import Ambient, DenoisingObjective
+    from memfast.ops import key
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PACKAGES:
+        return importlib.import_module(f"memfast.{name}")
+    if name in _NAMES:
+        value = getattr(importlib.import_module(_NAMES[name]), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'memfast' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

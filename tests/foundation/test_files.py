@@ -1,0 +1,45 @@
+"""Files are whole or absent, also when the disk fills up."""
+
+import errno
+import json
+
+import pytest
+
+from memfast.foundation import files
+from memfast.foundation.errors import OutputError
+
+
+def test_a_failed_write_keeps_the_old_file_and_leaves_nothing_else(tmp_path):
+    path = tmp_path / "result.json"
+    files.write_json(path, {"a": 1})
+    with pytest.raises(ValueError, match="Out of range float"):
+        files.write_json(path, {"a": float("nan")})
+    with pytest.raises(RuntimeError), files.atomic_path(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert json.loads(path.read_text()) == {"a": 1}
+    assert [file.name for file in tmp_path.iterdir()] == ["result.json"]
+
+
+def test_disk_full(tmp_path, monkeypatch):
+    path = tmp_path / "result.json"
+    files.write_text(path, "old")
+
+    def full(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(files.os, "fsync", full)
+    with pytest.raises(OutputError, match=r"result\.json: No space left on device"):
+        files.write_text(path, "new")
+    assert path.read_text() == "old"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_an_output_folder_with_results_is_refused(tmp_path):
+    files.claim_output_folder(tmp_path / "new")
+    (tmp_path / "new/a").write_text("")
+    with pytest.raises(OutputError, match="already holds results"):
+        files.claim_output_folder(tmp_path / "new")
+    assert files.claim_output_folder(tmp_path / "new", overwrite=True).is_dir()
+    with pytest.raises(OutputError, match="received a file"):
+        files.claim_output_folder(tmp_path / "new/a")
