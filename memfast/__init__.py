@@ -8,16 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-# What `memfast.<name>` is: a package of memfast, or a name from one.
-_PACKAGES = (
-    "criteria", "data", "features", "integrations", "metrics", "models", "neighbors", "ops", "reports", "sampling",
-    "schedules", "timesteps", "trace", "training",
-)  # fmt: skip
+# `memfast.<name>` is a name from one of these modules, or else a package of memfast.
 _NAMES = {
     "Ambient": "memfast.objective",
     "DenoisingObjective": "memfast.objective",
-    "MemfastError": "memfast.foundation.errors",
     "InputError": "memfast.foundation.errors",
+    "MemfastError": "memfast.foundation.errors",
     "Neighbors": "memfast.neighbors",
     "audit": "memfast.auditing",
     "evaluate": "memfast.auditing",
@@ -25,7 +21,11 @@ _NAMES = {
     "knn": "memfast.neighbors",
 }
 
-__all__ = sorted([*_PACKAGES, *_NAMES])
+__all__ = [
+    "Ambient", "DenoisingObjective", "InputError", "MemfastError", "Neighbors", "audit", "criteria", "data", "evaluate",
+    "features", "integrations", "key", "knn", "metrics", "models", "neighbors", "ops", "reports", "sampling",
+    "schedules", "timesteps", "trace", "training",
+]  # fmt: skip
 
 if TYPE_CHECKING:
     from memfast import (
@@ -52,12 +52,12 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    if name in _PACKAGES:
-        return importlib.import_module(f"memfast.{name}")
     if name in _NAMES:
         value = getattr(importlib.import_module(_NAMES[name]), name)
         globals()[name] = value
         return value
+    if name in __all__:
+        return importlib.import_module(f"memfast.{name}")
     raise AttributeError(f"module 'memfast' has no attribute {name!r}")
 
 

@@ -14,9 +14,8 @@ def test_a_failed_write_keeps_the_old_file_and_leaves_nothing_else(tmp_path):
     files.write_json(path, {"a": 1})
     with pytest.raises(ValueError, match="Out of range float"):
         files.write_json(path, {"a": float("nan")})
-    with pytest.raises(RuntimeError), files.atomic_path(path) as temporary:
-        temporary.write_text("half")
-        raise RuntimeError
+    with pytest.raises(RuntimeError):
+        _write_half(path)
     assert json.loads(path.read_text()) == {"a": 1}
     assert [file.name for file in tmp_path.iterdir()] == ["result.json"]
 
@@ -43,3 +42,9 @@ def test_an_output_folder_with_results_is_refused(tmp_path):
     assert files.claim_output_folder(tmp_path / "new", overwrite=True).is_dir()
     with pytest.raises(OutputError, match="received a file"):
         files.claim_output_folder(tmp_path / "new/a")
+
+
+def _write_half(path):
+    with files.atomic_path(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
