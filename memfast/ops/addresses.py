@@ -48,7 +48,9 @@ def check_key(key: torch.Tensor) -> None:
     """Raise unless ``key`` is an int64 tensor of shape ``[2]``."""
     if not isinstance(key, torch.Tensor) or key.dtype != torch.int64 or key.shape != (2,):
         received = f"{key.dtype} {list(key.shape)}" if isinstance(key, torch.Tensor) else type(key).__name__
-        raise InputError("key", expected="an int64 tensor of shape [2]", received=received, do="Use memfast.key(seed, step).")
+        raise InputError(
+            "key", expected="an int64 tensor of shape [2]", received=received, do="Use memfast.key(seed, step)."
+        )
 
 
 def check_sample_ids(sample_ids: torch.Tensor, batch: int | None = None, name: str = "sample_ids") -> None:

@@ -1,7 +1,8 @@
 """The backends, best first, one row each; and which of them serves an op on a device.
 
-A backend is a module with one function per op it implements, named as the op. To add one: write the package and add
-a row. An explicitly requested backend works or raises; only ``auto`` falls back, in the order of the rows.
+A backend is a module with one function per op it implements, named as the op (``memfast.ops.contract`` has their
+signatures). To add one: write the package and add a row. An explicitly requested backend works or raises; only ``auto``
+falls back, in the order of the rows.
 """
 
 import importlib
@@ -27,14 +28,14 @@ class Backend:
         module: the module that holds its ops.
         devices: the torch device types it computes on.
         probe: returns None where it can run, otherwise the reason why not.
-        automatic: whether ``auto`` may choose it.
+        automatic_on: the device types where ``auto`` may choose it.
     """
 
     name: str
     module: str
     devices: tuple[str, ...]
     probe: Callable[[], str | None]
-    automatic: bool = True
+    automatic_on: tuple[str, ...]
 
 
 def _probe_module(name: str) -> Callable[[], str | None]:
@@ -42,11 +43,12 @@ def _probe_module(name: str) -> Callable[[], str | None]:
     return lambda: importlib.import_module(name).why_unavailable()
 
 
+EVERY_DEVICE = ("cpu", "cuda", "mps", "xpu")
 BACKENDS = (
-    Backend("cuda", "memfast.ops.cuda", ("cuda",), _probe_module("memfast.ops.cuda")),
-    Backend("triton", "memfast.ops.triton", ("cuda", "cpu"), _probe_module("memfast.ops.triton")),
-    Backend("cpu", "memfast.ops.cpu", ("cpu",), _probe_module("memfast.ops.cpu")),
-    Backend("reference", "memfast.ops.reference", ("cpu", "cuda", "mps", "xpu"), lambda: None),
+    Backend("cuda", "memfast.ops.cuda", ("cuda",), _probe_module("memfast.ops.cuda"), ("cuda",)),
+    Backend("triton", "memfast.ops.triton", ("cuda", "cpu"), _probe_module("memfast.ops.triton"), ("cuda",)),
+    Backend("cpu", "memfast.ops.cpu", ("cpu",), _probe_module("memfast.ops.cpu"), ("cpu",)),
+    Backend("reference", "memfast.ops.reference", EVERY_DEVICE, lambda: None, EVERY_DEVICE),
 )
 
 
@@ -82,7 +84,7 @@ def _resolve(op: str, device_type: str, requested: str) -> Callable:
             raise BackendUnavailableError(f"backend '{requested}' cannot compute '{op}' on {device_type}: {reason}")
         return getattr(_module(row), op)
     for row in BACKENDS:
-        if row.automatic and not _why_not(row, op, device_type):
+        if device_type in row.automatic_on and not _why_not(row, op, device_type):
             return getattr(_module(row), op)
     raise BackendUnavailableError(f"no backend computes '{op}' on {device_type}")
 

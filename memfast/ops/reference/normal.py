@@ -1,8 +1,8 @@
 """The normals of memfast, defined: Box-Muller on 32-bit words in float32, with IEEE add, multiply and sqrt only.
 
 Every line is one rounded float32 operation and none is fused, so every backend repeats the same bits. The polynomials
-are minimax fits made for this file. Error: within 4 ulp of the float64 Box-Muller of the same float32 uniforms (3.6 seen
-over 32 million words, the corners of both uniforms included); largest normal sqrt(66 ln 2) = 6.76.
+are minimax fits made for this file. Error: within 4 ulp of the float64 Box-Muller of the same float32 uniforms (3.6
+seen over 32 million words, the corners of both uniforms included); largest normal sqrt(66 ln 2) = 6.76.
 """
 
 import torch
@@ -62,5 +62,3 @@ def _polynomial(coefficients: tuple[float, ...], x: torch.Tensor) -> torch.Tenso
     for coefficient in coefficients[-2::-1]:
         value = value * x + coefficient
     return value
-
-

@@ -1,1 +1,6 @@
-"""triton."""
+"""The triton kernels."""
+
+
+def why_unavailable() -> str | None:
+    """None where the backend can run, otherwise the reason."""
+    return "the triton kernels are not part of this build"

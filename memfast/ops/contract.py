@@ -1,0 +1,133 @@
+"""What a backend implements: a module with some of these functions, and ``why_unavailable() -> str | None``.
+
+The public ops check their arguments, flatten ``[B, ...]`` tensors to contiguous ``[B, D]`` (element index = C order of
+the logical shape) and give results the caller's shape and memory format. A backend sees only what is described here.
+Bits: integers, normals, x_in and gradients equal the reference's bit for bit; losses agree to rounding and repeat
+exactly on one device.
+
+Common arguments (all on one device; ``x0`` is float32, bfloat16 or float16):
+
+- ``table`` float32 ``[T, 7]``, columns a_x, a_f, a_n, k_p, k_x, k_f, k_n; ``timesteps`` int64 ``[B]``, its row numbers.
+- ``sample_ids`` int64 ``[B]`` from 0 to 2**56 - 1; ``fixed_ids`` the same, or None: then the fixed term is left out.
+- ``key`` int64 ``[2]``: (seed, step). Noise: stream "noise", step ``key[1]``. Fixed noise: stream "fixed", step 0.
+
+Values on a CPU are checked (``memfast.ops.checks.check_values``). On a GPU nothing may wait for the device: a row that
+is out of range gives NaN, ids are taken modulo 2**56.
+"""
+
+from typing import Protocol
+
+import torch
+
+
+class BackendModule(Protocol):
+    """The functions of a backend. All results are new contiguous tensors."""
+
+    def why_unavailable(self) -> str | None:
+        """None where the backend can run, otherwise the reason."""
+        ...
+
+    def philox(self, counter: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
+        """Words int64 ``[N, 4]`` of counters int64 ``[N, 4]`` under keys int64 ``[N, 2]`` (each entry a uint32)."""
+        ...
+
+    def standard_normal(
+        self, sample_ids: torch.Tensor, numel: int, key: torch.Tensor, stream: int, offset: int
+    ) -> torch.Tensor:
+        """float32 ``[B, numel]``: elements ``offset`` to ``offset + numel`` of each sample, in one stream."""
+        ...
+
+    def noise(
+        self,
+        x0: torch.Tensor,
+        table: torch.Tensor,
+        timesteps: torch.Tensor,
+        sample_ids: torch.Tensor,
+        fixed_ids: torch.Tensor | None,
+        key: torch.Tensor,
+    ) -> torch.Tensor:
+        """x_in ``[B, D]`` in x0's dtype: round((a_x * x0 + a_f * fixed) + a_n * noise), each step in float32."""
+        ...
+
+    def loss(
+        self,
+        prediction: torch.Tensor,
+        x0: torch.Tensor,
+        table: torch.Tensor,
+        timesteps: torch.Tensor,
+        sample_ids: torch.Tensor,
+        fixed_ids: torch.Tensor | None,
+        key: torch.Tensor,
+        mean: bool,
+        gradient_scale: float | None,
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """(loss, gradient).
+
+        residual = k_p * prediction - ((k_x * x0 + k_f * fixed) + k_n * noise), float32, each step rounded.
+        loss: float32, mean of residual**2 over D, ``[B]``; with ``mean`` its mean over B, ``[]`` (0 if empty).
+        gradient: None if ``gradient_scale`` is None, else ``[B, D]`` in prediction's dtype:
+        round(float32(float64(k_p) * gradient_scale) * residual). Prediction and x0 may differ in dtype.
+        """
+        ...
+
+    def draw_timesteps(
+        self,
+        thresholds: torch.Tensor,
+        sample_ids: torch.Tensor,
+        key: torch.Tensor,
+        positions: torch.Tensor | None,
+        total: int,
+    ) -> torch.Tensor:
+        """int64 ``[B]``: the number of thresholds <= word64 - 2**63 (signed).
+
+        word64 = w0 | w1 << 32 of element 0 of stream "timestep"; with ``positions`` (int64 ``[B]`` in [0, total),
+        total <= 2**31) it is replaced by floor((position * 2**64 + word64) / total).
+        """
+        ...
+
+    def gather_noise(
+        self,
+        dataset: torch.Tensor,
+        indices: torch.Tensor,
+        table: torch.Tensor,
+        timesteps: torch.Tensor | None,
+        thresholds: torch.Tensor | None,
+        sample_ids: torch.Tensor,
+        fixed_ids: torch.Tensor | None,
+        key: torch.Tensor,
+        width: int,
+        dtype: torch.dtype,
+        positions: torch.Tensor | None,
+        total: int,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """(x_in ``[B, D]`` in ``dtype``, timesteps int64 ``[B]``) straight from a uint8 data set ``[N, D]``.
+
+        x0 = (float32(byte) * 2 - 255) * float32(1/255), of row ``indices[b]``. ``width`` > 0: rows of that many
+        elements are reversed for the samples whose Philox word w0 of element 0 of stream "augmentation" (step
+        ``key[1]``) is odd; 0: never. ``timesteps`` given, or drawn from ``thresholds`` as ``draw_timesteps`` does.
+        """
+        ...
+
+    def gather_loss(
+        self,
+        prediction: torch.Tensor,
+        dataset: torch.Tensor,
+        indices: torch.Tensor,
+        table: torch.Tensor,
+        timesteps: torch.Tensor,
+        sample_ids: torch.Tensor,
+        fixed_ids: torch.Tensor | None,
+        key: torch.Tensor,
+        width: int,
+        mean: bool,
+        gradient_scale: float | None,
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """As ``loss``, with x0 read from the uint8 data set as ``gather_noise`` reads it."""
+        ...
+
+    def ema(self, parameters: list[torch.Tensor], averages: list[list[torch.Tensor]], decays: torch.Tensor) -> None:
+        """averages[k][i] += (1 - decays[k]) * (parameters[i] - averages[k][i]), in place; decays float64 ``[K]``.
+
+        Averages are float32, parameters float32, bfloat16 or float16; every step rounded to float32.
+        """
+        ...

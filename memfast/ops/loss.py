@@ -1,0 +1,146 @@
+"""The loss op: mean of (k_p * prediction - (k_x * x0 + k_f * fixed + k_n * noise))**2, and its gradient in one pass."""
+
+import torch
+
+from memfast.foundation.errors import InputError
+from memfast.ops.checks import check_no_gradient, check_operands, check_prediction
+from memfast.ops.library import define, flat, shaped_like
+from memfast.ops.registry import implementation
+
+REDUCTIONS = ("mean", "none")
+
+
+def loss(
+    prediction: torch.Tensor,
+    x0: torch.Tensor,
+    table: torch.Tensor,
+    timesteps: torch.Tensor,
+    sample_ids: torch.Tensor,
+    key: torch.Tensor,
+    fixed_ids: torch.Tensor | None = None,
+    *,
+    reduction: str = "mean",
+    backend: str = "auto",
+) -> torch.Tensor:
+    """The weighted squared error of a prediction; the noise is made again from its address, never stored.
+
+    ``residual = k_p * prediction - (k_x * x0 + k_f * fixed + k_n * noise)``; a sample's loss is the mean of residual**2
+    over its elements. The gradient is computed in the forward pass where autograd wants one.
+
+    Args:
+        prediction: ``[B, ...]``, the network's output, in the shape of ``x0``; its dtype may differ.
+        x0: ``[B, ...]`` clean data.
+        table: float32 ``[T, 7]``, columns a_x, a_f, a_n, k_p, k_x, k_f, k_n.
+        timesteps: int64 ``[B]``, as given to :func:`noise`.
+        sample_ids: int64 ``[B]``, as given to :func:`noise`.
+        key: int64 ``[2]``, as given to :func:`noise`.
+        fixed_ids: int64 ``[B]`` or None, as given to :func:`noise`.
+        reduction: ``mean`` (a scalar, the mean over the batch; 0 for an empty one) or ``none`` (``[B]``).
+        backend: a backend's name, or ``auto``.
+
+    Returns:
+        float32 loss, once differentiable in ``prediction`` only.
+
+    Raises:
+        InputError: shapes, dtypes, devices or (on a CPU) values do not fit.
+    """
+    check_operands(x0, table, timesteps, sample_ids, key, fixed_ids)
+    check_prediction(prediction, x0.shape, x0)
+    check_no_gradient("x0", x0)
+    mean = check_reduction(reduction)
+    with_gradient = prediction.requires_grad and torch.is_grad_enabled()
+    return _loss_op(prediction, x0, table, timesteps, sample_ids, key, fixed_ids, mean, with_gradient, backend)[0]
+
+
+def check_reduction(reduction: str) -> bool:
+    """Whether the reduction is ``mean``; raise if it is neither that nor ``none``."""
+    if reduction not in REDUCTIONS:
+        raise InputError("reduction", expected="'mean' or 'none'", received=repr(reduction))
+    return reduction == "mean"
+
+
+def gradient_scale(prediction: torch.Tensor, mean: bool) -> float:
+    """What the stored gradient's coefficient k_p is multiplied with.
+
+    float32 and bfloat16 store the gradient itself, so that a backward pass with cotangent 1 has nothing to do. float16
+    would underflow (2 / (B * D) is below its smallest number for a million elements, and a gradient scaler works on the
+    cotangent), so it stores 2 * k_p * residual and divides in the backward pass.
+    """
+    return 2.0 if prediction.dtype == torch.float16 else 2.0 * _divisor(prediction, mean)
+
+
+def save_gradient(ctx, output, mean):
+    """Keep what the backward pass needs: the gradient, and what remains to multiply it with."""
+    ctx.set_materialize_grads(False)
+    ctx.mark_non_differentiable(output[1])
+    ctx.save_for_backward(output[1])
+    ctx.scale = _divisor(output[1], mean) if output[1].dtype == torch.float16 else 1.0
+
+
+def scaled_gradient(ctx, grad):
+    """The gradient of the prediction: what the forward pass stored, times the cotangent, out of place."""
+    (gradient,) = ctx.saved_tensors
+    if grad is None:
+        return None
+    eager = type(grad) is torch.Tensor and grad.device.type == "cpu" and not torch.is_grad_enabled()
+    if eager and ctx.scale == 1.0 and grad.ndim == 0 and grad.item() == 1.0:
+        return gradient
+    return _loss_backward_op(gradient, grad, ctx.scale)
+
+
+def _divisor(prediction, mean):
+    count = prediction.numel() if mean else prediction[0].numel() if prediction.shape[0] else 0
+    return 1.0 / count if count else 0.0
+
+
+def _loss(prediction, x0, table, timesteps, sample_ids, key, fixed_ids, mean, with_gradient, backend):
+    compute = implementation("loss", prediction.device, backend)
+    scale = gradient_scale(prediction, mean) if with_gradient else None
+    fixed_ids = None if fixed_ids is None else fixed_ids.contiguous()
+    value, gradient = compute(
+        flat(prediction), flat(x0), table.contiguous(), timesteps.contiguous(), sample_ids.contiguous(), fixed_ids,
+        key.contiguous(), mean, scale,
+    )  # fmt: skip
+    return value, prediction.new_empty(0) if gradient is None else shaped_like(gradient, prediction)
+
+
+def _loss_fake(prediction, x0, table, timesteps, sample_ids, key, fixed_ids, mean, with_gradient, backend):
+    value = prediction.new_empty(() if mean else (prediction.shape[0],), dtype=torch.float32)
+    return value, torch.empty_like(prediction) if with_gradient else prediction.new_empty(0)
+
+
+def _save(ctx, inputs, output):
+    save_gradient(ctx, output, inputs[7])
+
+
+def _backward(ctx, grad, _):
+    return scaled_gradient(ctx, grad), None, None, None, None, None, None, None, None, None
+
+
+def _scale(gradient, grad, scale):
+    factor = (grad * scale).view(-1, *[1] * (gradient.ndim - 1)) if grad.ndim else grad * scale
+    if gradient.dtype == torch.float32:
+        return gradient * factor
+    return torch.mul(gradient, factor).to(gradient.dtype) if grad.ndim else gradient * factor
+
+
+def _no_second_derivative(ctx, grad):
+    raise RuntimeError(
+        "memfast.ops.loss has no second derivative: its gradient is computed in the forward pass. "
+        "Use the plain formula (memfast.ops.standard_normal gives the noise) where you need one."
+    )
+
+
+_loss_op = define(
+    "loss(Tensor prediction, Tensor x0, Tensor table, Tensor timesteps, Tensor sample_ids, Tensor key,"
+    " Tensor? fixed_ids, bool mean, bool with_gradient, str backend) -> (Tensor, Tensor)",
+    _loss,
+    _loss_fake,
+)
+_loss_backward_op = define(
+    "loss_backward(Tensor gradient, Tensor grad, float scale) -> Tensor",
+    _scale,
+    lambda gradient, grad, scale: torch.empty_like(gradient),
+)
+torch.library.register_autograd("memfast::loss", _backward, setup_context=_save)
+torch.library.register_autograd("memfast::loss_backward", _no_second_derivative)
