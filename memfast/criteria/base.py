@@ -1,0 +1,129 @@
+"""What every criterion shares: the evidence it reads, the judgement it gives, the definition it states."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from memfast.foundation.errors import InputError
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What criteria may read about one set of n samples. Arrays only; no files, no search, no features are computed.
+
+    Attributes:
+        squared_distances: ``[n, k]`` to the k nearest training items, ascending, in raw units (0..255 for uint8).
+        indices: int64 ``[n, k]``, which training items those are.
+        values: numbers in one item (height x width x channels, or the length of a signal).
+        unit: how many raw units make 1 in [0, 1] units: 255 for uint8 images, the width of the value range otherwise.
+        neighbour_gaps: ``[n]`` squared distance from the nearest training item to ITS nearest other training item.
+        tile_distances: ``[n, k]`` worst-tile RMS distance in [0, 1] units, for images.
+        similarities: ``[n]`` largest cosine similarity of features to any training item.
+        similar_indices: int64 ``[n]``, which training item that is.
+    """
+
+    squared_distances: np.ndarray
+    indices: np.ndarray
+    values: int
+    unit: float = 1.0
+    neighbour_gaps: np.ndarray | None = None
+    tile_distances: np.ndarray | None = None
+    similarities: np.ndarray | None = None
+    similar_indices: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        if self.squared_distances.ndim != 2 or self.squared_distances.shape != self.indices.shape:
+            raise InputError(
+                "evidence",
+                expected="squared_distances and indices of one shape [n, k]",
+                received=f"{self.squared_distances.shape} and {self.indices.shape}",
+            )
+
+    def __len__(self) -> int:
+        return len(self.squared_distances)
+
+    @property
+    def neighbours(self) -> int:
+        """How many neighbours are known per sample, k."""
+        return self.squared_distances.shape[1]
+
+    def rms(self, column: int = 0) -> np.ndarray:
+        """Root-mean-square distance to the neighbour of this column, in [0, 1] units, float64 ``[n]``."""
+        return np.sqrt(self.squared_distances[:, column].astype(np.float64) / self.values) / self.unit
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What one criterion says of each sample.
+
+    Attributes:
+        scores: float64 ``[n]``.
+        flags: bool ``[n]``, True where the sample counts as a copy at the criterion's threshold.
+        partners: int64 ``[n]``, the training item that the score is about.
+        notes: what a reader must know to read the figures.
+    """
+
+    scores: np.ndarray
+    flags: np.ndarray
+    partners: np.ndarray
+    notes: tuple[str, ...] = ()
+
+
+class Criterion(ABC):
+    """A definition of "memorized". To add one: write a subclass in a file of its own and add it to the list.
+
+    Attributes:
+        name: what users write and results hold.
+        title: what a person reads.
+        definition: the formula in words and symbols.
+        source: who defined it.
+        copies_are_low: True where a lower score is more of a copy.
+        threshold: where a sample counts as a copy.
+        levels: thresholds that are reported in full beside the main one.
+        grid: thresholds of the curve.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    definition: ClassVar[str]
+    source: ClassVar[str]
+    copies_are_low: ClassVar[bool] = True
+    aliases: ClassVar[tuple[str, ...]] = ()
+
+    threshold: float
+    levels: tuple[float, ...] = ()
+
+    @property
+    @abstractmethod
+    def grid(self) -> np.ndarray:
+        """Thresholds of the curve, ascending."""
+
+    @abstractmethod
+    def why_not(self, evidence: Evidence) -> str | None:
+        """None where the criterion applies, otherwise the reason why it cannot."""
+
+    @abstractmethod
+    def judge(self, evidence: Evidence) -> Judgement:
+        """Scores, flags and partners of every sample; call it only where `why_not` is None."""
+
+    def flags(self, evidence: Evidence, scores: np.ndarray, threshold: float) -> np.ndarray:
+        """Which samples count as copies at another threshold, bool ``[n]``."""
+        return scores < threshold if self.copies_are_low else scores > threshold
+
+    def curve(self, evidence: Evidence, judgement: Judgement) -> np.ndarray:
+        """The number of copies at each threshold of `grid`, int64."""
+        counts = [self.flags(evidence, judgement.scores, float(step)).sum() for step in self.grid]
+        return np.asarray(counts, dtype=np.int64)
+
+    def parameters(self) -> dict[str, Any]:
+        """The options that change its figures, as plain values."""
+        return {key: value for key, value in vars(self).items() if key not in ("levels",)}
+
+
+def positive_threshold(name: str, value: float) -> float:
+    """``value`` as a float, if it is a finite number above 0."""
+    if not np.isfinite(value) or value <= 0:
+        raise InputError(name, expected="a finite number above 0", received=repr(value))
+    return float(value)

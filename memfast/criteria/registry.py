@@ -1,0 +1,47 @@
+"""The criteria, one row each, and how a user's choice becomes a list of them."""
+
+from collections.abc import Iterable
+
+from memfast.criteria.absolute import Absolute, AbsoluteTiles
+from memfast.criteria.authenticity import Authenticity
+from memfast.criteria.base import Criterion
+from memfast.criteria.calibrated import Calibrated
+from memfast.criteria.nn_ratio import NnRatio
+from memfast.criteria.similarity import Similarity
+from memfast.foundation.errors import InputError
+
+CRITERIA: tuple[type[Criterion], ...] = (NnRatio, Calibrated, Absolute, AbsoluteTiles, Similarity, Authenticity)
+
+
+def choose(wanted: str | Criterion | Iterable[str | Criterion] | None = None) -> list[Criterion]:
+    """The criteria of these names, or all of them.
+
+    Args:
+        wanted: None or "all" for all; a name, a criterion, or several. Names are those of `CRITERIA` or an alias:
+            ``nndr`` (nearest-neighbour distance ratio) is ``nn_ratio``, ``dcr`` (distance to the closest record) is
+            ``absolute``, ``authpct`` is ``authenticity``.
+
+    >>> [criterion.name for criterion in choose(["NNDR", "dcr"])]
+    ['nn_ratio', 'absolute']
+    """
+    if wanted is None or (isinstance(wanted, str) and wanted == "all"):
+        return [kind() for kind in CRITERIA]
+    if isinstance(wanted, str | Criterion):
+        wanted = [wanted]
+    chosen: dict[str, Criterion] = {}
+    for one in wanted:
+        criterion = one if isinstance(one, Criterion) else _by_name(one)
+        if criterion.name in chosen:
+            raise InputError("criteria", expected="each criterion once", received=f"'{criterion.name}' twice")
+        chosen[criterion.name] = criterion
+    if not chosen:
+        raise InputError("criteria", expected="at least one criterion", received="none")
+    return list(chosen.values())
+
+
+def _by_name(name: str) -> Criterion:
+    for kind in CRITERIA:
+        if str(name).lower() in (kind.name, *kind.aliases):
+            return kind()
+    names = ", ".join(f"{kind.name}" + (f" ({', '.join(kind.aliases)})" if kind.aliases else "") for kind in CRITERIA)
+    raise InputError("criteria", expected=f"names among {names}", received=repr(name))

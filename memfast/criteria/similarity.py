@@ -1,0 +1,51 @@
+"""Similarity of features that the user chose."""
+
+import numpy as np
+
+from memfast.criteria.base import Criterion, Evidence, Judgement
+from memfast.foundation.errors import InputError
+
+DEFAULT_THRESHOLD = 0.75
+OTHER_LEVELS = (0.5, 0.75, 0.9, 0.95)
+
+
+class Similarity(Criterion):
+    """``cosine(features(generated), features(training)) > threshold`` for the most similar training item.
+
+    Score in [-1, 1]; HIGHER means more memorized. 0.75 and 0.5 have a meaning for SSCD features only (0.75: copies with
+    90 % precision on DISC; 0.5: Somepalli et al.); for other features read the held-out figure and the curve.
+    Scores of different extractors, resolutions or crops cannot be compared, so results store which was used.
+
+    Args:
+        threshold: the similarity above which a sample counts as a copy.
+
+    Source: Somepalli et al. 2023 (DCR); Pizzi et al. 2022 (SSCD).
+    """
+
+    name = "similarity"
+    title = "Similarity of features"
+    definition = "largest cosine similarity of features to a training item > threshold"
+    source = "Somepalli et al. 2023 (0.5); Pizzi et al. 2022, SSCD (0.75)"
+    copies_are_low = False
+
+    def __init__(self, threshold: float = DEFAULT_THRESHOLD) -> None:
+        if not -1 <= threshold < 1:
+            raise InputError("similarity threshold", expected="a cosine in [-1, 1)", received=repr(threshold))
+        self.threshold = float(threshold)
+        self.levels = tuple(sorted({*OTHER_LEVELS, self.threshold}))
+
+    @property
+    def grid(self) -> np.ndarray:
+        """0 to 0.98, and the reported levels."""
+        return np.union1d(np.round(np.arange(0.0, 0.9801, 0.02), 2), self.levels)
+
+    def why_not(self, evidence: Evidence) -> str | None:
+        """It needs features."""
+        return "no features were given" if evidence.similarities is None else None
+
+    def judge(self, evidence: Evidence) -> Judgement:
+        """Scores: the largest cosine similarity."""
+        assert evidence.similarities is not None
+        assert evidence.similar_indices is not None
+        scores = np.asarray(evidence.similarities, np.float64)
+        return Judgement(scores, self.flags(evidence, scores, self.threshold), evidence.similar_indices)
