@@ -1,0 +1,101 @@
+"""Wasserstein distances on the line: by sorting, or by merging the two quantile functions."""
+
+from typing import Any
+
+import numpy as np
+
+from memfast.foundation.errors import InputError
+from memfast.metrics.arrays import as_matrices, as_weights
+
+VALUES_PER_BLOCK = 1 << 24
+
+
+def wasserstein_per_dimension(
+    x: Any, y: Any, p: float = 2, *, x_weights: Any = None, y_weights: Any = None
+) -> np.ndarray:
+    """W_p of each feature by itself: float64 ``[d]``, 0 where the two distributions of that feature agree.
+
+    Range 0 to infinity, in the units of the features; a lower value means closer distributions. It says nothing of
+    how the features depend on each other. Equal sizes without weights are a sort, otherwise the quantile functions
+    are merged; both are exact. With p = 1 it equals ``scipy.stats.wasserstein_distance``.
+
+    Args:
+        x: ``[n, d]`` (or ``[n]``).
+        y: ``[m, d]``.
+        p: exponent, at least 1.
+        x_weights: ``[n]``, or None for equal weights.
+        y_weights: ``[m]``, or None.
+
+    >>> wasserstein_per_dimension([[0.0, 0.0], [1.0, 0.0]], [[1.0, 3.0], [2.0, 3.0]], p=1)
+    array([1., 3.])
+    """
+    require_exponent(p)
+    x, y = as_matrices(("x", "y"), (x, y), dtype=_common_dtype(x, y))
+    x_weights, y_weights = as_weights("x_weights", x_weights, len(x)), as_weights("y_weights", y_weights, len(y))
+    step = max(1, VALUES_PER_BLOCK // max(len(x), len(y)))
+    parts = [
+        transport_costs(x[:, s : s + step], y[:, s : s + step], p, x_weights, y_weights)
+        for s in range(0, x.shape[1], step)
+    ]
+    return np.concatenate(parts) ** (1 / p)
+
+
+def transport_costs(
+    x: np.ndarray, y: np.ndarray, p: float, x_weights: np.ndarray | None = None, y_weights: np.ndarray | None = None
+) -> np.ndarray:
+    """``W_p^p`` of each column, float64 ``[d]``."""
+    if x_weights is None and y_weights is None:
+        x, y = np.sort(x.T.copy(), axis=1), np.sort(y.T.copy(), axis=1)
+        if x.shape == y.shape:
+            return _mean_power(x, y, p)
+        left, right, mass = _merge_levels(*_uniform_levels(x.shape[1], y.shape[1]))
+        return _mean_power(x[:, left], y[:, right], p, mass)
+    return np.asarray([_weighted(x[:, j], y[:, j], p, x_weights, y_weights) for j in range(x.shape[1])])
+
+
+def require_exponent(p: float) -> float:
+    """``p``, or an error where it is not a finite number of at least 1."""
+    if not (np.isscalar(p) and 1 <= float(p) < np.inf):  # type: ignore[arg-type]
+        raise InputError("p", expected="a finite number of at least 1", received=repr(p))
+    return float(p)
+
+
+def _mean_power(x: np.ndarray, y: np.ndarray, p: float, mass: np.ndarray | None = None) -> np.ndarray:
+    gap = np.subtract(x, y, dtype=np.float64)
+    if p == 2 and mass is None:
+        return np.einsum("ij,ij->i", gap, gap) / gap.shape[1]
+    powers = np.abs(gap) if p == 1 else np.abs(gap) ** p
+    return powers.mean(axis=1) if mass is None else powers @ mass
+
+
+def _weighted(
+    x: np.ndarray, y: np.ndarray, p: float, x_weights: np.ndarray | None, y_weights: np.ndarray | None
+) -> float:
+    x_order, y_order = np.argsort(x, kind="stable"), np.argsort(y, kind="stable")
+    levels = [
+        np.cumsum(np.full(len(order), 1 / len(order)) if weights is None else weights[order])
+        for order, weights in ((x_order, x_weights), (y_order, y_weights))
+    ]
+    left, right, mass = _merge_levels(*levels)
+    return float(_mean_power(x[x_order][None, left], y[y_order][None, right], p, mass)[0])
+
+
+def _uniform_levels(n: int, m: int) -> tuple[np.ndarray, np.ndarray]:
+    """Cumulative weights i/n and j/m as integers over the common denominator, so that equal levels are equal."""
+    common = np.lcm(n, m)
+    return np.arange(1, n + 1) * (common // n), np.arange(1, m + 1) * (common // m)
+
+
+def _merge_levels(x_levels: np.ndarray, y_levels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Where both quantile functions are constant: index into x, index into y, and the mass of each piece."""
+    top = x_levels[-1]
+    levels = np.unique(np.minimum(np.concatenate([x_levels, y_levels]), top))
+    mass = np.diff(levels, prepend=0) / top
+    left = np.minimum(np.searchsorted(x_levels, levels, side="left"), len(x_levels) - 1)
+    right = np.minimum(np.searchsorted(y_levels, levels, side="left"), len(y_levels) - 1)
+    return left, right, mass
+
+
+def _common_dtype(x: Any, y: Any) -> Any:
+    float32 = all(str(getattr(value, "dtype", "")).endswith(("float32", "float16")) for value in (x, y))
+    return np.float32 if float32 else np.float64

@@ -1,0 +1,119 @@
+"""Sliced and max-sliced Wasserstein distances: many one-dimensional problems, each a sort."""
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from memfast.foundation.errors import InputError
+from memfast.metrics.arrays import as_matrices, as_weights, require_count
+from memfast.metrics.one_dimensional import require_exponent, transport_costs
+
+PROJECTIONS = 128
+RESTARTS = 4
+ASCENT_STEPS = 50
+ASCENT_RATE = 0.3
+SORTED_VALUES_AT_ONCE = 1 << 24
+
+
+def random_directions(width: int, count: int, seed: int = 0) -> torch.Tensor:
+    """``count`` unit vectors, float64 ``[count, width]``, uniform on the sphere; a function of ``seed`` alone."""
+    generator = torch.Generator().manual_seed(seed)
+    directions = torch.randn(count, width, generator=generator, dtype=torch.float64)
+    return directions / directions.norm(dim=1, keepdim=True)
+
+
+def sliced_costs(
+    x: Any, y: Any, p: float, directions: torch.Tensor, x_weights: Any = None, y_weights: Any = None
+) -> torch.Tensor:
+    """``W_p^p`` of the two sets along each direction, float64 ``[count]``, on the device of ``x``.
+
+    Both sets of tensors stay where they are: a GPU sorts there, a CPU sorts in NumPy, whose vector sort is faster.
+    """
+    require_exponent(p)
+    if _on_accelerator(x) and x_weights is None and y_weights is None and len(x) == len(y):
+        return _sliced_on_device(x, y.to(x), p, directions.to(x))
+    x, y = as_matrices(("x", "y"), (x, y), dtype=_dtype(x, y))
+    x_weights, y_weights = as_weights("x_weights", x_weights, len(x)), as_weights("y_weights", y_weights, len(y))
+    directions = directions.to(torch.from_numpy(x).dtype)
+    if directions.shape[1] != x.shape[1]:
+        raise InputError("directions", expected=f"[count, {x.shape[1]}]", received=f"{list(directions.shape)}")
+    step = max(1, SORTED_VALUES_AT_ONCE // (len(x) + len(y)))
+    parts = []
+    for chosen in directions.split(step):
+        if x_weights is None and y_weights is None:
+            parts.append(_equal_weight_costs(x, y, p, chosen))
+        else:
+            projected = [(torch.from_numpy(points) @ chosen.T).numpy() for points in (x, y)]
+            parts.append(transport_costs(projected[0], projected[1], p, x_weights, y_weights))
+    return torch.from_numpy(np.concatenate(parts))
+
+
+def max_sliced_cost(
+    x: Any, y: Any, p: float, *, projections: int, seed: int, steps: int = ASCENT_STEPS, restarts: int = RESTARTS
+) -> tuple[float, torch.Tensor]:
+    """The largest ``W_p^p`` along one direction that a search finds, and that direction.
+
+    The best of ``projections`` random directions are improved by gradient ascent on the sphere. The value is a lower
+    bound of the maximum over all directions, which no method is known to find exactly.
+    """
+    require_exponent(p)
+    device = x.device if _on_accelerator(x) else torch.device("cpu")
+    matrices = as_matrices(("x", "y"), (x, y))
+    if len(matrices[0]) != len(matrices[1]):
+        raise InputError("y", expected=f"{len(matrices[0])} rows, as x has", received=f"{len(matrices[1])}")
+    points, others = (torch.from_numpy(matrix).to(device) for matrix in matrices)
+    shift = (points.mean(dim=0) - others.mean(dim=0))[None]
+    candidates = torch.cat([random_directions(points.shape[1], projections, seed).to(device), _unit(shift)])
+    costs = sliced_costs(points, others, p, candidates).to(device)
+    best = candidates[costs.topk(min(restarts, len(candidates))).indices].clone()
+    value, winner = float(costs.max()), candidates[int(costs.argmax())]
+    for step in range(steps):
+        best.requires_grad_(True)
+        current = _differentiable_costs(points, others, p, best)
+        gradient = torch.autograd.grad(current.sum(), best)[0]
+        with torch.no_grad():
+            if float(current.max()) > value:
+                value, winner = float(current.max()), best[int(current.argmax())].clone()
+            best = _unit(best + ASCENT_RATE / (1 + step) ** 0.5 * _unit(gradient))
+    return value, winner.detach()
+
+
+def require_projections(count: int) -> int:
+    """``count`` where it is a positive integer."""
+    return require_count("projections", count)
+
+
+def _equal_weight_costs(x: np.ndarray, y: np.ndarray, p: float, directions: torch.Tensor) -> np.ndarray:
+    """As `transport_costs`, with the projections made in the layout that the sort wants."""
+    projected = [(directions @ torch.from_numpy(points).T).numpy() for points in (x, y)]
+    if len(x) != len(y):
+        return transport_costs(projected[0].T, projected[1].T, p)
+    for rows in projected:
+        rows.sort(axis=1)
+    gap = np.subtract(projected[0], projected[1], out=projected[0])
+    if p == 2:
+        return np.einsum("ij,ij->i", gap, gap, dtype=np.float64, casting="unsafe") / len(x)
+    return np.mean(np.abs(gap) ** p, axis=1, dtype=np.float64)
+
+
+def _sliced_on_device(x: torch.Tensor, y: torch.Tensor, p: float, directions: torch.Tensor) -> torch.Tensor:
+    parts = [_differentiable_costs(x, y, p, chosen) for chosen in directions.split(max(1, (1 << 28) // len(x)))]
+    return torch.cat(parts)
+
+
+def _differentiable_costs(x: torch.Tensor, y: torch.Tensor, p: float, directions: torch.Tensor) -> torch.Tensor:
+    gap = (directions @ x.T).sort(dim=1).values - (directions @ y.T).sort(dim=1).values
+    return gap.double().abs().pow(p).mean(dim=1)
+
+
+def _unit(rows: torch.Tensor) -> torch.Tensor:
+    return rows / rows.norm(dim=1, keepdim=True).clamp_min(torch.finfo(rows.dtype).tiny)
+
+
+def _on_accelerator(value: Any) -> bool:
+    return isinstance(value, torch.Tensor) and value.device.type != "cpu"
+
+
+def _dtype(x: Any, y: Any) -> Any:
+    return np.float32 if all("float32" in str(getattr(value, "dtype", "")) for value in (x, y)) else np.float64
