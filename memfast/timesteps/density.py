@@ -1,0 +1,293 @@
+"""What every timestep density has in common: pmf over a grid, pdf, cdf and quantile, a summary, a dictionary.
+
+A density lives on one of four axes (``variable``): ``timestep`` (1..T, continuous over [1/2, T + 1/2]), ``time`` (0..1),
+``log_snr`` (ln(alpha^2 / sigma^2)) or ``sigma`` (sigma / alpha). On a grid of T timesteps its probability of timestep t is
+its mass in t's cell, so nothing is sampled at points and nothing is rejected.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from memfast.foundation.errors import InputError
+
+Vector = NDArray[np.float64]
+DEFAULT_T = 1000
+BISECTIONS = 200
+
+
+@runtime_checkable
+class Levels(Protocol):
+    """A schedule, as far as a density looks at it: ``log_snr``, float64 ``[T]``, falling."""
+
+    @property
+    def log_snr(self) -> Vector: ...
+
+
+Grid = int | Levels
+
+
+class Density(ABC):
+    """Where along the trajectory a model learns. Subclasses are frozen dataclasses; their fields are their dictionary."""
+
+    name: ClassVar[str]
+    variable: ClassVar[str] = "timestep"
+
+    @abstractmethod
+    def probabilities(self, grid: Grid) -> Vector:
+        """The probability of each timestep: float64 ``[T]``, summing to 1; index j is timestep j + 1 of 1..T.
+
+        Args:
+            grid: the number of timesteps, or a schedule (which densities over ``log_snr`` and ``sigma`` need).
+
+        Raises:
+            InputError: the density has no mass on this grid, or needs a schedule.
+        """
+
+    @abstractmethod
+    def pdf(self, x: ArrayLike, T: int = DEFAULT_T) -> Vector:
+        """The density at points of the ``variable`` axis; ``T`` counts only where the axis is ``timestep``."""
+
+    @abstractmethod
+    def cdf(self, x: ArrayLike, T: int = DEFAULT_T) -> Vector:
+        """The probability of values up to x."""
+
+    @abstractmethod
+    def quantile(self, q: ArrayLike, T: int = DEFAULT_T) -> Vector:
+        """The value below which a fraction q of the mass lies: the inverse of ``cdf``."""
+
+    def slope(self, grid: Grid) -> Vector:
+        """d p / d mu: how each timestep's probability changes as the density moves along its axis, per unit of the axis.
+
+        Exact on the cells: the pdf at a cell's near edge minus the pdf at its far edge. The part that is cut off, or
+        spread evenly, stays as it is; for a Gaussian this is p(t) (t - mu) / sigma^2 within a cell's width.
+        """
+        edges = cell_edges(self.variable, grid)
+        at_edges = self.pdf(np.clip(edges, *np.nan_to_num(_axis_range(self.variable, grid))), grid_length(grid))
+        difference = at_edges[:-1] - at_edges[1:]
+        return difference if edges[0] < edges[-1] else -difference
+
+    def mean(self, grid: Grid = DEFAULT_T) -> float:
+        """The mean timestep, from 1 to T."""
+        probabilities = self.probabilities(grid)
+        return float(probabilities @ np.arange(1, len(probabilities) + 1))
+
+    def describe(self, grid: Grid = DEFAULT_T) -> str:
+        """One line: mean, spread, the middle half, the number of timesteps in effective use, and the rarest timestep."""
+        p = self.probabilities(grid)
+        t = np.arange(1, len(p) + 1)
+        mean = float(p @ t)
+        spread = float(np.sqrt(p @ (t - mean) ** 2))
+        low, high = np.searchsorted(np.cumsum(p), (0.25, 0.75)) + 1
+        effective = float(np.exp(-np.sum(p[p > 0] * np.log(p[p > 0]))))
+        return (
+            f"{self!r} on T={len(p)}: mean {mean:.1f}, standard deviation {spread:.1f}, middle half {low}..{high}, "
+            f"effectively {effective:.0f} timesteps, rarest {p.min() * len(p):.3g} of uniform"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """A dictionary for JSON or TOML; ``memfast.timesteps.density_from_dict`` reads it back."""
+        fields = {key: _plain(value) for key, value in asdict(self).items() if value is not None}  # type: ignore[call-overload]
+        return {"name": self.name, **fields}
+
+    @classmethod
+    def from_config(cls, arguments: Mapping[str, Any]) -> "Density":
+        """The density with these fields."""
+        return cls(**arguments)
+
+
+class Law(Density):
+    """A density given by a law on the line, cut to the axis' range and renormalised.
+
+    A subclass gives ``_law_pdf`` and ``_law_interval``, and ``_law_quantile`` where the axis is not bounded.
+    """
+
+    @abstractmethod
+    def _law_pdf(self, x: Vector) -> Vector: ...
+
+    @abstractmethod
+    def _law_interval(self, low: Vector, high: Vector) -> Vector:
+        """The mass between two points, accurate in both tails."""
+
+    def _law_quantile(self, q: Vector) -> Vector:
+        raise NotImplementedError
+
+    def probabilities(self, grid: Grid) -> Vector:
+        """The mass of each cell, renormalised."""
+        edges = cell_edges(self.variable, grid)
+        low, high = np.minimum(edges[:-1], edges[1:]), np.maximum(edges[:-1], edges[1:])
+        return normalized(self._law_interval(low, high), repr(self))
+
+    def pdf(self, x: ArrayLike, T: int = DEFAULT_T) -> Vector:
+        """The law's density, renormalised on the axis' range; 0 outside."""
+        x = np.asarray(x, dtype=np.float64)
+        low, high = axis_range(self.variable, T)
+        inside = (x >= low) & (x <= high)
+        return np.where(inside, self._law_pdf(np.where(inside, x, _finite_inside(low, high))) / self._total(T), 0.0)
+
+    def cdf(self, x: ArrayLike, T: int = DEFAULT_T) -> Vector:
+        """The law's mass up to x, renormalised on the axis' range."""
+        low, high = axis_range(self.variable, T)
+        x = np.clip(np.asarray(x, dtype=np.float64), low, high)
+        return np.clip(self._law_interval(np.full_like(x, low), x) / self._total(T), 0.0, 1.0)
+
+    def quantile(self, q: ArrayLike, T: int = DEFAULT_T) -> Vector:
+        """The inverse of ``cdf``: in closed form on an unbounded axis, else by bisection to the last bit."""
+        q = checked_fractions(q)
+        low, high = axis_range(self.variable, T)
+        if np.isinf(high):
+            return self._law_quantile(q)
+        return bisect(lambda x: self.cdf(x, T), q, low, high)
+
+    def _total(self, T: int) -> float:
+        low, high = axis_range(self.variable, T)
+        total = float(self._law_interval(np.asarray(low), np.asarray(high)))
+        if not total > 0:
+            raise no_mass(repr(self))
+        return total
+
+
+class Stepwise(Density):
+    """A density given by its probabilities over timesteps; between them it is constant on each cell [t - 1/2, t + 1/2]."""
+
+    def pdf(self, x: ArrayLike, T: int = DEFAULT_T) -> Vector:
+        """The probability of the timestep whose cell holds x; 0 outside [1/2, T + 1/2]."""
+        x = np.asarray(x, dtype=np.float64)
+        cell = np.floor(x + 0.5).astype(np.int64) - 1
+        inside = (x >= 0.5) & (x <= T + 0.5)
+        return np.where(inside, self.probabilities(T)[np.clip(cell, 0, T - 1)], 0.0)
+
+    def cdf(self, x: ArrayLike, T: int = DEFAULT_T) -> Vector:
+        """The mass up to x: linear within each cell."""
+        total = np.concatenate([[0.0], np.cumsum(self.probabilities(T))])
+        return np.interp(np.asarray(x, dtype=np.float64), np.arange(T + 1) + 0.5, total / total[-1])
+
+    def quantile(self, q: ArrayLike, T: int = DEFAULT_T) -> Vector:
+        """The inverse of ``cdf``."""
+        q = checked_fractions(q)
+        probabilities = self.probabilities(T)
+        total = np.cumsum(probabilities)
+        total /= total[-1]
+        cell = np.minimum(np.searchsorted(total, q, side="left"), np.flatnonzero(probabilities)[-1])
+        before = np.concatenate([[0.0], total])[cell]
+        return cell + 0.5 + np.clip((q - before) / np.maximum(total[cell] - before, 1e-300), 0.0, 1.0)
+
+    def slope(self, grid: Grid) -> Vector:
+        """Minus the central difference of the probabilities: the first-order change as the density moves along t."""
+        probabilities = self.probabilities(grid)
+        return -np.gradient(probabilities) if len(probabilities) > 1 else np.zeros(1)
+
+
+def grid_length(grid: Grid) -> int:
+    """T of a grid given as a number or a schedule."""
+    if isinstance(grid, int | np.integer) and not isinstance(grid, bool):
+        if grid < 1:
+            raise InputError("T", expected="the number of timesteps, 1 or more", received=str(grid))
+        return int(grid)
+    if isinstance(grid, Levels):
+        return len(grid.log_snr)
+    raise InputError("grid", expected="a number of timesteps or a schedule", received=type(grid).__name__)
+
+
+def cell_edges(variable: str, grid: Grid) -> Vector:
+    """The T + 1 borders of the timesteps' cells on an axis, in the timesteps' order (falling for ``log_snr``).
+
+    On the two noise axes a border lies midway in log SNR between two levels, and the outer cells are as wide as their
+    neighbours; a last level without any signal (log SNR -inf) takes everything beyond.
+    """
+    T = grid_length(grid)
+    if variable == "timestep":
+        return np.arange(T + 1) + 0.5
+    if variable == "time":
+        return np.arange(T + 1) / T
+    if not isinstance(grid, Levels):
+        raise InputError(
+            "grid", expected=f"a schedule, for a density over {variable}", received=f"the number {grid}",
+            do="Pass the schedule: density.probabilities(schedule).",
+        )  # fmt: skip
+    levels = np.asarray(grid.log_snr, dtype=np.float64)
+    endless = bool(np.isneginf(levels[-1]))
+    finite = levels[:-1] if endless else levels
+    if len(finite) < 2:
+        raise InputError("schedule", expected="at least two levels with signal", received=f"{len(finite)}")
+    inner = (finite[:-1] + finite[1:]) / 2
+    first, last = finite[0] + (finite[0] - inner[0]), finite[-1] + (finite[-1] - inner[-1])
+    edges = np.concatenate([[first], inner, [last], [-np.inf] if endless else []])
+    return edges if variable == "log_snr" else np.exp(-edges / 2)
+
+
+def axis_range(variable: str, T: int) -> tuple[float, float]:
+    """Where an axis begins and ends."""
+    ranges = {"timestep": (0.5, T + 0.5), "time": (0.0, 1.0), "log_snr": (-np.inf, np.inf), "sigma": (0.0, np.inf)}
+    return ranges[variable]
+
+
+def normalized(masses: Vector, what: str) -> Vector:
+    """Masses divided by their sum.
+
+    Raises:
+        InputError: a mass that is NaN, infinite or negative, or none that is positive.
+    """
+    masses = np.asarray(masses, dtype=np.float64)
+    if not np.isfinite(masses).all() or (masses < 0).any():
+        where = int(np.argmax(~(np.isfinite(masses) & (masses >= 0))))
+        raise InputError(what, expected="finite weights of 0 or more", received=f"{masses[where]} at index {where}")
+    if masses.size == 0 or not masses.max() > 0:
+        raise no_mass(what)
+    masses = masses / masses.max()
+    return masses / masses.sum()
+
+
+def no_mass(what: str) -> InputError:
+    """The error of a density that is zero everywhere."""
+    return InputError(
+        what, expected="some mass on the timesteps", received="none at all", do="Move it towards 1..T, or widen it."
+    )
+
+
+def checked_fractions(q: ArrayLike) -> Vector:
+    """q as float64, or an error where one is not a fraction."""
+    q = np.asarray(q, dtype=np.float64)
+    if not ((q >= 0) & (q <= 1)).all():
+        raise InputError("q", expected="fractions from 0 to 1", received=str(q))
+    return q
+
+
+def bisect(cdf: Any, q: Vector, low: float, high: float) -> Vector:
+    """The smallest x in [low, high] with cdf(x) >= q, to the last bit."""
+    left, right = np.full(q.shape, low), np.full(q.shape, high)
+    for _ in range(BISECTIONS):
+        middle = left + (right - left) / 2
+        enough = cdf(middle) >= q
+        left, right = np.where(enough, left, middle), np.where(enough, middle, right)
+        if np.all((right - left) <= np.spacing(np.abs(left))):
+            break
+    return right
+
+
+def check_number(what: str, value: float, *, above: float = -np.inf, up_to: float = np.inf) -> None:
+    """Raise unless ``value`` is a finite number with above < value <= up_to."""
+    good = isinstance(value, int | float | np.number) and np.isfinite(value) and above < value <= up_to
+    if not good or isinstance(value, bool):
+        bounds = (f" above {above:g}" if above > -np.inf else "") + (f", at most {up_to:g}" if up_to < np.inf else "")
+        raise InputError(what, expected="a finite number" + bounds, received=repr(value))
+
+
+def _axis_range(variable: str, grid: Grid) -> tuple[float, float]:
+    return axis_range(variable, grid_length(grid))
+
+
+def _finite_inside(low: float, high: float) -> float:
+    return 1.0 if np.isinf(high) else (low + high) / 2
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, tuple | list):
+        return [_plain(entry) for entry in value]
+    return value.item() if isinstance(value, np.generic) else value

@@ -1,0 +1,36 @@
+"""How much each timestep teaches: C(t) = SNR(t) * p(t), and how it moves with the density."""
+
+from typing import Protocol
+
+import numpy as np
+
+from memfast.timesteps.density import Density, Vector
+
+
+class NoiseLevels(Protocol):
+    """A schedule, as far as learning looks at it."""
+
+    @property
+    def snr(self) -> Vector: ...
+
+    @property
+    def log_snr(self) -> Vector: ...
+
+
+def learning_contribution(schedule: NoiseLevels, density: Density) -> Vector:
+    """C(t) = SNR(t) * p(t) (arXiv 2601.21348): float64 ``[T]``; large where a model both learns often and sees much.
+
+    >>> from memfast.schedules import linear
+    >>> from memfast.timesteps import Uniform
+    >>> learning_contribution(linear(1000), Uniform())[0] > 9
+    True
+    """
+    return np.asarray(schedule.snr) * density.probabilities(schedule)
+
+
+def learning_contribution_slope(schedule: NoiseLevels, density: Density) -> Vector:
+    """dC/dmu: float64 ``[T]``, the change of C(t) as the density moves along its axis, per unit of the axis.
+
+    For a Gaussian over timesteps SNR(t) (t - mu) / sigma^2 p(t), the paper's formula, integrated over each cell.
+    """
+    return np.asarray(schedule.snr) * density.slope(schedule)

@@ -1,0 +1,33 @@
+"""The densities by name, for configurations. To add one: write its class and add it here."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from memfast.foundation.errors import InputError
+from memfast.timesteps.confidence_interval import ConfidenceInterval
+from memfast.timesteps.density import Density
+from memfast.timesteps.gaussian import GaussianMixture
+from memfast.timesteps.uniform import Uniform
+
+DENSITIES: dict[str, type[Density]] = {
+    density.name: density for density in (Uniform, ConfidenceInterval, GaussianMixture)
+}
+
+
+def density_from_dict(config: Mapping[str, Any]) -> Density:
+    """The density that its ``to_dict`` described.
+
+    Raises:
+        InputError: an unknown name or argument.
+
+    >>> density_from_dict({"name": "confidence_interval", "low": 600, "high": 1000})
+    ConfidenceInterval(low=600, high=1000, coverage=0.5, tails='uniform', mix=None, uniform_floor=0.0)
+    """
+    arguments = dict(config)
+    name = arguments.pop("name", None)
+    if name not in DENSITIES:
+        raise InputError("timestep density", expected="one of " + ", ".join(DENSITIES), received=repr(name))
+    try:
+        return DENSITIES[name].from_config(arguments)
+    except TypeError as error:
+        raise InputError(f"timestep density {name}", expected="its own arguments", received=str(error)) from error
