@@ -1,0 +1,71 @@
+"""A configuration -> a network. To add a network: write its file and add a row to ``KINDS``."""
+
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import nn
+
+from memfast.foundation.errors import InputError
+from memfast.models.mlp import Mlp
+from memfast.models.unet1d import UNet1d
+from memfast.models.unet2d import DiffusersUNet2d, UNet2d
+
+KINDS: dict[str, type[nn.Module]] = {
+    "mlp": Mlp,
+    "unet1d": UNet1d,
+    "unet2d": UNet2d,
+    "diffusers_unet2d": DiffusersUNet2d,
+}
+
+
+def build(config: Mapping[str, Any]) -> nn.Module:
+    """The network that ``config`` describes, called as ``model(x, timesteps, labels=None) -> prediction``.
+
+    Args:
+        config: ``kind`` (one of ``KINDS``) and that class's arguments, as plain values that JSON can hold. The full
+            configuration, defaults filled in, is kept as ``model.memfast_config``.
+
+    Raises:
+        InputError: the kind or an option is unknown, or one that is needed is missing.
+
+    >>> build({"kind": "mlp", "item_shape": [1, 8, 8], "width": 16}).memfast_config["blocks"]
+    3
+    """
+    config = dict(config)
+    kind = config.pop("kind", None)
+    if kind not in KINDS:
+        raise InputError("model kind", expected="one of " + ", ".join(KINDS), received=repr(kind))
+    signature = inspect.signature(KINDS[kind])
+    unknown = sorted(set(config) - set(signature.parameters))
+    if unknown:
+        raise InputError(
+            f"model {kind}", expected="options " + ", ".join(signature.parameters), received=", ".join(unknown)
+        )
+    try:
+        bound = signature.bind(**config)
+    except TypeError as error:
+        raise InputError(f"model {kind}", expected="all its options", received=str(error)) from error
+    bound.apply_defaults()
+    model = KINDS[kind](**bound.arguments)
+    plain = {name: _plain(value) for name, value in bound.arguments.items()}
+    model.memfast_config = {"kind": kind, **plain}  # type: ignore[assignment]
+    return model
+
+
+def suggest(item_shape: Sequence[int], *, num_classes: int | None = None) -> dict[str, Any]:
+    """A small configuration that fits items of this shape: ``unet2d`` for images, ``unet1d`` for signals.
+
+    >>> suggest((1, 140))["kind"], suggest((3, 32, 32))["kind"]
+    ('unet1d', 'unet2d')
+    """
+    kinds = {2: "unet1d", 3: "unet2d"}
+    if len(item_shape) not in kinds:
+        raise InputError("item_shape", expected="(C, L) or (C, H, W)", received=str(tuple(item_shape)))
+    return {"kind": kinds[len(item_shape)], "item_shape": list(item_shape), "num_classes": num_classes}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(name): _plain(item) for name, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value

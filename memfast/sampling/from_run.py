@@ -1,0 +1,39 @@
+"""Samples from a trained run, as items like its training data."""
+
+from typing import Any
+
+import numpy as np
+
+from memfast.foundation.errors import InputError
+from memfast.models import Run
+from memfast.sampling.samplers import ddim, ddpm, heun
+
+METHODS = {"ddim": ddim, "ddpm": ddpm, "heun": heun}
+
+
+def sample(run: Run, count: int, *, method: str = "ddim", **options: Any) -> np.ndarray:
+    """Draw samples from a run.
+
+    Args:
+        run: from ``memfast.models.load_run``.
+        count: how many.
+        method: ``ddim``, ``ddpm`` or ``heun``.
+        options: that sampler's other arguments (steps, seed, labels, guidance, callback, ...). ``clip`` is by default
+            the run's value range.
+
+    Returns:
+        ``[count, *data_shape]`` in the training data's dtype: uint8 images with channels last, float signals.
+
+    Raises:
+        InputError: an unknown method, or labels for a run without classes.
+    """
+    if method not in METHODS:
+        raise InputError("method", expected="one of " + ", ".join(METHODS), received=repr(method))
+    if options.get("labels") is not None and run.num_classes is None:
+        raise InputError("labels", expected="none: the run has no classes", received="labels")
+    options.setdefault("clip", run.value_range)
+    options.setdefault("sigma_data", run.sigma_data)
+    values = METHODS[method](
+        run.model, run.schedule, shape=run.item_shape, count=count, prediction_type=run.prediction_type, **options
+    )
+    return run.to_data(values)

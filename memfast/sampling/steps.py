@@ -1,0 +1,86 @@
+"""Which timesteps a sampler visits, and the noise levels there."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from memfast.foundation.errors import InputError
+from memfast.schedules import Schedule
+
+SPACINGS = ("trailing", "leading", "linspace", "karras")
+KARRAS_RHO = 7.0
+
+
+@dataclass(frozen=True)
+class Level:
+    """A noise level.
+
+    Attributes:
+        timestep: its 0-based row in the schedule, or None for the clean level at the end.
+        alpha: the signal's share.
+        sigma: the noise's share.
+    """
+
+    timestep: int | None
+    alpha: float
+    sigma: float
+
+    @property
+    def alpha_bar(self) -> float:
+        """alpha**2."""
+        return self.alpha**2
+
+
+CLEAN = Level(None, 1.0, 0.0)
+
+
+def levels(schedule: Schedule, steps: int, spacing: str = "trailing") -> list[Level]:
+    """The levels of a run of ``steps`` steps: most noise first, the clean level last, ``steps + 1`` in all.
+
+    Args:
+        schedule: the noise schedule, T levels.
+        steps: from 1 to T.
+        spacing: ``trailing`` (equal strides, the noisiest timestep included), ``leading`` (equal strides, the least
+            noisy one included), ``linspace`` (both), each as in diffusers; ``karras`` (the timesteps nearest to equal
+            strides of (sigma / alpha)**(1/7), Karras et al. 2022, equation 5, each used once).
+
+    Raises:
+        InputError: more steps than timesteps, or an unknown spacing.
+    """
+    total = len(schedule)
+    if not 1 <= steps <= total:
+        raise InputError("steps", expected=f"1 to {total}, the schedule's timesteps", received=str(steps))
+    if spacing not in SPACINGS:
+        raise InputError("spacing", expected="one of " + ", ".join(SPACINGS), received=repr(spacing))
+    chosen = _timesteps(schedule, steps, spacing)
+    return [Level(int(t), float(schedule.alpha[t]), float(schedule.sigma[t])) for t in chosen] + [CLEAN]
+
+
+def _timesteps(schedule: Schedule, steps: int, spacing: str) -> np.ndarray:
+    total = len(schedule)
+    if spacing == "trailing":
+        # Computed from whole numbers: np.arange with a fractional stride may give one element too many.
+        return np.round(total - np.arange(steps) * (total / steps)).astype(np.int64) - 1
+    if spacing == "leading":
+        return (np.arange(steps) * (total // steps))[::-1]
+    if spacing == "linspace":
+        return np.round(np.linspace(0, total - 1, steps))[::-1].astype(np.int64)
+    with np.errstate(divide="ignore"):
+        ratio = np.exp(-0.5 * schedule.log_snr)
+    finite = ratio[np.isfinite(ratio)]
+    low, high = finite[0] ** (1 / KARRAS_RHO), finite[-1] ** (1 / KARRAS_RHO)
+    wanted = np.log(np.linspace(high, low, steps) ** KARRAS_RHO)
+    return _distinct_nearest(np.log(finite), wanted)
+
+
+def _distinct_nearest(rising: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """For each of ``wanted`` (falling) the index of the nearest of ``rising``, no index twice."""
+    right = np.clip(np.searchsorted(rising, wanted), 1, max(1, len(rising) - 1))
+    left = right - 1
+    right = np.minimum(right, len(rising) - 1)
+    chosen = np.where(np.abs(rising[left] - wanted) <= np.abs(rising[right] - wanted), left, right)
+    for place in range(1, len(chosen)):
+        chosen[place] = min(chosen[place], chosen[place - 1] - 1)
+    # Pushed below the first row by the rule above: shift the tail up again, still without a repetition.
+    floor = np.arange(len(chosen))[::-1]
+    return np.maximum(chosen, floor)

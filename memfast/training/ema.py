@@ -1,0 +1,125 @@
+"""Averages of the weights over training: constant decay and EDM2's power function, several at once."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from memfast.foundation.errors import InputError
+
+
+@dataclass(frozen=True)
+class ConstantDecay:
+    """``average = decay * average + (1 - decay) * weights`` after every step.
+
+    Attributes:
+        decay: from 0 to below 1.
+        ramp: use ``min(decay, (1 + step) / (10 + step))``, so that a short run's average forgets the first weights.
+    """
+
+    decay: float = 0.999
+    ramp: bool = True
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.decay < 1:
+            raise InputError("ema decay", expected="a number from 0 to below 1", received=str(self.decay))
+
+    @property
+    def name(self) -> str:
+        """The name of the average, for files: the decay."""
+        return f"{self.decay:g}"
+
+    def weight(self, step: int) -> float:
+        """The share of the new weights after step ``step`` = 1, 2, ..."""
+        return 1.0 - (min(self.decay, (1 + step) / (10 + step)) if self.ramp else self.decay)
+
+
+@dataclass(frozen=True)
+class PowerFunction:
+    """EDM2's average, whose profile over training is a power of time (Karras et al. 2024, arXiv 2312.02696, sec. 3.1).
+
+    Attributes:
+        std: the profile's relative standard deviation, for example 0.05; above 0, below 0.28.
+    """
+
+    std: float = 0.05
+
+    def __post_init__(self) -> None:
+        if not 0 < self.std < 0.28:
+            raise InputError("ema std", expected="a number above 0 and below 0.28", received=str(self.std))
+
+    @property
+    def name(self) -> str:
+        """The name of the average, for files."""
+        return f"power-{self.std:g}"
+
+    @property
+    def gamma(self) -> float:
+        """The exponent: the positive root of std**2 * (g + 2)**2 * (g + 3) = g + 1."""
+        inverse = self.std**-2
+        return float(np.roots([1.0, 7.0, 16.0 - inverse, 12.0 - inverse]).real.max())
+
+    def weight(self, step: int) -> float:
+        """The share of the new weights after step ``step`` = 1, 2, ..."""
+        return 1.0 - (1.0 - 1.0 / step) ** (self.gamma + 1.0)
+
+
+Profile = ConstantDecay | PowerFunction
+
+
+def profiles(value: Any) -> list[Profile]:
+    """The averages a user asked for: None, a decay, a profile, or several of them.
+
+    >>> [profile.name for profile in profiles([0.99, PowerFunction(0.1)])]
+    ['0.99', 'power-0.1']
+    """
+    if value is None:
+        return []
+    items: Sequence[Any] = list(value) if isinstance(value, (list, tuple)) else [value]
+    found = [item if isinstance(item, (ConstantDecay, PowerFunction)) else ConstantDecay(float(item)) for item in items]
+    if len({profile.name for profile in found}) != len(found):
+        raise InputError("ema", expected="averages with different names", received=", ".join(p.name for p in found))
+    return found
+
+
+class Averages:
+    """The averages of one model's parameters, in the parameters' own dtype.
+
+    Args:
+        model: the network; its buffers are not averaged.
+        wanted: the profiles.
+    """
+
+    def __init__(self, model: nn.Module, wanted: Iterable[Profile]) -> None:
+        self.profiles = list(wanted)
+        self._names = [name for name, _ in model.named_parameters()]
+        self._parameters = list(model.parameters())
+        self._averages = [[p.detach().clone() for p in self._parameters] for _ in self.profiles]
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Take in the weights after step ``step`` = 1, 2, ..."""
+        for profile, average in zip(self.profiles, self._averages, strict=True):
+            torch._foreach_lerp_(average, self._parameters, profile.weight(step))
+
+    def state(self, name: str) -> dict[str, torch.Tensor]:
+        """One average by parameter name."""
+        index = [profile.name for profile in self.profiles].index(name)
+        return dict(zip(self._names, self._averages[index], strict=True))
+
+    @torch.no_grad()
+    def load(self, name: str, state: Mapping[str, torch.Tensor]) -> None:
+        """Set one average."""
+        for parameter, average in self.state(name).items():
+            average.copy_(state[parameter])
+
+    @torch.no_grad()
+    def swap(self, index: int = 0) -> None:
+        """Exchange the model's parameters with an average, in place; a second call undoes it."""
+        for parameter, average in zip(self._parameters, self._averages[index], strict=True):
+            kept = parameter.detach().clone()
+            parameter.copy_(average)
+            average.copy_(kept)
