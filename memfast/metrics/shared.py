@@ -1,0 +1,47 @@
+"""Nearest neighbours between named sets, searched once and shared by every metric that asks."""
+
+from typing import Any
+
+import numpy as np
+
+from memfast.metrics.arrays import require_count
+
+
+class SharedNeighbors:
+    """Finds the nearest neighbours between sets and keeps them: a second metric pays nothing.
+
+    Args:
+        sets: name -> matrix ``[n, d]``; the usual names are ``generated``, ``training`` and ``test``.
+        options: passed on to ``memfast.knn``.
+
+    Searches run on the exact engine of ``memfast.knn``; no ``n x n`` matrix is ever held.
+    """
+
+    def __init__(self, sets: dict[str, np.ndarray], **options: Any) -> None:
+        self.sets, self.options = sets, options
+        self._found: dict[tuple[str, str], tuple[np.ndarray, np.ndarray]] = {}
+
+    def nearest(self, queries: str, database: str, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """Squared distances float64 ``[n, k]``, ascending, and row numbers int64 ``[n, k]``; a row is its own neighbour.
+
+        Raises:
+            InputError: ``database`` has fewer than ``k`` rows.
+        """
+        require_count("k", k, high=len(self.sets[database]), because=f"The set '{database}' has no more rows.")
+        key = (queries, database)
+        if key not in self._found or self._found[key][0].shape[1] < k:
+            self._found[key] = nearest(self.sets[queries], self.sets[database], k, **self.options)
+        squared, indices = self._found[key]
+        return squared[:, :k], indices[:, :k]
+
+    def radii(self, name: str, k: int) -> np.ndarray:
+        """Squared distance of every row of ``name`` to its k-th neighbour other than itself, float64 ``[n]``."""
+        return self.nearest(name, name, k + 1)[0][:, k]
+
+
+def nearest(queries: np.ndarray, database: np.ndarray, k: int, **options: Any) -> tuple[np.ndarray, np.ndarray]:
+    """The k nearest rows of ``database``: squared distances float64 ``[n, k]`` and row numbers int64 ``[n, k]``."""
+    from memfast.neighbors import knn
+
+    found = knn(queries, database, k, **options)
+    return np.asarray(found.squared_distances, dtype=np.float64), np.asarray(found.indices, dtype=np.int64)
