@@ -2,7 +2,19 @@
 
 from memfast.ops.addresses import STREAMS, key
 from memfast.ops.loss import loss
+from memfast.ops.nearest import BlockNeighbors, nearest, within
 from memfast.ops.noise import noise
 from memfast.ops.random import draw_timesteps, philox, standard_normal
 
-__all__ = ["STREAMS", "draw_timesteps", "key", "loss", "noise", "philox", "standard_normal"]
+__all__ = [
+    "STREAMS",
+    "BlockNeighbors",
+    "draw_timesteps",
+    "key",
+    "loss",
+    "nearest",
+    "noise",
+    "philox",
+    "standard_normal",
+    "within",
+]

@@ -1,0 +1,145 @@
+"""Exact nearest neighbours within one block that is in memory; the larger searches are made of these.
+
+uint8 rows give exact integer squared distances. Float rows give the float64 sum of squared differences, added in one
+fixed order (``docs/exactness.md``), whatever cheaper arithmetic found the candidates. Ties go to the lowest index.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from memfast.foundation.errors import InputError
+from memfast.ops.registry import implementation
+from memfast.ops.rows import Rows, as_rows
+
+# The kernels number rows with 32 bits.
+MAX_ROWS = 2**31 - 1
+
+
+@dataclass(frozen=True)
+class BlockNeighbors:
+    """The nearest rows of a block.
+
+    Attributes:
+        squared_distances: ``[Q, min(k, M)]``, ascending; int64 for uint8 rows, float64 for float rows. A place with no
+            neighbour holds the dtype's maximum, or infinity.
+        indices: int64 ``[Q, min(k, M)]``, row numbers in the block; -1 where there is no neighbour.
+        fallbacks: how many queries of float kind needed more than the first screen.
+    """
+
+    squared_distances: np.ndarray
+    indices: np.ndarray
+    fallbacks: int
+
+
+def nearest(
+    queries: Any, block: Any, k: int, *, bound: Any = None, exclude: Any = None, backend: str = "auto"
+) -> BlockNeighbors:
+    """The k nearest rows of ``block`` for each query, exactly; ties by the lowest index.
+
+    Args:
+        queries: ``[Q, D]``, an array or tensor of uint8, float16, bfloat16, float32 or float64.
+        block: ``[M, D]``, likewise. If only one of the two is uint8, both are treated as floats, which loses nothing.
+        k: how many neighbours; min(k, M) columns come back.
+        bound: ``[Q]`` squared distances; rows farther than their query's bound are left out.
+        exclude: int64 ``[Q]``, one row number of the block to leave out for each query; -1 leaves none out.
+        backend: a backend's name or ``auto``.
+
+    Raises:
+        InputError: shapes or kinds that do not fit, k < 1, an empty block, NaN or infinity (the row is named), or
+            magnitudes above 1e150.
+        BackendUnavailableError: the backend asked for cannot compute this here.
+
+    >>> found = nearest(np.array([[3]], np.uint8), np.array([[7], [2], [4]], np.uint8), k=2)
+    >>> found.squared_distances.tolist(), found.indices.tolist()
+    ([[1, 1]], [[1, 2]])
+    """
+    query_rows, block_rows = _pair(queries, block)
+    count = len(query_rows.values)
+    if k < 1:
+        raise InputError("k", expected="at least 1", received=str(k))
+    if len(block_rows.values) == 0:
+        raise InputError("block", expected="at least one row", received="an empty block")
+    integer = block_rows.kind == query_rows.kind == "uint8"
+    limit = _bound(bound, count, integer)
+    left_out = _exclude(exclude, count)
+    compute = implementation("nearest", block_rows.device, backend)
+    distances, indices, fallbacks = compute(
+        query_rows, block_rows, min(int(k), len(block_rows.values)), limit, left_out
+    )
+    return BlockNeighbors(distances, indices, fallbacks)
+
+
+def within(
+    queries: Any, block: Any, radius_squared: float, *, exclude: Any = None, backend: str = "auto"
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """All pairs at a squared distance of at most ``radius_squared``, exactly.
+
+    Args:
+        queries: ``[Q, D]``, as for :func:`nearest`.
+        block: ``[M, D]``.
+        radius_squared: in squared units of the data, 0 or more; pairs on the radius belong to the result.
+        exclude: int64 ``[Q]``, one row of the block to leave out for each query; -1 leaves none out.
+        backend: a backend's name or ``auto``.
+
+    Returns:
+        (query int64 ``[n]``, index int64 ``[n]``, squared distance int64 or float64 ``[n]``), sorted by query, then
+        distance, then index.
+
+    Raises:
+        InputError: as for :func:`nearest`.
+
+    >>> within(np.array([[3]], np.uint8), np.array([[7], [2], [4]], np.uint8), 1)[1].tolist()
+    [1, 2]
+    """
+    query_rows, block_rows = _pair(queries, block)
+    if not 0 <= radius_squared < np.inf:
+        raise InputError("radius_squared", expected="a finite number, 0 or more", received=str(radius_squared))
+    left_out = _exclude(exclude, len(query_rows.values))
+    if len(block_rows.values) == 0:
+        dtype = np.int64 if block_rows.kind == query_rows.kind == "uint8" else np.float64
+        return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, dtype)
+    compute = implementation("within", block_rows.device, backend)
+    return compute(query_rows, block_rows, float(radius_squared), left_out)
+
+
+def _pair(queries: Any, block: Any) -> tuple[Rows, Rows]:
+    query_rows, block_rows = as_rows(queries, "queries"), as_rows(block, "block")
+    if query_rows.shape[1] != block_rows.shape[1]:
+        raise InputError(
+            "block", expected=f"rows of length {query_rows.shape[1]}, as the queries have",
+            received=f"rows of length {block_rows.shape[1]}",
+        )  # fmt: skip
+    if query_rows.device != block_rows.device:
+        raise InputError("block", expected=f"data on {query_rows.device}", received=f"data on {block_rows.device}")
+    for rows in (query_rows, block_rows):
+        if rows.shape[0] > MAX_ROWS:
+            raise InputError(rows.name, expected=f"at most {MAX_ROWS} rows", received=str(rows.shape[0]))
+    return query_rows, block_rows
+
+
+def _bound(bound: Any, count: int, integer: bool) -> np.ndarray | None:
+    if bound is None:
+        return None
+    values = np.asarray(bound)
+    if values.shape != (count,):
+        raise InputError("bound", expected=f"one number per query, shape [{count}]", received=f"shape {values.shape}")
+    if not integer:
+        return np.ascontiguousarray(values, np.float64)
+    if values.dtype.kind == "f":
+        # 2**62 is far above any squared distance, and the largest power of two that survives the cast.
+        values = np.floor(np.clip(values, -1, 2.0**62))
+    return np.ascontiguousarray(values, np.int64)
+
+
+def _exclude(exclude: Any, count: int) -> np.ndarray | None:
+    if exclude is None:
+        return None
+    values = np.asarray(exclude)
+    if values.shape != (count,) or values.dtype.kind not in "iu":
+        raise InputError(
+            "exclude", expected=f"one row number per query, shape [{count}]",
+            received=f"{values.dtype} of shape {list(values.shape)}",
+        )  # fmt: skip
+    return np.ascontiguousarray(values, np.int64)

@@ -1,0 +1,103 @@
+"""Rows of numbers as the search kernels take them: an array or a tensor, checked, with the kind of its numbers."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from memfast.foundation.errors import InputError
+
+FLOAT_KINDS = ("float16", "bfloat16", "float32", "float64")
+KINDS = ("uint8", *FLOAT_KINDS)
+# Beyond this a float64 squared distance could overflow.
+MAX_MAGNITUDE = 1e150
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A matrix whose rows are the points of a search.
+
+    Attributes:
+        values: ``[rows, D]``. On the CPU a NumPy array with contiguous rows (bfloat16 as its uint16 bits); on an
+            accelerator the tensor itself.
+        kind: one of ``KINDS``.
+        name: what error messages call it.
+    """
+
+    values: Any
+    kind: str
+    name: str
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(rows, D)."""
+        return int(self.values.shape[0]), int(self.values.shape[1])
+
+    @property
+    def device(self) -> torch.device:
+        """Where the numbers are."""
+        return self.values.device if isinstance(self.values, torch.Tensor) else torch.device("cpu")
+
+    def __getitem__(self, key: Any) -> "Rows":
+        return Rows(self.values[key], self.kind, self.name)
+
+    def to_float64(self) -> np.ndarray:
+        """The numbers as float64, on the CPU; every kind converts without loss."""
+        values = self.values.cpu() if isinstance(self.values, torch.Tensor) else self.values
+        if self.kind == "bfloat16" and isinstance(values, np.ndarray):
+            return (values.astype(np.uint32) << 16).view(np.float32).astype(np.float64)
+        if isinstance(values, torch.Tensor):
+            values = values.double().numpy() if self.kind != "uint8" else values.numpy()
+        return values.astype(np.float64)
+
+
+def as_rows(data: Any, name: str) -> Rows:
+    """Rows of an array or tensor; nothing is copied unless its rows are not contiguous.
+
+    Args:
+        data: ``[rows, D]``, uint8, float16, bfloat16 (tensors), float32 or float64.
+        name: what error messages call it.
+
+    Raises:
+        InputError: not two-dimensional, D = 0, or another dtype.
+    """
+    if isinstance(data, Rows):
+        return data
+    if isinstance(data, torch.Tensor):
+        kind = str(data.dtype).removeprefix("torch.")
+    else:
+        data = np.asarray(data)
+        kind = data.dtype.name if data.dtype.isnative else str(data.dtype)
+    if data.ndim != 2 or data.shape[1] < 1:
+        raise InputError(
+            name, expected="a matrix [rows, D] with D >= 1", received=f"shape {list(data.shape)}",
+            do="Flatten each item into one row.",
+        )  # fmt: skip
+    if kind not in KINDS:
+        raise InputError(
+            name, expected="numbers of kind " + ", ".join(KINDS), received=kind,
+            do="Convert them first, if that loses nothing.",
+        )  # fmt: skip
+    if isinstance(data, torch.Tensor):
+        data = data.detach()
+        if data.device.type == "cpu":
+            data = (data.view(torch.uint16) if kind == "bfloat16" else data).numpy()
+    if isinstance(data, np.ndarray) and (data.strides[1] != data.itemsize or data.strides[0] < 0):
+        data = np.ascontiguousarray(data)
+    return Rows(data, kind, name)
+
+
+def check_finite(rows: Rows, row: int) -> None:
+    """Raise the error that names ``row`` unless its numbers are finite and not too large."""
+    values = rows[row : row + 1].to_float64()
+    if not np.isfinite(values).all():
+        raise InputError(
+            rows.name, expected="finite numbers", received=f"NaN or infinity in row {row}",
+            do="Remove or repair that row.",
+        )  # fmt: skip
+    if np.abs(values).max() > MAX_MAGNITUDE:
+        raise InputError(
+            rows.name, expected=f"magnitudes up to {MAX_MAGNITUDE:g}", received=f"a larger one in row {row}",
+            do="Scale the data.",
+        )  # fmt: skip
