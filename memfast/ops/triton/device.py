@@ -1,0 +1,134 @@
+"""Philox4x32-10 and the normals as Triton device functions: the same bits as ``memfast.ops.reference``.
+
+Launch every kernel that calls these with ``enable_fp_fusion=False``: a fused multiply-add would change the last bit.
+"""
+
+import triton
+import triton.language as tl
+
+from memfast.ops.reference.normal import (
+    COS_COEFFICIENTS,
+    LOG_COEFFICIENTS,
+    MINUS_TWO_LN_2,
+    RADIANS_PER_WORD,
+    SIN_COEFFICIENTS,
+    SQRT_HALF_BITS,
+)
+from memfast.ops.reference.philox import MULTIPLIER_0, MULTIPLIER_1, ROUNDS, WEYL_0, WEYL_1
+
+# A kernel reads a module's constants only as tl.constexpr; the values are the reference's own.
+_ROUNDS = tl.constexpr(ROUNDS)
+_MULTIPLIER_0, _MULTIPLIER_1 = tl.constexpr(MULTIPLIER_0), tl.constexpr(MULTIPLIER_1)
+_WEYL_0, _WEYL_1 = tl.constexpr(WEYL_0), tl.constexpr(WEYL_1)
+_LOG, _SIN, _COS = tl.constexpr(LOG_COEFFICIENTS), tl.constexpr(SIN_COEFFICIENTS), tl.constexpr(COS_COEFFICIENTS)
+_MINUS_TWO_LN_2, _RADIANS_PER_WORD = tl.constexpr(MINUS_TWO_LN_2), tl.constexpr(RADIANS_PER_WORD)
+_INTERPRETED = tl.constexpr(triton.knobs.runtime.interpret if hasattr(triton, "knobs") else False)
+_SQRT_HALF_BITS = tl.constexpr(SQRT_HALF_BITS)
+
+
+@triton.jit
+def philox(c0, c1, c2, c3, k0, k1):
+    """Four random words of the counter (c0, c1, c2, c3) under the key (k0, k1); all uint32, of one shape."""
+    m0 = tl.full(c0.shape, _MULTIPLIER_0, tl.uint32)
+    m1 = tl.full(c0.shape, _MULTIPLIER_1, tl.uint32)
+    for _ in tl.static_range(_ROUNDS):
+        high_0 = tl.umulhi(c0, m0)
+        high_1 = tl.umulhi(c2, m1)
+        low_0 = c0 * m0
+        low_1 = c2 * m1
+        c0 = high_1 ^ c1 ^ k0
+        c1 = low_1
+        c2 = high_0 ^ c3 ^ k1
+        c3 = low_0
+        k0 = k0 + tl.full(k0.shape, _WEYL_0, tl.uint32)
+        k1 = k1 + tl.full(k1.shape, _WEYL_1, tl.uint32)
+    return c0, c1, c2, c3
+
+
+@triton.jit
+def words_of(quads, sample_id, seed, step, STREAM: tl.constexpr):
+    """The four words of each group of four elements ``quads`` (uint32) of one sample in one stream.
+
+    ``sample_id``, ``seed`` and ``step`` are int64, scalars or of the shape of ``quads``.
+    """
+    zero = tl.zeros(quads.shape, tl.uint32)
+    tag = (STREAM << 24) | ((sample_id >> 32) & 0xFFFFFF)
+    return philox(
+        quads,
+        zero + sample_id.to(tl.uint32),
+        zero + step.to(tl.uint32),
+        zero + tag.to(tl.uint32),
+        zero + seed.to(tl.uint32),
+        zero + (seed >> 32).to(tl.uint32),
+    )
+
+
+@triton.jit
+def box_muller(radius_word, angle_word):
+    """Two independent standard normals from two words, line by line as ``reference.normal.box_muller``."""
+    radius = _radius(radius_word)
+    cosine, sine = _turn(angle_word)
+    return radius * cosine, radius * sine
+
+
+@triton.jit
+def normals(quads, sample_id, seed, step, STREAM: tl.constexpr):
+    """Standard normals of consecutive elements: float32 ``[4 * len(quads)]``, element 4q+i at position 4*index(q)+i."""
+    w0, w1, w2, w3 = words_of(quads, sample_id, seed, step, STREAM)
+    n0, n1 = box_muller(w0, w1)
+    n2, n3 = box_muller(w2, w3)
+    return tl.interleave(tl.interleave(n0, n2), tl.interleave(n1, n3))
+
+
+@triton.jit
+def rounded(value, dtype: tl.constexpr):
+    """float32 ``value`` in ``dtype``, rounded to nearest even."""
+    if _INTERPRETED and dtype == tl.bfloat16:
+        # The interpreter truncates to bfloat16; the hardware's conversion rounds.
+        bits = value.to(tl.uint32, bitcast=True)
+        bits = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
+        return tl.where(value == value, bits, 0x7FC0).to(tl.uint16).to(tl.bfloat16, bitcast=True)
+    return value.to(dtype)
+
+
+@triton.jit
+def _radius(word):
+    u = word.to(tl.float32) + 0.5
+    bits = u.to(tl.int32, bitcast=True)
+    exponent = (bits - _SQRT_HALF_BITS) >> 23
+    f = (bits - (exponent << 23)).to(tl.float32, bitcast=True) - 1.0
+    square = f * f
+    p = tl.full(f.shape, _LOG[6], tl.float32)
+    p = p * f + _LOG[5]
+    p = p * f + _LOG[4]
+    p = p * f + _LOG[3]
+    p = p * f + _LOG[2]
+    p = p * f + _LOG[1]
+    p = p * f + _LOG[0]
+    s = (p * f) * square
+    s = s + square
+    s = s - (f + f)
+    s = s + (exponent - 32).to(tl.float32) * _MINUS_TWO_LN_2
+    return tl.sqrt_rn(s)
+
+
+@triton.jit
+def _turn(word):
+    quarter = (word + 0x20000000) >> 30
+    rest = (word - (quarter << 30)).to(tl.int32, bitcast=True)
+    a = rest.to(tl.float32) * _RADIANS_PER_WORD
+    square = a * a
+    p = tl.full(a.shape, _SIN[2], tl.float32)
+    p = p * square + _SIN[1]
+    p = p * square + _SIN[0]
+    sine = (p * square) * a + a
+    p = tl.full(a.shape, _COS[2], tl.float32)
+    p = p * square + _COS[1]
+    p = p * square + _COS[0]
+    cosine = (p * square + -0.5) * square + 1.0
+    odd = (quarter & 1) == 1
+    turned_cosine = tl.where(odd, sine, cosine)
+    turned_sine = tl.where(odd, cosine, sine)
+    turned_cosine = tl.where(((quarter + 1) & 2) == 2, -turned_cosine, turned_cosine)
+    turned_sine = tl.where((quarter & 2) == 2, -turned_sine, turned_sine)
+    return turned_cosine, turned_sine

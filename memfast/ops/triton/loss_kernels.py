@@ -1,0 +1,55 @@
+"""Triton kernels of the loss: residuals, gradient and partial sums in one pass, then the sums in a fixed order."""
+
+import triton
+import triton.language as tl
+
+from memfast.ops.triton.device import rounded
+from memfast.ops.triton.operands import clean_values, coefficient, mixture
+
+
+@triton.jit(do_not_specialize=["scale_bits"])
+def loss_kernel(
+    partial, gradient, prediction, x0, indices, table, timesteps, sample_ids, fixed_ids, key,
+    numel, chunks, rows, length, scale_bits,
+    HAS_FIXED: tl.constexpr, GATHER: tl.constexpr, WIDTH: tl.constexpr, GRADIENT: tl.constexpr, QUADS: tl.constexpr,
+):  # fmt: skip
+    """partial[b, chunk] = sum of residual**2 over the chunk; gradient = float32(k_p * scale) * residual.
+
+    ``scale_bits`` are the bits of a float64: a Python float would arrive rounded to float32.
+    """
+    sample = (tl.program_id(0) // chunks).to(tl.int64)
+    start = (tl.program_id(0) % chunks).to(tl.int64) * QUADS
+    elements = start * 4 + tl.arange(0, QUADS * 4)
+    inside = elements < numel
+    timestep = tl.load(timesteps + sample)
+    sample_id = tl.load(sample_ids + sample)
+    x = clean_values(x0, indices, sample, sample_id, key, elements, numel, rows, inside, WIDTH, GATHER)
+    quads = (start + tl.arange(0, QUADS)).to(tl.uint32)
+    target = mixture(
+        x, quads, sample, sample_id, fixed_ids, key,
+        coefficient(table, timestep, length, 4),
+        coefficient(table, timestep, length, 5),
+        coefficient(table, timestep, length, 6),
+        HAS_FIXED,
+    )  # fmt: skip
+    k_p = coefficient(table, timestep, length, 3)
+    predicted = tl.load(prediction + sample * numel + elements, mask=inside, other=0.0).to(tl.float32)
+    residual = predicted * k_p - target
+    if GRADIENT:
+        factor = (k_p.to(tl.float64) * scale_bits.to(tl.int64).to(tl.float64, bitcast=True)).to(tl.float32)
+        value = rounded(residual * factor, gradient.dtype.element_ty)
+        tl.store(gradient + sample * numel + elements, value, mask=inside)
+    square = tl.where(inside, residual * residual, 0.0)
+    tl.store(partial + tl.program_id(0), tl.sum(square, 0))
+
+
+@triton.jit(do_not_specialize=["divisor"])
+def finish_kernel(out, partial, count, divisor, BLOCK: tl.constexpr):
+    """out[i] = sum(partial[i, :count]) / divisor, in float64 and in one fixed order."""
+    row = tl.program_id(0).to(tl.int64)
+    total = tl.zeros([BLOCK], tl.float64)
+    column = tl.arange(0, BLOCK)
+    while tl.min(column, 0) < count:
+        total += tl.load(partial + row * count + column, mask=column < count, other=0.0).to(tl.float64)
+        column += BLOCK
+    tl.store(out + row, (tl.sum(total, 0) / divisor.to(tl.float64)).to(tl.float32))
