@@ -18,17 +18,17 @@ MARGIN = 0.05
 class Ambient:
     """Learning from noisy data at high noise (Shah et al. 2025, arXiv 2502.21278, algorithm 1).
 
-    Sample i has one fixed noise f_i for the whole training (stream ``fixed``, addressed by ``fixed_ids``, never stored).
-    Its noisy copy is x_n = alpha_n * x0 + sigma_n * f_i. At noise levels from sigma_n / alpha_n on, the input is made
-    from x_n by adding noise, and the model's denoised x_n is compared with x_n; below, training is as usual.
+    Sample i has one fixed noise f_i for the whole training (stream ``fixed``, addressed by ``fixed_ids``, never
+    stored). Its noisy copy is x_n = alpha_n * x0 + sigma_n * f_i. At noise levels from sigma_n / alpha_n on, the input
+    is made from x_n by adding noise, and the model's denoised x_n is compared with x_n; below, training is as usual.
 
     Args:
         sigma: sigma_n in the schedule's own sigma (for EDM a standard deviation in the data's units). Give this or
             ``timestep``.
         timestep: the row (0-based) of the schedule whose level is (alpha_n, sigma_n).
         compensate: False weights as the paper's code does, which multiplies the weight of the x0 error by
-            (alpha_n (1 - (rho_n / rho_t)^2))^2, rho = sigma / alpha, and so fades to 0 at the threshold; True divides that
-            factor out (as later Ambient Omni code does).
+            (alpha_n (1 - (rho_n / rho_t)^2))^2, rho = sigma / alpha, and so fades to 0 at the threshold; True divides
+            that factor out (as later Ambient Omni code does).
         margin: with ``compensate``, levels within this fraction above the threshold keep the factor of its end, so that
             nothing is divided by zero.
 
@@ -98,8 +98,8 @@ def denoised_data(
     """E[x_n | x_t] from x0 = E[x0 | x_t]: what an ambient model is compared with x_n in.
 
     (alpha_n q^2 x0 + r sigma_n^2 x_t) / sigma_t^2, with r = alpha_t / alpha_n and q^2 = sigma_t^2 - r^2 sigma_n^2; for
-    alpha = 1 the paper's ((sigma_t^2 - sigma_n^2) x0 + sigma_n^2 x_t) / sigma_t^2. The published versions take their two
-    levels in opposite orders; here both are named.
+    alpha = 1 the paper's ((sigma_t^2 - sigma_n^2) x0 + sigma_n^2 x_t) / sigma_t^2. The published versions take their
+    two levels in opposite orders; here both are named.
 
     Args:
         x0: the posterior mean of the clean sample.

@@ -19,7 +19,6 @@ from memfast.timesteps import Density, Uniform, density_from_dict, thresholds
 from memfast.timesteps.density import DEFAULT_T
 
 
-
 class Batch(NamedTuple):
     """A noised batch; a plain tuple of tensors to the compiler.
 
@@ -49,14 +48,14 @@ class DenoisingObjective:
     """What a diffusion model learns: a schedule, where along it, what it predicts, what counts how much.
 
     All of it is one table of seven float32 numbers per timestep, computed in float64, and one vector of integer
-    thresholds for the draws; ``noise`` and ``loss`` are two fused ops on it, without a synchronisation, and compile with
-    ``fullgraph=True``.
+    thresholds for the draws; ``noise`` and ``loss`` are two fused ops on it, without a synchronisation, and compile
+    with ``fullgraph=True``.
 
     Args:
         schedule: a schedule, or its dictionary.
         timesteps: a density from ``memfast.timesteps``, or its dictionary. None: uniform.
-        prediction_type: ``"epsilon"``, ``"sample"``, ``"v_prediction"``, ``"flow_prediction"``, or ``"edm"`` for a network
-            inside EDM's preconditioning (its input is then scaled by c_in, its output is F).
+        prediction_type: ``"epsilon"``, ``"sample"``, ``"v_prediction"``, ``"flow_prediction"``, or ``"edm"`` for a
+            network inside EDM's preconditioning (its input is then scaled by c_in, its output is F).
         loss_weight: a name, a dictionary or an object of ``memfast.objective.weights``: ``"none"``, ``"min_snr"``,
             ``"p2"``, ``"edm"``, ``"debiased"``, ``"sd3"``, ``"speed"``, ``"custom"``, ``"importance"``.
         ambient: an ``Ambient`` target, its dictionary, or None.
@@ -91,11 +90,15 @@ class DenoisingObjective:
         self.schedule = schedule_from_dict(schedule) if isinstance(schedule, Mapping) else schedule
         if not isinstance(self.schedule, Schedule | ContinuousSchedule):
             received = type(schedule).__name__
-            raise InputError("schedule", expected="a schedule of memfast.schedules, or its dictionary", received=received)
+            raise InputError(
+                "schedule", expected="a schedule of memfast.schedules, or its dictionary", received=received
+            )
         self.density = density_from_dict(timesteps) if isinstance(timesteps, Mapping) else timesteps or Uniform()
         if not isinstance(self.density, Density):
             received = type(timesteps).__name__
-            raise InputError("timesteps", expected="a density of memfast.timesteps, or its dictionary", received=received)
+            raise InputError(
+                "timesteps", expected="a density of memfast.timesteps, or its dictionary", received=received
+            )
         self.prediction_type = prediction_type
         self.loss_weight = weight_from_dict(loss_weight)
         self.ambient = Ambient.from_dict(ambient) if isinstance(ambient, Mapping) else ambient
@@ -184,7 +187,7 @@ class DenoisingObjective:
         return self._noise_at(x0, alpha, sigma, sample_ids, key, fixed_ids)
 
     def loss(self, prediction: Tensor, batch: Batch, reduction: str = "mean") -> Tensor:
-        """The weighted squared error: float32, a scalar, or ``[B]`` with ``reduction="none"``; differentiable in prediction."""
+        """The weighted squared error: float32, a scalar, or ``[B]`` with ``reduction="none"``."""
         table = batch.table if batch.table is not None else self.tables(batch.x0.device).table
         return ops.loss(
             prediction, batch.x0, self._required(table, "table"), batch.timesteps, batch.sample_ids, batch.key,
@@ -217,8 +220,8 @@ class DenoisingObjective:
 
     def __repr__(self) -> str:
         return (
-            f"DenoisingObjective({self.schedule!r}, timesteps={self.density!r}, prediction_type={self.prediction_type!r}, "
-            f"loss_weight={self.loss_weight!r}, ambient={self.ambient!r})"
+            f"DenoisingObjective({self.schedule!r}, timesteps={self.density!r}, "
+            f"prediction_type={self.prediction_type!r}, loss_weight={self.loss_weight!r}, ambient={self.ambient!r})"
         )
 
     def _make_tables(self) -> Tables:

@@ -38,7 +38,10 @@ class Tables:
     def to(self, device: torch.device) -> "Tables":
         """The same on another device."""
         return Tables(
-            *(None if tensor is None else tensor.to(device) for tensor in (self.thresholds, self.table, self.time, self.nodes))  # type: ignore[arg-type]
+            *(
+                None if tensor is None else tensor.to(device)
+                for tensor in (self.thresholds, self.table, self.time, self.nodes)
+            )  # type: ignore[arg-type]
         )
 
 

@@ -77,8 +77,7 @@ def checked_float32(table: Tensor) -> Tensor:
     bad = ~torch.isfinite(table)
     if bool(bad.any()):
         row, column = (int(index) for index in bad.nonzero()[0])
-        raise InputError(
-            "objective", expected="a finite table", received=f"{COLUMNS[column]} = {float(table[row, column])} in row {row}",
-            do="The loss weight or the prediction type is not defined at that noise level: choose another.",
-        )  # fmt: skip
+        name, value = COLUMNS[column], float(table[row, column])
+        do = "The loss weight or the prediction type is not defined at that noise level: choose another."
+        raise InputError("objective", expected="a finite table", received=f"{name} = {value} in row {row}", do=do)
     return table

@@ -1,17 +1,16 @@
 """How much a timestep's error counts: loss weights, each defined once and converted to every prediction type.
 
-The targets of all prediction types are linear in (x0, noise), so their errors at one noise level differ by a factor only:
-with d = alpha * c_n - sigma * c_x (``memfast.schedules.predictions``), |error of x0| = sigma / |d| * |error of prediction|.
-A weight W on the squared error of x0 is therefore the weight W * sigma^2 / d^2 on the squared error of the prediction.
-Each class gives W * sigma^2, in which every usual weight is finite.
+The targets of all prediction types are linear in (x0, noise), so their errors at one noise level differ by a factor
+only: with d = alpha * c_n - sigma * c_x (``memfast.schedules.predictions``), |error of x0| = sigma / |d| * |error of
+prediction|. A weight W on the squared error of x0 is therefore the weight W * sigma^2 / d^2 on the squared error of the
+prediction. Each class gives W * sigma^2, in which every usual weight is finite.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
-
-import math
 
 import numpy as np
 import torch
@@ -113,8 +112,8 @@ class P2(LossWeight):
 
 @dataclass(frozen=True)
 class EDM(LossWeight):
-    """SNR + 1 / sigma_data^2 on x0, which is (sigma^2 + sigma_data^2) / (sigma sigma_data)^2 where alpha is 1 (Karras et
-    al. 2022, table 1). On the raw output of a network with EDM's preconditioning it is 1."""
+    """SNR + 1 / sigma_data^2 on x0, which is (sigma^2 + sigma_data^2) / (sigma sigma_data)^2 where alpha is 1 (Karras
+    et al. 2022, table 1). On the raw output of a network with EDM's preconditioning it is 1."""
 
     name: ClassVar[str] = "edm"
     sigma_data: float = SIGMA_DATA
@@ -167,8 +166,9 @@ class SD3(LossWeight):
 
 @dataclass(frozen=True)
 class SpeeD(LossWeight):
-    """SpeeD's weight on epsilon (Wang et al. 2024): 1 from timestep ``tau`` on; before it (1 - l) + (2 l - 1) m, m being the
-    step-to-step change of sigma^2 scaled to [0, 1] over the timesteps before ``tau``. For a schedule of T rows.
+    """SpeeD's weight on epsilon (Wang et al. 2024): 1 from timestep ``tau`` on; before it (1 - l) + (2 l - 1) m, m
+    being the step-to-step change of sigma^2 scaled to [0, 1] over the timesteps before ``tau``. For a schedule of T
+    rows.
 
     Args:
         tau: how many timesteps count as early.
@@ -264,11 +264,11 @@ class Importance(LossWeight):
     ) -> Tensor:
         """base / (T p), 0 where p is 0."""
         if probabilities is None:
-            expected, do = "a schedule of T timesteps", "A continuous schedule has no uniform density to be unbiased for."
-            raise InputError("importance", expected=expected, received="a continuous one", do=do)
+            do = "A continuous schedule has no uniform density to be unbiased for."
+            raise InputError("importance", expected="a schedule of rows", received="a continuous one", do=do)
         base = weight_from_dict(self.base).on_prediction(alpha, sigma, prediction_type, sigma_data, probabilities)
         drawn = probabilities > 0
-        return torch.where(drawn, base / (len(probabilities) * probabilities.where(drawn, torch.ones(()).double())), 0.0)
+        return torch.where(drawn, base / (len(probabilities) * torch.where(drawn, probabilities, 1.0)), 0.0)
 
     def scaled(self, alpha: Tensor, sigma: Tensor) -> Tensor:
         """Not defined without a density."""

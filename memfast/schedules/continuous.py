@@ -53,8 +53,8 @@ class ContinuousSchedule:
 
 
 def edm_continuous(sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0) -> ContinuousSchedule:
-    """Every sigma, alpha = 1 (Karras et al. 2022). A density over log SNR or sigma may draw beyond the two ends, as EDM's
-    log-normal does; they bound densities over time only."""
+    """Every sigma, alpha = 1 (Karras et al. 2022). A density over log SNR or sigma may draw beyond the two ends, as
+    EDM's log-normal does; they bound densities over time only."""
     if not (0 < sigma_min < sigma_max and rho > 0):
         received = f"{sigma_min}, {sigma_max}, rho {rho}"
         raise InputError("sigma_min, sigma_max, rho", expected="0 < sigma_min < sigma_max, rho > 0", received=received)

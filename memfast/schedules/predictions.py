@@ -13,8 +13,8 @@ prediction type           c_x                             c_n
 ``edm``                   sigma / (sigma_data * h)        -sigma_data * alpha / h
 ========================  ==============================  ==========================
 
-h = sqrt(sigma_data^2 alpha^2 + sigma^2). ``edm`` is the raw output F of a network preconditioned as in Karras et al. 2022
-(table 1, last column: x0 = c_skip x + c_out F), whose input is x_t / h.
+h = sqrt(sigma_data^2 alpha^2 + sigma^2). ``edm`` is the raw output F of a network preconditioned as in Karras et al.
+2022 (table 1, last column: x0 = c_skip x + c_out F), whose input is x_t / h.
 """
 
 import torch
@@ -90,8 +90,9 @@ def x0_and_noise(
 
     >>> x0, noise = torch.tensor([3.0]), torch.tensor([-1.0])
     >>> a, s = torch.tensor(0.8), torch.tensor(0.6)
-    >>> x0_and_noise(target("v_prediction", x0, noise, a, s), a * x0 + s * noise, a, s, "v_prediction")
-    (tensor([3.0000]), tensor([-1.]))
+    >>> read = x0_and_noise(target("v_prediction", x0, noise, a, s), a * x0 + s * noise, a, s, "v_prediction")
+    >>> [round(value.item(), 5) for value in read]
+    [3.0, -1.0]
     """
     a = torch.as_tensor(alpha, device=x_t.device)
     s = torch.as_tensor(sigma, device=x_t.device)

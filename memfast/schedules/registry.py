@@ -19,7 +19,7 @@ SCHEDULES: dict[str, Callable[..., Schedule | ContinuousSchedule]] = {
 
 
 def schedule_from_dict(config: Mapping[str, Any]) -> Schedule | ContinuousSchedule:
-    """The schedule that its ``to_dict`` described: ``{"name": "linear", "T": 1000}``, other arguments at their defaults.
+    """The schedule that its ``to_dict`` described: ``{"name": "linear", "T": 1000}``, others at their defaults.
 
     Raises:
         InputError: an unknown name or argument.

@@ -9,7 +9,15 @@ from scipy.special import ndtri
 
 from memfast.foundation.errors import InputError
 from memfast.timesteps.density import (
-    DEFAULT_T, Density, Grid, Vector, bisect, check_number, checked_fractions, grid_length, no_mass,
+    DEFAULT_T,
+    Density,
+    Grid,
+    Vector,
+    bisect,
+    check_number,
+    checked_fractions,
+    grid_length,
+    no_mass,
 )  # fmt: skip
 from memfast.timesteps.gaussian import normal_interval, normal_pdf
 
@@ -29,8 +37,8 @@ class ConfidenceInterval(Density):
         low: lower bound in timesteps; it may lie outside 1..T.
         high: upper bound, above ``low``; it may lie outside 1..T.
         coverage: the share of the uncut Gaussian between the bounds, in (0, 1); the paper's is 0.5.
-        tails: what becomes of the mass outside 1..T: ``"uniform"`` spreads it over all timesteps, ``"renormalize"`` cuts
-            it off (an ordinary truncated normal), ``"clamp"`` gives it to timesteps 1 and T.
+        tails: what becomes of the mass outside 1..T: ``"uniform"`` spreads it over all timesteps, ``"renormalize"``
+            cuts it off (an ordinary truncated normal), ``"clamp"`` gives it to timesteps 1 and T.
         mix: the Gaussian's share, in [0, 1]; the rest is uniform. None: the mass inside 1..T for ``"uniform"`` (so the
             tail's mass is what is spread), 1 for the others.
         uniform_floor: the least share of the uniform part, in [0, 1]: an interval well inside 1..T has next to no tail
@@ -41,7 +49,7 @@ class ConfidenceInterval(Density):
 
     >>> late = ConfidenceInterval(low=950, high=1050)
     >>> round(late.mean(1000)), round(float(late.probabilities(1000)[949:].sum()), 3)
-    (722, 0.281)
+    (722, 0.28)
     """
 
     name: ClassVar[str] = "confidence_interval"

@@ -1,8 +1,8 @@
 """What every timestep density has in common: pmf over a grid, pdf, cdf and quantile, a summary, a dictionary.
 
-A density lives on one of four axes (``variable``): ``timestep`` (1..T, continuous over [1/2, T + 1/2]), ``time`` (0..1),
-``log_snr`` (ln(alpha^2 / sigma^2)) or ``sigma`` (sigma / alpha). On a grid of T timesteps its probability of timestep t is
-its mass in t's cell, so nothing is sampled at points and nothing is rejected.
+A density lives on one of four axes (``variable``): ``timestep`` (1..T, continuous over [1/2, T + 1/2]), ``time``
+(0..1), ``log_snr`` (ln(alpha^2 / sigma^2)) or ``sigma`` (sigma / alpha). On a grid of T timesteps its probability of
+timestep t is its mass in t's cell, so nothing is sampled at points and nothing is rejected.
 """
 
 from abc import ABC, abstractmethod
@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from memfast.foundation.errors import InputError
 
-Vector = NDArray[np.float64]
+Vector = NDArray[np.floating[Any]]
 DEFAULT_T = 1000
 BISECTIONS = 200
 
@@ -25,14 +25,16 @@ class Levels(Protocol):
     """A schedule, as far as a density looks at it: ``log_snr``, float64 ``[T]``, falling."""
 
     @property
-    def log_snr(self) -> Vector: ...
+    def log_snr(self) -> Vector:
+        """float64 ``[T]``, falling."""
+        ...
 
 
 Grid = int | Levels
 
 
 class Density(ABC):
-    """Where along the trajectory a model learns. Subclasses are frozen dataclasses; their fields are their dictionary."""
+    """Where along the trajectory a model learns. Subclasses are frozen dataclasses of their dictionary's entries."""
 
     name: ClassVar[str]
     variable: ClassVar[str] = "timestep"
@@ -61,7 +63,7 @@ class Density(ABC):
         """The value below which a fraction q of the mass lies: the inverse of ``cdf``."""
 
     def slope(self, grid: Grid) -> Vector:
-        """d p / d mu: how each timestep's probability changes as the density moves along its axis, per unit of the axis.
+        """d p / d mu: how each timestep's probability changes as the density moves, per unit of its axis.
 
         Exact on the cells: the pdf at a cell's near edge minus the pdf at its far edge. The part that is cut off, or
         spread evenly, stays as it is; for a Gaussian this is p(t) (t - mu) / sigma^2 within a cell's width.
@@ -77,7 +79,7 @@ class Density(ABC):
         return float(probabilities @ np.arange(1, len(probabilities) + 1))
 
     def describe(self, grid: Grid = DEFAULT_T) -> str:
-        """One line: mean, spread, the middle half, the number of timesteps in effective use, and the rarest timestep."""
+        """One line: mean, spread, middle half, number of timesteps in effective use, rarest timestep."""
         p = self.probabilities(grid)
         t = np.arange(1, len(p) + 1)
         mean = float(p @ t)
@@ -91,8 +93,8 @@ class Density(ABC):
 
     def to_dict(self) -> dict[str, Any]:
         """A dictionary for JSON or TOML; ``memfast.timesteps.density_from_dict`` reads it back."""
-        fields = {key: _plain(value) for key, value in asdict(self).items() if value is not None}  # type: ignore[call-overload]
-        return {"name": self.name, **fields}
+        fields = asdict(self)  # type: ignore[call-overload]
+        return {"name": self.name, **{key: _plain(value) for key, value in fields.items() if value is not None}}
 
     @classmethod
     def from_config(cls, arguments: Mapping[str, Any]) -> "Density":
@@ -152,7 +154,7 @@ class Law(Density):
 
 
 class Stepwise(Density):
-    """A density given by its probabilities over timesteps; between them it is constant on each cell [t - 1/2, t + 1/2]."""
+    """A density given by its probabilities over timesteps, constant on each cell [t - 1/2, t + 1/2]."""
 
     def pdf(self, x: ArrayLike, T: int = DEFAULT_T) -> Vector:
         """The probability of the timestep whose cell holds x; 0 outside [1/2, T + 1/2]."""
