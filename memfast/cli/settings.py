@@ -1,0 +1,156 @@
+"""The TOML file of ``memfast train``: read strictly, so that a misspelt key is an error and never a silent default."""
+
+import difflib
+import sys
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, asdict, dataclass, field, fields
+from pathlib import Path
+from types import UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from memfast.foundation.errors import InputError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+T = TypeVar("T")
+
+
+@dataclass
+class DataSettings:
+    """Table ``[data]``: what to train on."""
+
+    path: str = ""
+    held_out: str | None = None
+    limit: int | None = None
+    image_size: int | None = None
+    mode: str = "auto"
+    skip_bad: bool = False
+    use_labels: bool = False
+
+
+@dataclass
+class ObjectiveSettings:
+    """Table ``[objective]``: where along the trajectory the model learns, and what it predicts.
+
+    ``schedule`` and ``timesteps`` are tables with a ``name`` and that schedule's or density's own arguments.
+    """
+
+    schedule: dict[str, Any] = field(default_factory=lambda: {"name": "linear", "T": 1000})
+    timesteps: dict[str, Any] = field(default_factory=lambda: {"name": "uniform"})
+    prediction_type: str = "epsilon"
+    loss_weight: str | dict[str, Any] = "none"
+    ambient: dict[str, Any] | None = None
+
+
+@dataclass
+class TrainingSettings:
+    """Table ``[training]``: the loop."""
+
+    steps: int = 10_000
+    batch_size: int = 64
+    lr: float = 1e-4
+    weight_decay: float = 0.0
+    warmup: int = 100
+    grad_clip: float | None = 1.0
+    accumulate: int = 1
+    ema: float | None = 0.9999
+    hflip: bool = False
+    condition_dropout: float = 0.0
+    seed: int = 0
+    compile: str | bool = "auto"
+    precision: str = "float32"
+    checkpoint_every: int = 1000
+    keep: int = 3
+    device: str | None = None
+    start_from: str | None = None
+
+
+@dataclass
+class MonitorSettings:
+    """Table ``[monitor]``: audits during training; off unless ``every`` is given."""
+
+    every: int | None = None
+    samples: int = 200
+    sampling_steps: int = 20
+    stop_when_memorized: float | None = None
+
+
+@dataclass
+class Settings:
+    """The whole file. ``model`` holds ``kind`` and that network's own options; empty chooses one for the data."""
+
+    data: DataSettings = field(default_factory=DataSettings)
+    model: dict[str, Any] = field(default_factory=dict)
+    objective: ObjectiveSettings = field(default_factory=ObjectiveSettings)
+    training: TrainingSettings = field(default_factory=TrainingSettings)
+    monitor: MonitorSettings = field(default_factory=MonitorSettings)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+def read_settings(path: Path | None, overrides: Mapping[str, Any] | None = None) -> Settings:
+    """Read a TOML file and lay the command line's values over it.
+
+    Args:
+        path: the file, or None for all defaults.
+        overrides: values by dotted name, for example ``{"training.lr": 1e-4}``; None values are left out.
+
+    Raises:
+        InputError: no such file, no TOML, an unknown table or key (with the nearest right one), or a wrong type.
+    """
+    content: dict[str, Any] = {}
+    if path is not None:
+        try:
+            content = tomllib.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise InputError(str(path), expected="a TOML file", received="nothing there") from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, IsADirectoryError) as error:
+            raise InputError(str(path), expected="a TOML file", received=str(error)) from error
+    for name, value in (overrides or {}).items():
+        if value is not None:
+            table, _, key = name.partition(".")
+            content.setdefault(table, {})[key] = value
+    return _build(Settings, content, where="")
+
+
+def _build(cls: type[T], content: Mapping[str, Any], where: str) -> T:
+    hints = get_type_hints(cls)
+    known: dict[str, Field] = {item.name: item for item in fields(cls)}  # type: ignore[arg-type]
+    values: dict[str, Any] = {}
+    for key, value in content.items():
+        name = f"{where}{key}"
+        if key not in known:
+            close = difflib.get_close_matches(key, known, n=1)
+            raise InputError(
+                f"setting {name!r}", expected="one of " + ", ".join(known), received="an unknown key",
+                do=f"Did you mean {where}{close[0]}?" if close else "",
+            )  # fmt: skip
+        values[key] = _value(hints[key], value, name)
+    for key, item in known.items():
+        if key not in values and item.default is MISSING and item.default_factory is MISSING:
+            raise InputError(f"setting {where}{key}", expected="a value", received="none")
+    return cls(**values)
+
+
+def _value(hint: Any, value: Any, name: str) -> Any:
+    if isinstance(hint, type) and hasattr(hint, "__dataclass_fields__"):
+        if not isinstance(value, dict):
+            raise InputError(f"setting {name!r}", expected="a table", received=repr(value))
+        return _build(hint, value, f"{name}.")
+    allowed = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    for kind in allowed:
+        plain = get_origin(kind) or kind
+        if plain is float and isinstance(value, int) and not isinstance(value, bool):
+            return float(value)
+        if isinstance(value, plain) and not (isinstance(value, bool) and bool not in allowed):
+            return value
+    words = " or ".join(_WORDS.get(get_origin(kind) or kind, str(kind)) for kind in allowed if kind is not type(None))
+    raise InputError(f"setting {name!r}", expected=words, received=repr(value))
+
+
+_WORDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false", dict: "a table"}

@@ -1,0 +1,44 @@
+"""The TOML file is read strictly, and flags win over it."""
+
+import pytest
+
+from memfast.cli.settings import Settings, read_settings
+from memfast.foundation.errors import InputError
+
+
+def write(folder, text):
+    path = folder / "run.toml"
+    path.write_text(text)
+    return path
+
+
+def test_defaults_file_and_flags_in_this_order(tmp_path):
+    path = write(tmp_path, "[training]\nsteps = 5\nlr = 1\n[objective.timesteps]\nname = 'confidence_interval'\nlow=1\n")
+    settings = read_settings(path, {"training.steps": 7, "training.seed": None})
+    assert settings.training.steps == 7
+    assert settings.training.lr == 1.0
+    assert settings.training.seed == Settings().training.seed
+    assert settings.objective.timesteps == {"name": "confidence_interval", "low": 1}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[training]\nstep = 5", r"'training.step'.*unknown key.*Did you mean training\.steps"),
+        ("[trainning]\nsteps = 5", r"'trainning'.*Did you mean training"),
+        ("[training]\nsteps = 'five'", r"'training.steps': expected a whole number, received 'five'"),
+        ("[training]\nsteps = true", r"'training.steps': expected a whole number, received True"),
+        ("[training]\nlr = '1e-4'", r"'training.lr': expected a number"),
+        ("training = 3", r"'training': expected a table"),
+        ("[training", r"expected a TOML file"),
+    ],
+    ids=["key", "table", "type", "bool-for-int", "text-for-number", "no-table", "no-toml"],
+)
+def test_what_is_refused(tmp_path, text, message):
+    with pytest.raises(InputError, match=message):
+        read_settings(write(tmp_path, text))
+
+
+def test_a_missing_file(tmp_path):
+    with pytest.raises(InputError, match="nothing there"):
+        read_settings(tmp_path / "none.toml")
