@@ -1,1 +1,23 @@
-"""neighbors."""
+"""Exact nearest neighbours at any size: streamed, resumable, sharded; approximate on request; duplicates."""
+
+from memfast.neighbors import distributed
+from memfast.neighbors.approximate import ApproximateIndex
+from memfast.neighbors.distributed import RankError
+from memfast.neighbors.duplicates import DuplicateGroups, duplicates, exact_duplicates
+from memfast.neighbors.ranges import Pairs, within
+from memfast.neighbors.result import Neighbors, Recall
+from memfast.neighbors.search import knn
+
+__all__ = [
+    "ApproximateIndex",
+    "DuplicateGroups",
+    "Neighbors",
+    "Pairs",
+    "RankError",
+    "Recall",
+    "distributed",
+    "duplicates",
+    "exact_duplicates",
+    "knn",
+    "within",
+]

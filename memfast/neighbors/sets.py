@@ -1,0 +1,118 @@
+"""The two sets of a search, opened and checked against each other."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from memfast.foundation.errors import InputError
+from memfast.neighbors.memory import BlockSizes, block_sizes
+from memfast.neighbors.precision import Converter, compute_dtype
+from memfast.neighbors.rows import Rows, is_iterator, open_rows
+from memfast.neighbors.stream import StreamRows, gather
+
+
+@dataclass(frozen=True)
+class Sets:
+    """Queries and database, and how they are compared.
+
+    Attributes:
+        queries: rows, read in groups.
+        database: rows, read in blocks; a ``StreamRows`` is read once.
+        metric: ``"euclidean"`` or ``"cosine"``.
+    """
+
+    queries: Rows
+    database: Rows
+    metric: str
+
+    @classmethod
+    def open(cls, queries: Any, database: Any, metric: str) -> "Sets":
+        """Open both.
+
+        Raises:
+            InputError: one is empty or unreadable, or their items differ in size.
+        """
+        ours = gather(queries, "queries") if is_iterator(queries) else open_rows(queries, "queries")
+        theirs: Rows = StreamRows(database, "database") if is_iterator(database) else open_rows(database, "database")
+        if ours.width != theirs.width:
+            raise InputError(
+                "queries", expected=f"items of {theirs.width} numbers, as in the database",
+                received=f"items of {ours.width}", do="Bring both sets to one size.",
+            )  # fmt: skip
+        compute_dtype(ours.dtype, metric)
+        return cls(ours, theirs, metric)
+
+    @property
+    def streamed(self) -> bool:
+        """Whether the database is an iterator."""
+        return isinstance(self.database, StreamRows)
+
+    @property
+    def integers(self) -> bool:
+        """Whether distances are integers: both sets are bytes."""
+        return all(compute_dtype(rows.dtype, self.metric) == np.uint8 for rows in (self.queries, self.database))
+
+    @property
+    def distance(self) -> np.dtype:
+        """The dtype of squared distances."""
+        return np.dtype(np.int64 if self.integers else np.float64)
+
+    @property
+    def query_converter(self) -> Converter:
+        """Makes query blocks ready for the kernel."""
+        return Converter(self.queries, self.metric)
+
+    @property
+    def row_converter(self) -> Converter:
+        """Makes database blocks ready for the kernel."""
+        return Converter(self.database, self.metric)
+
+    def block_sizes(self, memory: int | None, k: int) -> BlockSizes:
+        """Block sizes for a budget.
+
+        Raises:
+            InputError: it is too small.
+        """
+        # A block is read (unless it is a view), converted (where that copies) and packed by the kernel.
+        convert = self.row_converter
+        sizes = block_sizes(
+            memory, queries=self.queries.length, rows=1 << 40 if self.streamed else self.database.length,
+            width=self.queries.width, k=k, query_item=self.query_converter.compute.itemsize,
+            row_item=self.database.dtype.itemsize + convert.compute.itemsize * (1 + convert.copies),
+        )  # fmt: skip
+        if self.streamed and sizes.queries < self.queries.length:
+            raise InputError(
+                "memory", expected=f"room for all {self.queries.length} queries, as an iterator is read only once",
+                received=f"room for {sizes.queries}", do="Allow more memory, or give the database as shards.",
+            )  # fmt: skip
+        return sizes
+
+    def check_k(self, k: int, exclude_self: bool) -> None:
+        """Raise unless ``k`` fits the database (as far as its length is known).
+
+        Raises:
+            InputError: k < 1, k > N, or ``exclude_self`` between sets of different length.
+        """
+        if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
+            raise InputError("k", expected="a whole number of at least 1", received=repr(k))
+        length = self.database.length
+        if length < 0:
+            return
+        self.check_one_set(exclude_self)
+        if k > length - exclude_self:
+            others = ", the number of database items" + (" but the query" if exclude_self else "")
+            raise InputError(
+                "k",
+                expected=f"at most {length - exclude_self}{others}",
+                received=str(k),
+                do="Ask for fewer neighbours.",
+            )
+
+    def check_one_set(self, exclude_self: bool) -> None:
+        """Raise where ``exclude_self`` is on and the two sets differ in length."""
+        if exclude_self and 0 <= self.database.length != self.queries.length:
+            raise InputError(
+                "exclude_self", expected="queries and database to be one set",
+                received=f"{self.queries.length} queries and {self.database.length} database items",
+            )  # fmt: skip

@@ -1,0 +1,49 @@
+"""Lists of the k nearest, merged exactly: ascending distances, ties by lowest index."""
+
+import numpy as np
+
+NOBODY = -1
+
+
+def fill_value(dtype: np.dtype) -> float | int:
+    """The distance that stands for "no neighbour yet": larger than any real one."""
+    return np.iinfo(dtype).max if dtype.kind == "i" else np.inf
+
+
+class RunningTopK:
+    """The k nearest of the rows seen so far, for a group of queries.
+
+    Blocks of rows must come in ascending order of index: then a stable sort by distance alone breaks ties by index.
+    """
+
+    def __init__(self, queries: int, k: int, dtype: np.dtype) -> None:
+        self.squared_distances = np.full((queries, k), fill_value(dtype), dtype)
+        self.indices = np.full((queries, k), NOBODY, np.int64)
+        self.fallbacks = 0
+
+    def bound(self, first: int, last: int) -> np.ndarray:
+        """The k-th distances of queries ``first`` to ``last``: a farther row cannot enter their lists."""
+        return np.ascontiguousarray(self.squared_distances[first:last, -1])
+
+    def merge(self, first: int, squared_distances: np.ndarray, indices: np.ndarray) -> None:
+        """Merge sorted lists (of later rows) into the lists of the queries from ``first`` on."""
+        if not squared_distances.shape[1]:
+            return
+        last, k = first + len(squared_distances), self.indices.shape[1]
+        better = np.flatnonzero(squared_distances[:, 0] < self.squared_distances[first:last, -1])
+        if not len(better):
+            return
+        here = first + better
+        distances = np.concatenate([self.squared_distances[here], squared_distances[better]], axis=1)
+        candidates = np.concatenate([self.indices[here], indices[better]], axis=1)
+        order = np.argsort(distances, axis=1, kind="stable")[:, :k]
+        self.squared_distances[here] = np.take_along_axis(distances, order, axis=1)
+        self.indices[here] = np.take_along_axis(candidates, order, axis=1)
+
+
+def merge_lists(squared_distances: np.ndarray, indices: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The k best of lists ``[L, Q, k]`` that come in any order of index."""
+    distances = np.concatenate(list(squared_distances), axis=1)
+    candidates = np.concatenate(list(indices), axis=1)
+    order = np.lexsort((candidates, distances), axis=1)[:, :k]
+    return np.take_along_axis(distances, order, axis=1), np.take_along_axis(candidates, order, axis=1)
