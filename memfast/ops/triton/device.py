@@ -72,12 +72,26 @@ def box_muller(radius_word, angle_word):
 
 
 @triton.jit
-def normals(quads, sample_id, seed, step, STREAM: tl.constexpr):
-    """Standard normals of consecutive elements: float32 ``[4 * len(quads)]``, element 4q+i at position 4*index(q)+i."""
+def normals(start, sample_id, seed, step, STREAM: tl.constexpr, QUADS: tl.constexpr, WIDE: tl.constexpr):
+    """Standard normals float32 ``[4 * QUADS]`` of elements 4 * start, 4 * start + 1, ... of one sample.
+
+    A thread computes four consecutive elements, or eight with WIDE: 16 bytes of float32 or of a 16-bit type, so that
+    the values already lie where the vector loads and stores want them.
+    """
+    if WIDE:
+        even = (start + 2 * tl.arange(0, QUADS // 2)).to(tl.uint32)
+        first = _four(even, sample_id, seed, step, STREAM)
+        second = _four(even + 1, sample_id, seed, step, STREAM)
+        return tl.reshape(tl.permute(tl.join(first, second), (0, 3, 1, 2)), [QUADS * 4])
+    return tl.reshape(_four((start + tl.arange(0, QUADS)).to(tl.uint32), sample_id, seed, step, STREAM), [QUADS * 4])
+
+
+@triton.jit
+def _four(quads, sample_id, seed, step, STREAM: tl.constexpr):
     w0, w1, w2, w3 = words_of(quads, sample_id, seed, step, STREAM)
     n0, n1 = box_muller(w0, w1)
     n2, n3 = box_muller(w2, w3)
-    return tl.interleave(tl.interleave(n0, n2), tl.interleave(n1, n3))
+    return tl.join(tl.join(n0, n2), tl.join(n1, n3))
 
 
 @triton.jit

@@ -145,7 +145,7 @@ def gather_loss(
 
 def tiles(numel: int) -> tuple[int, int]:
     """(groups of four elements per program, programs per sample) for samples of ``numel`` elements."""
-    quads = min(QUADS, triton.next_power_of_2(triton.cdiv(numel, 4)))
+    quads = max(2, min(QUADS, triton.next_power_of_2(triton.cdiv(numel, 4))))
     return quads, triton.cdiv(numel, 4 * quads)
 
 
@@ -171,7 +171,7 @@ def _noise(out, x0, indices, table, timesteps, thresholds, sample_ids, fixed_ids
             sample_ids if fixed_ids is None else fixed_ids, key, sample_ids if thresholds is None else thresholds,
             sample_ids if positions is None else positions, numel, chunks, len(x0), len(table), count, total,
             fixed_ids is not None, indices is not None, width, thresholds is not None, positions is not None,
-            count.bit_length(), quads, **options(quads),
+            count.bit_length(), quads, out.element_size() == 2, **options(quads),
         )  # fmt: skip
 
 
@@ -189,7 +189,7 @@ def _loss(prediction, x0, indices, table, timesteps, sample_ids, fixed_ids, key,
                 sample_ids if indices is None else indices, table, timesteps, sample_ids,
                 sample_ids if fixed_ids is None else fixed_ids, key, numel, chunks, len(x0), len(table),
                 _bits(gradient_scale or 1.0), fixed_ids is not None, indices is not None, width,
-                gradient is not None, quads, **options(quads),
+                gradient is not None, quads, prediction.element_size() == 2, **options(quads),
             )  # fmt: skip
             count, divisor = (batch * chunks, batch * numel) if mean else (chunks, numel)
             block = min(SUM_BLOCK, triton.next_power_of_2(count))

@@ -12,6 +12,7 @@ def loss_kernel(
     partial, gradient, prediction, x0, indices, table, timesteps, sample_ids, fixed_ids, key,
     numel, chunks, rows, length, scale_bits,
     HAS_FIXED: tl.constexpr, GATHER: tl.constexpr, WIDTH: tl.constexpr, GRADIENT: tl.constexpr, QUADS: tl.constexpr,
+    WIDE: tl.constexpr,
 ):  # fmt: skip
     """partial[b, chunk] = sum of residual**2 over the chunk; gradient = float32(k_p * scale) * residual.
 
@@ -24,13 +25,12 @@ def loss_kernel(
     timestep = tl.load(timesteps + sample)
     sample_id = tl.load(sample_ids + sample)
     x = clean_values(x0, indices, sample, sample_id, key, elements, numel, rows, inside, WIDTH, GATHER)
-    quads = (start + tl.arange(0, QUADS)).to(tl.uint32)
     target = mixture(
-        x, quads, sample, sample_id, fixed_ids, key,
+        x, start, sample, sample_id, fixed_ids, key,
         coefficient(table, timestep, length, 4),
         coefficient(table, timestep, length, 5),
         coefficient(table, timestep, length, 6),
-        HAS_FIXED,
+        HAS_FIXED, QUADS, WIDE,
     )  # fmt: skip
     k_p = coefficient(table, timestep, length, 3)
     predicted = tl.load(prediction + sample * numel + elements, mask=inside, other=0.0).to(tl.float32)

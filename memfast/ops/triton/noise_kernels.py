@@ -32,8 +32,8 @@ def standard_normal_kernel(
     """out[b, e] = normal of element 4 * first_quad + shift + e of sample ``sample_ids[b]``; 0 <= shift < 4."""
     sample = (tl.program_id(0) // chunks).to(tl.int64)
     start = (tl.program_id(0) % chunks).to(tl.int64) * QUADS
-    quads = (start + first_quad + tl.arange(0, QUADS)).to(tl.uint32)
-    values = normals(quads, tl.load(sample_ids + sample), tl.load(key), tl.load(key + 1), STREAM)
+    sample_id = tl.load(sample_ids + sample)
+    values = normals(start + first_quad, sample_id, tl.load(key), tl.load(key + 1), STREAM, QUADS, False)
     element = start * 4 + tl.arange(0, QUADS * 4) - shift
     tl.store(out + sample * numel + element, values, mask=(element >= 0) & (element < numel))
 
@@ -59,7 +59,7 @@ def noise_kernel(
     out, x0, indices, table, timesteps, sample_ids, fixed_ids, key, thresholds, positions,
     numel, chunks, rows, length, count, total,
     HAS_FIXED: tl.constexpr, GATHER: tl.constexpr, WIDTH: tl.constexpr, DRAW: tl.constexpr,
-    STRATIFIED: tl.constexpr, SEARCH_STEPS: tl.constexpr, QUADS: tl.constexpr,
+    STRATIFIED: tl.constexpr, SEARCH_STEPS: tl.constexpr, QUADS: tl.constexpr, WIDE: tl.constexpr,
 ):  # fmt: skip
     """out = a_x * x0 + a_f * fixed + a_n * noise, rounded once; with DRAW it also draws and stores the timesteps."""
     sample = (tl.program_id(0) // chunks).to(tl.int64)
@@ -80,12 +80,11 @@ def noise_kernel(
     else:
         timestep = tl.load(timesteps + sample)
     x = clean_values(x0, indices, sample, sample_id, key, elements, numel, rows, inside, WIDTH, GATHER)
-    quads = (start + tl.arange(0, QUADS)).to(tl.uint32)
     value = mixture(
-        x, quads, sample, sample_id, fixed_ids, key,
+        x, start, sample, sample_id, fixed_ids, key,
         coefficient(table, timestep, length, 0),
         coefficient(table, timestep, length, 1),
         coefficient(table, timestep, length, 2),
-        HAS_FIXED,
+        HAS_FIXED, QUADS, WIDE,
     )  # fmt: skip
     tl.store(out + sample * numel + elements, rounded(value, out.dtype.element_ty), mask=inside)

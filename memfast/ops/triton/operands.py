@@ -9,7 +9,6 @@ from memfast.ops.triton.device import normals, words_of
 COLUMNS = tl.constexpr(7)
 NOISE, TIMESTEP = tl.constexpr(STREAMS["noise"]), tl.constexpr(STREAMS["timestep"])
 FIXED, AUGMENTATION = tl.constexpr(STREAMS["fixed"]), tl.constexpr(STREAMS["augmentation"])
-_NAN = tl.constexpr(float("nan"))
 _ONE_OVER_255 = tl.constexpr(0.003921568859368563)
 
 
@@ -29,7 +28,7 @@ def clean_values(x0, indices, sample, sample_id, key, elements, numel, rows, ins
             column = elements % WIDTH
             elements = tl.where(flipped, elements - column + (WIDTH - 1 - column), elements)
         byte = tl.load(x0 + row * numel + elements, mask=inside & known, other=0).to(tl.float32)
-        return tl.where(known, (byte * 2.0 - 255.0) * _ONE_OVER_255, _NAN)
+        return tl.where(known, (byte * 2.0 - 255.0) * _ONE_OVER_255, float("nan"))
     return tl.load(x0 + sample * numel + elements, mask=inside, other=0.0).to(tl.float32)
 
 
@@ -37,17 +36,20 @@ def clean_values(x0, indices, sample, sample_id, key, elements, numel, rows, ins
 def coefficient(table, timestep, length, COLUMN: tl.constexpr):
     """One entry of a row of the table; NaN where there is no such row."""
     known = (timestep >= 0) & (timestep < length)
-    return tl.load(table + timestep * COLUMNS + COLUMN, mask=known, other=_NAN)
+    return tl.load(table + timestep * COLUMNS + COLUMN, mask=known, other=float("nan"))
 
 
 @triton.jit
-def mixture(x, quads, sample, sample_id, fixed_ids, key, c_x, c_f, c_n, HAS_FIXED: tl.constexpr):
+def mixture(
+    x, start, sample, sample_id, fixed_ids, key, c_x, c_f, c_n,
+    HAS_FIXED: tl.constexpr, QUADS: tl.constexpr, WIDE: tl.constexpr,
+):  # fmt: skip
     """(c_x * x + c_f * fixed) + c_n * noise, each step rounded to float32."""
     seed = tl.load(key)
     value = x * c_x
     if HAS_FIXED:
-        value = value + normals(quads, tl.load(fixed_ids + sample), seed, seed & 0, FIXED) * c_f
-    return value + normals(quads, sample_id, seed, tl.load(key + 1), NOISE) * c_n
+        value = value + normals(start, tl.load(fixed_ids + sample), seed, seed & 0, FIXED, QUADS, WIDE) * c_f
+    return value + normals(start, sample_id, seed, tl.load(key + 1), NOISE, QUADS, WIDE) * c_n
 
 
 @triton.jit
