@@ -10,6 +10,10 @@ import torch
 from memfast.foundation.errors import InputError
 
 HALF_RANGE = 127.5
+IMAGE_CHANNELS = (1, 3, 4)
+# Two-dimensional floating items are many-channel signals (12-lead ECG) if they are this long and thin, else images.
+MOST_SIGNAL_CHANNELS = 16
+LEAST_SIGNAL_ASPECT = 4
 
 
 @dataclass(frozen=True)
@@ -17,11 +21,11 @@ class ItemFormat:
     """The form of one item in the data and in front of the network.
 
     uint8 items are images, ``(H, W)`` or ``(H, W, C)`` with channels last; they become float32 ``(C, H, W)`` with
-    ``value / 127.5 - 1``. Floating items keep their values: ``(L,)`` becomes ``(1, L)``; ``(C, L)`` and ``(C, H, W)``
-    stay as they are.
+    ``value / 127.5 - 1``. Floating items keep their values: ``(L,)`` becomes ``(1, L)``, a long thin ``(C, L)`` stays,
+    other ``(H, W)`` become ``(1, H, W)``, ``(H, W, C)`` with 1, 3 or 4 channels ``(C, H, W)``; ``(C, H, W)`` stays.
 
     Attributes:
-        kind: ``"image"``, ``"signal"`` or ``"array"``.
+        kind: ``"image"`` (uint8), ``"signal"`` or ``"array"`` (floating images, latents).
         data_shape: shape of one item in the data.
         data_dtype: ``"uint8"`` or a floating dtype's name.
         item_shape: shape of one item in front of the network.
@@ -49,8 +53,7 @@ class ItemFormat:
             channels = shape[2] if len(shape) == 3 else 1
             return cls("image", shape, "uint8", (channels, *shape[:2]), (-1.0, 1.0))
         if np.issubdtype(dtype, np.floating) and len(shape) in (1, 2, 3):
-            kind = "array" if len(shape) == 3 else "signal"
-            return cls(kind, shape, dtype.name, (1, *shape) if len(shape) == 1 else shape, None)
+            return cls(*_floating(shape, dtype.name), None)
         raise InputError(
             "training data",
             expected="uint8 items (H, W) or (H, W, C), or floating items (L,), (C, L) or (C, H, W)",
@@ -59,25 +62,28 @@ class ItemFormat:
 
     def to_network(self, items: torch.Tensor) -> torch.Tensor:
         """Items ``[B, *data_shape]`` as the network sees them: float32 ``[B, *item_shape]``."""
-        if self.kind == "image":
-            if len(self.data_shape) == 3:
-                items = items.permute(0, 3, 1, 2)
-            items = items.float() / HALF_RANGE - 1.0
-        return items.float().reshape(len(items), *self.item_shape)
+        if self._channels_last:
+            items = items.permute(0, 3, 1, 2)
+        items = items.float()
+        return (items / HALF_RANGE - 1.0 if self.kind == "image" else items).reshape(len(items), *self.item_shape)
 
     def to_data(self, values: torch.Tensor) -> np.ndarray:
         """What the network's side holds, ``[B, *item_shape]``, as items of the data: rounded and clipped if uint8."""
         values = values.detach().float().cpu()
         if self.kind == "image":
             values = ((values + 1.0) * HALF_RANGE).round().clamp(0, 255).to(torch.uint8)
-            if len(self.data_shape) == 3:
-                values = values.permute(0, 2, 3, 1)
-            return np.ascontiguousarray(values.reshape(len(values), *self.data_shape).numpy())
-        return values.reshape(len(values), *self.data_shape).numpy().astype(self.data_dtype)
+        if self._channels_last:
+            values = values.permute(0, 2, 3, 1)
+        items = values.reshape(len(values), *self.data_shape).contiguous().numpy()
+        return items if self.kind == "image" else items.astype(self.data_dtype, copy=False)
+
+    @property
+    def _channels_last(self) -> bool:
+        return len(self.data_shape) == 3 and (self.kind == "image" or self.data_shape != self.item_shape)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self)
+        """Plain values, as JSON holds them."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "ItemFormat":
@@ -90,3 +96,14 @@ class ItemFormat:
             tuple(values["item_shape"]),
             None if span is None else (float(span[0]), float(span[1])),
         )
+
+
+def _floating(shape: tuple[int, ...], dtype: str) -> tuple[str, tuple[int, ...], str, tuple[int, ...]]:
+    if len(shape) == 1:
+        return "signal", shape, dtype, (1, *shape)
+    if len(shape) == 2:
+        thin = shape[0] <= MOST_SIGNAL_CHANNELS and shape[1] >= LEAST_SIGNAL_ASPECT * shape[0]
+        return ("signal", shape, dtype, shape) if thin else ("array", shape, dtype, (1, *shape))
+    if shape[2] in IMAGE_CHANNELS and shape[0] not in IMAGE_CHANNELS:
+        return "array", shape, dtype, (shape[2], *shape[:2])
+    return "array", shape, dtype, shape

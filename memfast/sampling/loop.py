@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -111,7 +112,7 @@ def run(
                 state = initial_noise(batch_ids, shape, seed) * max(1.0, levels[0].sigma)
             else:
                 state = initial[part].to(device, torch.float32)
-            for number, (level, following) in enumerate(zip(levels[:-1], levels[1:], strict=True)):
+            for number, (level, following) in enumerate(pairwise(levels)):
                 x0, noise = denoiser(state, level, batch_labels)
                 _tell(callback, number, level, state, x0, batch_ids)
                 state = advance(Move(state, x0, noise, level, following, number + 1, batch_ids, batch_labels))

@@ -157,8 +157,8 @@ def heun(
 ) -> torch.Tensor:
     """Sample the probability flow ODE by Heun's rule (Karras et al. 2022, algorithm 1, no churn).
 
-    In ``y = x / alpha`` and ``s = sigma / alpha`` every schedule's ODE is ``dy/ds = noise estimate``. The last step, to the
-    clean level, and a step from a level without signal are Euler's (there DDIM's). Two calls of the network per step.
+    In ``y = x / alpha`` and ``s = sigma / alpha`` every schedule's ODE is ``dy/ds = noise estimate``. The last step, to
+    the clean level, and a step from a level without signal are Euler's (that is, DDIM's).
 
     Args:
         steps: steps; the network is called ``2 * steps - 1`` times.

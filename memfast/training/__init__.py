@@ -1,1 +1,22 @@
-"""training."""
+"""The training loop, its checkpoints and log, the averages of its weights, and what may run between steps."""
+
+from memfast.training.compiling import choose_compile
+from memfast.training.ema import ConstantDecay, PowerFunction
+from memfast.training.failures import NotFiniteError
+from memfast.training.hooks import Hook
+from memfast.training.logs import read_log
+from memfast.training.order import SampleOrder, epoch_order
+from memfast.training.trainer import Trainer, TrainingResult
+
+__all__ = [
+    "ConstantDecay",
+    "Hook",
+    "NotFiniteError",
+    "PowerFunction",
+    "SampleOrder",
+    "Trainer",
+    "TrainingResult",
+    "choose_compile",
+    "epoch_order",
+    "read_log",
+]

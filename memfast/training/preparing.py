@@ -1,0 +1,45 @@
+"""What a Trainer needs before its first step: a device, a number of steps, a network."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from memfast.foundation.errors import InputError
+from memfast.models import build, suggest
+
+
+def choose_device(device: str | torch.device | None, local_rank: int) -> torch.device:
+    """The wanted device, or this process's GPU, or the CPU."""
+    if device is not None:
+        chosen = torch.device(device)
+        return torch.empty(0, device=chosen).device
+    return torch.device("cuda", local_rank) if torch.cuda.is_available() else torch.device("cpu")
+
+
+def count_steps(steps: int | None, epochs: float | None, items: int, batch_size: int) -> int:
+    """The number of steps, from exactly one of ``steps`` and ``epochs``.
+
+    >>> count_steps(None, 3, items=100, batch_size=64)
+    5
+    """
+    if (steps is None) == (epochs is None):
+        raise InputError("steps, epochs", expected="exactly one of them", received=f"steps={steps}, epochs={epochs}")
+    wanted = steps if steps is not None else math.ceil(float(epochs or 0) * items / batch_size)
+    if wanted < 1:
+        raise InputError("steps", expected="at least 1", received=str(wanted))
+    return wanted
+
+
+def make_model(model: nn.Module | dict[str, Any] | None, item_shape: Sequence[int], seed: int) -> nn.Module:
+    """The network; one that is built here has initial weights that follow from ``seed``."""
+    if isinstance(model, nn.Module):
+        return model
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed & (2**63 - 1))
+        config = suggest(item_shape) if model is None else {"item_shape": list(item_shape), **model}
+        if config.get("kind") == "diffusers_unet2d":
+            config.pop("item_shape", None)
+        return build(config)

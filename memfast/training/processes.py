@@ -1,0 +1,98 @@
+"""Several processes, one run: rank and world size from torchrun, gradients averaged, one writer."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from memfast.foundation.errors import InputError
+
+
+@dataclass(frozen=True)
+class World:
+    """This process's place.
+
+    Attributes:
+        rank: its number; 0 writes files and shows progress.
+        size: the number of processes.
+        local_rank: its number on this machine, which is its GPU's.
+    """
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+
+    @property
+    def writes(self) -> bool:
+        """Whether this process writes files."""
+        return self.rank == 0
+
+    def check_batch(self, batch_size: int, accumulate: int) -> None:
+        """Raise unless the batch divides into equal parts.
+
+        Raises:
+            InputError: it does not.
+        """
+        parts = self.size * accumulate
+        if accumulate < 1 or batch_size % parts:
+            raise InputError(
+                "batch_size",
+                expected=f"a multiple of {parts} (world size {self.size} x accumulate {accumulate})",
+                received=str(batch_size),
+                do="The batch is the global one, over all processes: change it, the world size or accumulate.",
+            )
+
+    def barrier(self) -> None:
+        """Wait for all processes."""
+        if self.size > 1:
+            dist.barrier()
+
+    def sum(self, values: torch.Tensor) -> torch.Tensor:
+        """The sum of a tensor over all processes, in place."""
+        if self.size > 1:
+            dist.all_reduce(values)
+        return values
+
+    def any(self, flag: bool) -> bool:
+        """Whether the flag is set in any process."""
+        if self.size == 1:
+            return flag
+        device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+        return bool(self.sum(torch.tensor([float(flag)], device=device)).item())
+
+
+def join_world() -> World:
+    """This process's place; under torchrun the process group is started if nobody has."""
+    if not dist.is_available():
+        return World()
+    if not dist.is_initialized():
+        if int(os.environ.get("WORLD_SIZE", "1")) <= 1 or "RANK" not in os.environ:
+            return World()
+        local = int(os.environ.get("LOCAL_RANK", "0"))
+        cuda = torch.cuda.is_available()
+        if cuda:
+            torch.cuda.set_device(local)
+        dist.init_process_group("nccl" if cuda else "gloo")
+    return World(dist.get_rank(), dist.get_world_size(), int(os.environ.get("LOCAL_RANK", "0")))
+
+
+def average_gradients(module: nn.Module, world: World, device: torch.device) -> nn.Module:
+    """``module``, wrapped so that its gradients are averaged over all processes."""
+    if world.size == 1:
+        return module
+    devices = [device.index] if device.type == "cuda" and device.index is not None else None
+    return nn.parallel.DistributedDataParallel(module, device_ids=devices, broadcast_buffers=False)
+
+
+@contextmanager
+def without_averaging(module: nn.Module, world: World) -> Iterator[None]:
+    """For all but the last part of an accumulated batch."""
+    if world.size > 1 and hasattr(module, "no_sync"):
+        with module.no_sync():
+            yield
+    else:
+        yield

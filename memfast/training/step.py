@@ -1,0 +1,72 @@
+"""One training step: items -> noise -> network -> loss -> gradients -> clipping -> optimizer -> averages."""
+
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from memfast.models import ItemFormat
+from memfast.ops.addresses import WORD
+from memfast.training.items import Items
+from memfast.training.order import first_words
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What a step does to its items before the noise.
+
+    Attributes:
+        hflip: flip half of the images from left to right.
+        dropout: the share of labels replaced by "no class".
+        num_classes: the number of classes, whose value as a label means "no class"; or None.
+    """
+
+    hflip: bool = False
+    dropout: float = 0.0
+    num_classes: int | None = None
+
+
+class Forward(nn.Module):
+    """From items to the loss: the part that is compiled.
+
+    Every random number in it is addressed by ``key`` = (seed, step) and the sample id, so that a captured graph may be
+    replayed with another key.
+    """
+
+    def __init__(
+        self, model: nn.Module, objective: Any, form: ItemFormat, conditions: Conditions, *, bfloat16: bool = False
+    ) -> None:
+        super().__init__()
+        self.model, self.objective, self.form, self.conditions = model, objective, form, conditions
+        self.bfloat16 = bfloat16
+
+    def forward(
+        self, items: Items, key: torch.Tensor, reduction: str = "mean"
+    ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+        """The loss, a scalar; with ``reduction="none"`` the losses ``[B]`` and the timesteps ``[B]``."""
+        batch, prediction = self.predict(items, key)
+        loss = self.objective.loss(prediction, batch, reduction=reduction)
+        return loss if reduction == "mean" else (loss, batch.timesteps)
+
+    def predict(self, items: Items, key: torch.Tensor) -> tuple[Any, torch.Tensor]:
+        """The noised batch and the network's prediction."""
+        x0, labels = self.form.to_network(items.values), items.labels
+        if self.conditions.hflip:
+            flip = first_words(items.sample_ids, key, "augmentation")[:, 0] & 1
+            x0 = torch.where(flip.bool().view(-1, *[1] * (x0.ndim - 1)), x0.flip(-1), x0)
+        if labels is not None and self.conditions.dropout > 0:
+            words = first_words(items.sample_ids, key, "condition")[:, 0]
+            labels = torch.where(
+                words < round(self.conditions.dropout * (WORD + 1)), self.conditions.num_classes, labels
+            )
+        batch = self.objective.noise(
+            x0, items.sample_ids, key, items.indices, positions=items.positions, total=items.total
+        )
+        with torch.autocast(x0.device.type, torch.bfloat16) if self.bfloat16 else nullcontext():
+            if labels is None:
+                prediction = self.model(batch.x_t, batch.time)
+            else:
+                prediction = self.model(batch.x_t, batch.time, labels)
+        return batch, prediction

@@ -1,0 +1,401 @@
+"""The training loop: one step function, exact resume, checkpoints that are whole, a log, and hooks between steps."""
+
+import math
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from memfast import ops, schedules
+from memfast.data import open_source
+from memfast.foundation.errors import CheckpointError, InputError
+from memfast.foundation.files import claim_output_folder, write_json
+from memfast.foundation.progress import Progress
+from memfast.models import ItemFormat, load_weights, newest_checkpoint
+from memfast.models.checkpoints import MODEL_FILE, OPTIMIZER_FILE, RUN_FILE, Checkpoint, ema_file
+from memfast.models.weights import load_state
+from memfast.objective import DenoisingObjective
+from memfast.training.compiling import choose_compile, compiled
+from memfast.training.describing import check_same_run, describe
+from memfast.training.ema import Averages, profiles
+from memfast.training.failures import not_finite
+from memfast.training.hooks import Hook
+from memfast.training.interruption import Interruption
+from memfast.training.items import Feed, Items, count_classes
+from memfast.training.logs import RunLog
+from memfast.training.order import SampleOrder
+from memfast.training.preparing import choose_device, count_steps, make_model
+from memfast.training.processes import average_gradients, join_world, without_averaging
+from memfast.training.saving import remove_checkpoints, remove_leftovers, save_checkpoint
+from memfast.training.step import Conditions, Forward
+from memfast.training.update import OptimizerFactory, Update, adamw, learning_rate
+
+# On a GPU the losses are read back in groups, so that the device is not waited for at every step.
+_STEPS_PER_READING = 20
+# 2**64 divided by the golden ratio: keeps the seeds of neighbouring runs apart.
+GOLDEN = 0x9E3779B97F4A7C15
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """How a run ended.
+
+    Attributes:
+        folder: the run's folder; ``memfast.models.load_run`` reads it.
+        step: steps taken in all.
+        loss: the mean loss since the last log entry.
+        seconds: training time in all, over every resumption.
+        stopped: ``"done"``, or why a hook ended the run early, for example ``"memorized"``.
+    """
+
+    folder: Path
+    step: int
+    loss: float | None
+    seconds: float
+    stopped: str
+
+
+class Trainer:
+    """Trains a denoising network.
+
+    Everything random follows from ``seed``: the order of the items from (seed, epoch), timesteps, noise, flips and
+    dropped labels from (seed, step, draw number). So a run that is killed and resumed, or spread over processes, sees
+    the same numbers; on one CPU it repeats to the last bit.
+
+    Args:
+        model: a network called as ``model(x, timesteps, labels=None)``, a configuration for ``memfast.models.build``,
+            or None for a small U-Net that fits the data.
+        data: whatever ``memfast.data.open_source`` reads: an array, a folder, a source.
+        objective: what to learn; by default noise prediction on the linear schedule.
+        out: the run's folder.
+        steps: how many steps; or give ``epochs``.
+        epochs: how many passes over the data.
+        batch_size: draws per step, over all processes and accumulated parts.
+        lr: the learning rate.
+        warmup: steps over which the rate rises to ``lr``.
+        lr_decay: ``"none"``, or ``"cosine"`` to 0 at the last step.
+        optimizer: makes an optimizer of the parameters; None is AdamW.
+        betas: AdamW's.
+        weight_decay: AdamW's, decoupled.
+        grad_clip: the greatest norm of all gradients, or None.
+        accumulate: parts in which a process works through its share of a batch.
+        ema: a decay, a ``ConstantDecay`` or ``PowerFunction``, several of them, or None. Sampling uses the first.
+        precision: ``"float32"`` or ``"bfloat16"`` (autocast; weights, noise and loss stay float32).
+        compile: True, False, or ``"auto"``: see ``memfast.training.choose_compile``.
+        seed: any integer.
+        hflip: flip half of the images from left to right.
+        labels: train with the source's labels: True, False, or None for "if the model has classes".
+        condition_dropout: the share of labels replaced by "no class", for guidance.
+        start: weights to start from: a run's folder, a diffusers folder, a safetensors file.
+        resume: continue the run in ``out`` if it holds one; without one, start.
+        overwrite: replace a run in ``out``.
+        checkpoint_every: steps between checkpoints; None writes one at the end only.
+        keep: how many checkpoints to keep.
+        log_every: steps between log entries.
+        tensorboard: also write TensorBoard's files.
+        device: by default the GPU if there is one.
+        resident: keep the data on the device; None decides by memory.
+        hooks: what runs between steps, for example ``Monitor``.
+        skip: a ``LossGate``, or None.
+        progress: show progress.
+
+    Raises:
+        InputError: an argument that cannot be used.
+        OutputError: ``out`` holds results and neither ``resume`` nor ``overwrite`` is on.
+        CheckpointError: the run in ``out`` differs from this one; the text names the field.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module | dict[str, Any] | None,
+        data: Any,
+        objective: DenoisingObjective | None = None,
+        *,
+        out: str | os.PathLike[str],
+        steps: int | None = None,
+        epochs: float | None = None,
+        batch_size: int = 64,
+        lr: float = 2e-4,
+        warmup: int = 0,
+        lr_decay: str = "none",
+        optimizer: OptimizerFactory | None = None,
+        betas: tuple[float, float] = (0.9, 0.999),
+        weight_decay: float = 0.0,
+        grad_clip: float | None = 1.0,
+        accumulate: int = 1,
+        ema: Any = 0.999,
+        precision: str = "float32",
+        compile: bool | str = "auto",
+        seed: int = 0,
+        hflip: bool = False,
+        labels: bool | None = None,
+        condition_dropout: float = 0.0,
+        start: str | os.PathLike[str] | None = None,
+        resume: bool = False,
+        overwrite: bool = False,
+        checkpoint_every: int | None = 1000,
+        keep: int | None = 3,
+        log_every: int = 50,
+        tensorboard: bool = False,
+        device: str | torch.device | None = None,
+        resident: bool | None = None,
+        hooks: Sequence[Hook] = (),
+        skip: Any = None,
+        progress: bool = True,
+    ) -> None:
+        self.world = join_world()
+        self.world.check_batch(batch_size, accumulate)
+        self.device = choose_device(device, self.world.local_rank)
+        self.source = open_source(data)
+        self.format = ItemFormat.of(self.source.item_shape, self.source.dtype)
+        self.objective = objective or DenoisingObjective(schedules.linear())
+        self.objective.to(self.device)
+        self.steps = count_steps(steps, epochs, len(self.source), batch_size)
+        self.batch_size, self.accumulate, self.seed = batch_size, accumulate, seed
+        self.out = Path(out)
+        self._lr = {"base": lr, "warmup": warmup, "decay": lr_decay}
+        learning_rate(0, **self._lr, total=self.steps)
+        if precision not in ("float32", "bfloat16"):
+            raise InputError("precision", expected="'float32' or 'bfloat16'", received=repr(precision))
+        for what, value in (("log_every", log_every), ("checkpoint_every", checkpoint_every), ("keep", keep)):
+            if value is not None and value < 1:
+                raise InputError(what, expected="at least 1", received=str(value))
+        self.checkpoint_every, self.keep, self.log_every = checkpoint_every, keep, log_every
+        self.tensorboard, self.progress, self.hooks, self.skip = tensorboard, progress, list(hooks), skip
+
+        self.model = make_model(model, self.format.item_shape, seed).to(self.device)
+        config = getattr(self.model, "memfast_config", None)
+        classes = (config or {}).get("num_classes")
+        with_labels = classes is not None if labels is None else labels
+        if with_labels and self.source.labels is None:
+            raise InputError("labels", expected="data with labels", received=f"{self.source.name} without any")
+        self.num_classes = count_classes(self.source.labels, classes) if with_labels else None
+        if not 0.0 <= condition_dropout <= 1.0:
+            raise InputError("condition_dropout", expected="a share from 0 to 1", received=str(condition_dropout))
+
+        order = SampleOrder(seed, len(self.source), batch_size)
+        self.feed = Feed(
+            self.source, order, self.device, rank=self.world.rank, world=self.world.size, labels=with_labels,
+            resident=resident,
+        )  # fmt: skip
+        self.compiles = choose_compile(compile, self.device, self.steps)
+        self.settings = describe(
+            model=config,
+            objective=self.objective,
+            data={
+                "name": self.source.name,
+                "count": len(self.source),
+                "hash": self.source.content_hash() if self.feed.resident else None,
+                "format": self.format.to_dict(),
+                "num_classes": self.num_classes,
+            },
+            training={
+                "seed": seed, "batch_size": batch_size, "accumulate": accumulate, "lr": dict(self._lr),
+                "betas": list(betas), "weight_decay": weight_decay, "grad_clip": grad_clip,
+                "ema": [profile.name for profile in profiles(ema)], "precision": precision, "hflip": hflip,
+                "condition_dropout": condition_dropout, "start": None if start is None else str(start),
+                "hooks": [hook.describe() for hook in self.hooks],
+                "skip": None if skip is None else skip.describe(),
+            },
+        )  # fmt: skip
+        self.settings["compile"] = self.compiles
+
+        found = self._claim(resume, overwrite)
+        if start is not None and found is None:
+            load_weights(self.model, start)
+        self.forward = Forward(
+            self.model, self.objective, self.format, Conditions(hflip, condition_dropout, self.num_classes),
+            bfloat16=precision == "bfloat16",
+        )  # fmt: skip
+        self.update = Update(dict(self.model.named_parameters()), optimizer or adamw(betas, weight_decay), grad_clip)
+        self.averages = Averages(self.model, profiles(ema))
+        self.step, self.seconds, self._interval = 0, 0.0, []  # type: ignore[var-annotated]
+        self._pending: list[tuple[int, torch.Tensor, torch.Tensor]] = []
+        self._norm: float | None = None
+        self._mean_loss: float | None = None
+        self._key = ops.key(seed, 0).to(self.device)
+        if found is not None:
+            self._restore(found)
+        self._run_forward = average_gradients(
+            compiled(self.forward) if self.compiles else self.forward, self.world, self.device
+        )
+        self.stopped: str | None = None
+
+    def run(self) -> TrainingResult:
+        """Train to the last step, and write the final checkpoint.
+
+        Raises:
+            NotFiniteError: the loss is NaN or infinite; its samples are named and saved.
+            OutputError: a file could not be written; what was on disk is whole.
+            KeyboardInterrupt, SystemExit: after Ctrl-C or SIGTERM; a checkpoint was written first.
+        """
+        self.model.train()
+        log = RunLog(self.out, after=self.step, tensorboard=self.tensorboard) if self.world.writes else None
+        self._log, self._saved_step = log, self.step if self.step else -1
+        bar = Progress("training", self.steps - self.step, "steps", show=self.progress and self.world.writes)
+        try:
+            with Interruption() as interruption, bar:
+                for hook in self.hooks:
+                    hook.begin(self)
+                self._mark = (time.monotonic(), self.step)
+                while self.step < self.steps and self.stopped is None:
+                    self._one_step()
+                    bar.advance(1, f"loss {self._interval[-1]:.4g}" if self._interval else "")
+                    self._between_steps(interruption)
+                self._read_losses()
+                self.save()
+                for hook in self.hooks:
+                    hook.end(self)
+        finally:
+            self.feed.close()
+            if log is not None:
+                log.close()
+        return TrainingResult(self.out, self.step, self._mean_loss, self.seconds, self.stopped or "done")
+
+    def save(self, name: str | None = None) -> None:
+        """Write a checkpoint of this moment: under ``name``, or numbered (once per step)."""
+        self._read_losses()
+        if name is None and self._saved_step == self.step:
+            return
+        if self.world.writes:
+            optimizer, others = self.update.state()
+            files = {MODEL_FILE: self.model.state_dict(), OPTIMIZER_FILE: optimizer}
+            for profile in self.averages.profiles:
+                files[ema_file(profile.name)] = self.averages.state(profile.name)
+            state = {
+                "step": self.step,
+                "epoch": self.step * self.batch_size / len(self.source),
+                "ema": [profile.name for profile in self.averages.profiles],
+                "optimizer": others,
+                "losses_since_log": self._interval,
+                "seconds": self.seconds,
+                "hooks": {hook.name: hook.state() for hook in self.hooks},
+                "skip": None if self.skip is None else self.skip.state(),
+                "versions": self.settings["versions"],
+            }
+            save_checkpoint(self.out, files, state, name=name, keep=self.keep)
+        if name is None:
+            self._saved_step = self.step
+        self.world.barrier()
+
+    def log(self, entry: dict[str, Any]) -> None:
+        """Add an entry to the run's log; hooks use it."""
+        if self._log is not None:
+            self._log.write(entry)
+
+    def _one_step(self) -> None:
+        started = time.monotonic()
+        self._key[1] = self.step
+        # Dropout inside the network draws from torch's own generator; this makes it a function of seed and step too.
+        torch.manual_seed(
+            (self.seed * 0x9E3779B97F4A7C15 + self.step * self.world.size + self.world.rank) & (2**63 - 1)
+        )
+        parts = self.feed.items(self.step).chunks(self.accumulate)
+        total = torch.zeros((), device=self.device)
+        for number, part in enumerate(parts):
+            if number < len(parts) - 1:
+                with without_averaging(self._run_forward, self.world):
+                    total = total + self._backward(part)
+            else:
+                total = total + self._backward(part)
+        rate = learning_rate(self.step, **self._lr, total=self.steps)
+        norm = self.update(rate, total)
+        self.step += 1
+        self.averages.update(self.step)
+        self._pending.append((self.step, total, norm))
+        self.seconds += time.monotonic() - started
+
+    def _backward(self, items: Items) -> torch.Tensor:
+        if self.skip is None:
+            loss = self._run_forward(items, self._key)
+        else:
+            losses, timesteps = self._run_forward(items, self._key, "none")
+            loss = self.skip.gate(losses, timesteps, self.world)
+        loss = loss / self.accumulate if self.accumulate > 1 else loss
+        loss.backward()
+        return loss.detach()
+
+    def _between_steps(self, interruption: Interruption) -> None:
+        at_log = self.step % self.log_every == 0
+        if at_log or (self.world.size == 1 and self.device.type == "cpu") or self.step % _STEPS_PER_READING == 0:
+            self._read_losses()
+        if at_log:
+            self._log_interval()
+        for hook in self.hooks:
+            hook.after_step(self)
+        if self.checkpoint_every is not None and self.step % self.checkpoint_every == 0:
+            self.save()
+        noted = interruption.signal is not None
+        if self.world.size > 1:
+            noted = at_log and self.world.any(noted)
+        if noted:
+            self.save()
+            interruption.raise_if_noted()
+            self.stopped = "interrupted in another process"
+
+    def _read_losses(self) -> None:
+        """Bring the losses of the last steps to the host, and stop at one that is not finite."""
+        if not self._pending:
+            return
+        numbers = torch.stack([torch.stack([loss.float(), norm.float()]) for _, loss, norm in self._pending])
+        values = (self.world.sum(numbers) / self.world.size).tolist()
+        pending, self._pending = self._pending, []
+        for (step, _, _), (loss, norm) in zip(pending, values, strict=True):
+            if not math.isfinite(loss):
+                key = ops.key(self.seed, step - 1).to(self.device)
+                raise not_finite(self.out, step, loss, self.forward, self.feed.items(step - 1), key)
+            self._interval.append(loss)
+            self._norm, self._mean_loss = norm, sum(self._interval) / len(self._interval)
+
+    def _log_interval(self) -> None:
+        now = time.monotonic()
+        seconds = max(now - self._mark[0], 1e-9)
+        self.log(
+            {
+                "step": self.step,
+                "epoch": self.step * self.batch_size / len(self.source),
+                "loss": sum(self._interval) / len(self._interval),
+                "lr": learning_rate(self.step - 1, **self._lr, total=self.steps),
+                "grad_norm": self._norm,
+                "samples_per_second": (self.step - self._mark[1]) * self.batch_size / seconds,
+                **({} if self.skip is None else self.skip.entry()),
+            }
+        )
+        self._mark, self._interval = (now, self.step), []
+
+    def _claim(self, resume: bool, overwrite: bool) -> Checkpoint | None:
+        """Make the folder this run's, and find what to resume from."""
+        described = (self.out / RUN_FILE).is_file()
+        found = None
+        if resume and described:
+            check_same_run(self.out, self.settings)
+            found = newest_checkpoint(self.out)
+        elif self.world.writes:
+            claim_output_folder(self.out, overwrite=overwrite)
+            if overwrite:
+                remove_checkpoints(self.out)
+        if self.world.writes:
+            remove_leftovers(self.out)
+            if not (resume and described):
+                write_json(self.out / RUN_FILE, self.settings)
+        self.world.barrier()
+        return found
+
+    def _restore(self, found: Checkpoint) -> None:
+        if found.step > self.steps:
+            raise CheckpointError(f"{found.folder}: it is at step {found.step}, beyond steps={self.steps}.")
+        load_state(self.model, found.tensors(MODEL_FILE), str(found.folder))
+        self.update.load(found.tensors(OPTIMIZER_FILE), found.state["optimizer"])
+        for profile in self.averages.profiles:
+            self.averages.load(profile.name, found.tensors(ema_file(profile.name)))
+        self.step, self.seconds = found.step, float(found.state["seconds"])
+        self._interval = list(found.state["losses_since_log"])
+        for hook in self.hooks:
+            hook.load(found.state["hooks"][hook.name])
+        if self.skip is not None:
+            self.skip.load(found.state["skip"])
