@@ -1,0 +1,92 @@
+"""The two controls of an audit: what it finds where nothing was copied, and what it finds of planted copies."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from memfast.auditing.examine import Examiner
+from memfast.auditing.inputs import as_images
+from memfast.auditing.judging import Statistics
+from memfast.auditing.plants import Plant, plants
+from memfast.criteria import Criterion
+from memfast.data import ArraySource, Source
+
+DEFAULT_PLANTED = 64
+LARGEST_LEAVE_ONE_OUT = 1000
+
+
+def leave_one_out(training: Source, seed: int, largest: int = LARGEST_LEAVE_ONE_OUT) -> tuple[Source, np.ndarray]:
+    """A random part of the training set as samples, and which items they are: a floor where no held-out set was given.
+
+    Each item is later compared with all the others. It answers the same question as held-out data would, if the
+    training set has no near-duplicates; where it has, the floor is too high.
+    """
+    generator = np.random.Generator(np.random.Philox(seed))
+    own = np.sort(generator.choice(len(training), size=min(largest, len(training)), replace=False))
+    return ArraySource(training.take(own), name="training, each item against the others"), own
+
+
+def positive_control(
+    examiner: Examiner,
+    criteria: Sequence[Criterion],
+    statistics: Statistics,
+    *,
+    low: float,
+    planted: int = DEFAULT_PLANTED,
+) -> dict[str, Any]:
+    """Plant copies of random training items and judge them like generated samples.
+
+    Args:
+        examiner: searches the training set.
+        criteria: the criteria that apply.
+        statistics: confidence, resamples, seed.
+        low: the raw value that means 0.
+        planted: how many training items are copied in each way.
+
+    Returns:
+        A dictionary with ``planted`` (how many per way) and ``rows``, one per way and strength. A row holds
+        ``nearest_is_original`` (how often the nearest training item is the one that was copied) and, per criterion,
+        the share of planted copies it flags: its power.
+    """
+    training, unit = examiner.training, examiner.unit
+    generator = np.random.Generator(np.random.Philox(statistics.seed + 1))
+    chosen = np.sort(generator.choice(len(training), size=min(planted, len(training)), replace=False))
+    items = training.take(chosen)
+    ways = plants(examiner.kind)
+    made = np.concatenate([_plant(items, way, generator, low=low, unit=unit, kind=examiner.kind) for way in ways])
+    evidence = examiner.evidence(ArraySource(made, name="planted copies"), "planted")
+    applicable = [criterion for criterion in criteria if criterion.why_not(evidence) is None]
+    judgements = [criterion.judge(evidence) for criterion in applicable]
+    rows = []
+    for number, way in enumerate(ways):
+        here = slice(number * len(chosen), (number + 1) * len(chosen))
+        rows.append(
+            {
+                "copy": way.name,
+                "strength": way.strength,
+                "words": way.words,
+                "nearest_is_original": statistics.share(evidence.indices[here, 0] == chosen),
+                "criteria": {
+                    criterion.name: statistics.share(judgement.flags[here])
+                    for criterion, judgement in zip(applicable, judgements, strict=True)
+                },
+            }
+        )
+    return {"planted": len(chosen), "rows": rows}
+
+
+def _plant(
+    items: np.ndarray, way: Plant, generator: np.random.Generator, *, low: float, unit: float, kind: str
+) -> np.ndarray:
+    """Planted copies in the items' own shape and dtype; what leaves the range of a pixel is clipped."""
+    seen = as_images(items) if kind == "images" else items
+    scaled = (seen.astype(np.float64) - low) / unit
+    copies = way.make(scaled, generator)
+    if kind == "images":
+        copies = np.clip(copies, 0.0, 1.0)
+    raw = copies * unit + low
+    raw = np.rint(raw) if items.dtype == np.uint8 else raw
+    if seen.shape != items.shape:
+        raw = raw.reshape(items.shape) if seen.ndim < items.ndim else np.moveaxis(raw, -1, 1)
+    return raw.astype(items.dtype)

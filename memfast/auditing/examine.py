@@ -1,0 +1,142 @@
+"""Gathers the evidence that criteria read: neighbours, the neighbours' own neighbours, tiles, similarities."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from memfast.auditing.inputs import as_images
+from memfast.criteria import Evidence, worst_tile
+from memfast.criteria.absolute import SMALLEST_SIDE
+from memfast.data import ArraySource, Source
+from memfast.foundation.errors import InputError
+
+TILE_ROWS = 256
+Similar = Callable[[Source, str, np.ndarray | None], tuple[np.ndarray, np.ndarray] | None]
+
+
+class Examiner:
+    """Knows the training set and how to search it; turns a set of samples into `Evidence`.
+
+    Args:
+        training: the training set without exact duplicates.
+        neighbours: how many nearest items to know per sample.
+        kind: "images", "signals" or "values".
+        unit: raw units in one [0, 1] unit.
+        search: options handed to `memfast.knn` as they are.
+        checkpoint: folder for the progress of long searches; a killed audit goes on from there.
+        gaps: whether to find the neighbours' own neighbours (`authenticity` needs them).
+        tiles: whether to compute worst tiles, where the images are large enough; 0 for no, else tiles a side.
+        similar: gives (similarity, index) of the most similar training item, or None where there are no features.
+    """
+
+    def __init__(
+        self,
+        training: Source,
+        neighbours: int,
+        *,
+        kind: str,
+        unit: float,
+        search: dict[str, Any] | None = None,
+        checkpoint: Path | None = None,
+        gaps: bool = True,
+        tiles: int = 0,
+        similar: Similar | None = None,
+    ) -> None:
+        self.training, self.neighbours, self.kind, self.unit = training, neighbours, kind, unit
+        self.search, self.checkpoint, self.gaps, self.similar = dict(search or {}), checkpoint, gaps, similar
+        self.tiles = tiles if kind == "images" and self._smallest_side() >= SMALLEST_SIDE else 0
+        self.exactness = "exact"
+        self.recall: dict[str, Any] | None = None
+
+    def evidence(self, samples: Source, stage: str, *, own: np.ndarray | None = None) -> Evidence:
+        """Everything the criteria may read about ``samples``.
+
+        Args:
+            samples: the samples.
+            stage: a name for the progress bar and the checkpoint.
+            own: int64 ``[n]``, where the samples ARE training items: which ones; each is left out of its own search.
+        """
+        squared, indices = self._nearest(samples, stage, self.neighbours, own)
+        similarity = self.similar(samples, stage, own) if self.similar is not None else None
+        return Evidence(
+            squared,
+            indices,
+            values=int(np.prod(samples.item_shape, dtype=np.int64)),
+            unit=self.unit,
+            neighbour_gaps=self._gaps(indices[:, 0], stage, own) if self.gaps else None,
+            tile_distances=self._tiles(samples, indices) if self.tiles else None,
+            similarities=None if similarity is None else similarity[0],
+            similar_indices=None if similarity is None else similarity[1],
+        )
+
+    def _nearest(self, samples: Source, stage: str, k: int, own: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+        """Squared distances and indices of the k nearest, each sample's own training item left out."""
+        others = len(self.training) - (own is not None)
+        wanted = min(k, others)
+        if wanted < 1:
+            raise InputError("training", expected="another training item to compare with", received="only one")
+        found = self._knn(samples, stage, wanted + (own is not None))
+        return (found[0], found[1]) if own is None else drop(found[0], found[1], own[:, None], wanted)
+
+    def _gaps(self, nearest: np.ndarray, stage: str, own: np.ndarray | None) -> np.ndarray | None:
+        """Squared distance from each nearest training item to its own nearest, itself and the sample left out."""
+        left_out = 1 + (own is not None)
+        if len(self.training) <= left_out:
+            return None
+        unique, where = np.unique(nearest, return_inverse=True)
+        items = ArraySource(self.training.take(unique), name="nearest training items")
+        squared, indices = self._knn(items, f"{stage}-gaps", left_out + 1)
+        exclude = nearest[:, None] if own is None else np.stack([nearest, own], axis=1)
+        return drop(squared[where], indices[where], exclude, 1)[0][:, 0]
+
+    def _tiles(self, samples: Source, indices: np.ndarray) -> np.ndarray:
+        """Worst-tile distance of every sample to each of its neighbours, from the pixels themselves."""
+        distances = np.empty(indices.shape, np.float64)
+        for start in range(0, len(indices), TILE_ROWS):
+            images = as_images(samples.block(start, min(start + TILE_ROWS, len(indices))))
+            group = indices[start : start + TILE_ROWS]
+            unique, where = np.unique(group, return_inverse=True)
+            training = as_images(self.training.take(unique))
+            where = where.reshape(group.shape)
+            for column in range(group.shape[1]):
+                distances[start : start + len(group), column] = worst_tile(
+                    images, training[where[:, column]], unit=self.unit, tiles=self.tiles
+                )
+        return distances
+
+    def _knn(self, samples: Source, stage: str, k: int) -> tuple[np.ndarray, np.ndarray]:
+        from memfast.neighbors import knn
+
+        options = dict(self.search)
+        if self.checkpoint is not None:
+            options["checkpoint"] = self.checkpoint / stage
+        found = knn(samples, self.training, k, **options)
+        if found.exactness == "approximate" or self.exactness == "exact":
+            self.exactness = found.exactness
+        if found.recall is not None and self.recall is None:
+            self.recall = dict(vars(found.recall))
+        return np.asarray(found.squared_distances), np.asarray(found.indices)
+
+    def _smallest_side(self) -> int:
+        shape = self.training.item_shape
+        sides = shape if len(shape) == 2 else sorted(shape)[1:]
+        return min(sides) if len(sides) >= 2 else 0
+
+
+def drop(squared: np.ndarray, indices: np.ndarray, exclude: np.ndarray, keep: int) -> tuple[np.ndarray, np.ndarray]:
+    """Leave some items out of lists of neighbours and keep the first ``keep`` of the rest.
+
+    Args:
+        squared: ``[n, k]``.
+        indices: ``[n, k]``.
+        exclude: ``[n, e]`` items to leave out of each row.
+        keep: how many columns stay, at most ``k - e``.
+
+    >>> drop(np.array([[0, 4, 9]]), np.array([[7, 2, 5]]), np.array([[7]]), 2)
+    (array([[4, 9]]), array([[2, 5]]))
+    """
+    stays = (indices[:, :, None] != exclude[:, None, :]).all(axis=2)
+    order = np.argsort(~stays, axis=1, kind="stable")[:, :keep]
+    return np.take_along_axis(squared, order, axis=1), np.take_along_axis(indices, order, axis=1)

@@ -1,0 +1,125 @@
+"""The plain statement of an audit: what was tested, what was found, what is not proven."""
+
+from typing import Any
+
+
+def statement(result: dict[str, Any]) -> dict[str, list[str]]:
+    """Sentences under "tested", "found", "warnings" and "not_proven", from the figures of a result."""
+    return {
+        "tested": _tested(result), "found": _found(result), "warnings": _warnings(result),
+        "not_proven": _not_proven(result),
+    }  # fmt: skip
+
+
+def percent(fraction: float) -> str:
+    """A fraction as per cent with as many digits as it needs.
+
+    >>> percent(0.0), percent(0.123), percent(0.00042)
+    ('0 %', '12.3 %', '0.042 %')
+    """
+    value = 100 * fraction
+    if value == 0 or value >= 99.95:
+        return f"{value:.0f} %"
+    return f"{value:.1f} %" if value >= 1 else f"{value:.2g} %"
+
+
+def _tested(result: dict[str, Any]) -> list[str]:
+    inputs, search = result["inputs"], result["search"]
+    generated, training, held_out = inputs["generated"], inputs["training"], inputs["held_out"]
+    how = {
+        "exact": "by exact search in integers", "certified": "by exact search, certified in float64",
+        "approximate": "by approximate search; the distances of what it found are exact",
+    }[search["exactness"]]  # fmt: skip
+    sentences = [
+        f"{generated['count']:,} generated samples were each compared with all {training['distinct']:,} different "
+        f"training items, {how}, in their own values ({inputs['units']}).",
+    ]
+    if held_out is None:
+        sentences.append("No held-out set was given, and the training set is too small to stand in for one.")
+    elif held_out["origin"] == "given":
+        sentences.append(f"{held_out['count']:,} held-out items went through the same test: the floor.")
+    else:
+        sentences.append(
+            f"No held-out set was given. In its place, {held_out['count']:,} training items were each compared with "
+            "all the others. Give real held-out data for a floor that near-duplicates cannot raise."
+        )
+    if result["positive_control"] is not None:
+        control = result["positive_control"]
+        sentences.append(
+            f"Copies of {control['planted']} training items were planted in {len(control['rows'])} ways, to learn "
+            "which copies this audit would have found."
+        )
+    return sentences
+
+
+def _found(result: dict[str, Any]) -> list[str]:
+    sentences = []
+    for entry in result["criteria"]:
+        if not entry["applicable"]:
+            sentences.append(f"{entry['title']}: not applied, because {entry['why_not']}.")
+            continue
+        share, floor = entry["generated"], entry["held_out"]
+        low, high = share["wilson"]
+        text = f"{entry['title']}: {share['count']:,} of {share['total']:,} samples ({percent(share['fraction'])}, "
+        text += f"{result['parameters']['confidence']:.0%} interval {percent(low)} to {percent(high)}) count as copies"
+        if share["count"]:
+            text += f", of {share['distinct_training_items']:,} different training items"
+        text += f"; held-out: {percent(floor['fraction'])}." if floor else "; no held-out figure."
+        sentences.append(text)
+    test = result["closer_than_held_out"]
+    if test is not None:
+        sentences.append(
+            f"A generated sample is closer to the training set than a held-out item with chance {test['closer']:.3f} "
+            f"(0.5 is no difference; one-sided permutation p = {test['p_value']:.2g})."
+        )
+    return sentences
+
+
+def _warnings(result: dict[str, Any]) -> list[str]:
+    inputs = result["inputs"]
+    generated, training, held_out = inputs["generated"], inputs["training"], inputs["held_out"]
+    sentences = []
+    if generated["is_training_set"]:
+        sentences.append(
+            "The generated set IS the training set (the same items). The figures say nothing about a model."
+        )
+    if training["count"] > training["distinct"]:
+        extra = training["count"] - training["distinct"]
+        sentences.append(
+            f"The training set holds {extra:,} exact duplicates in {training['duplicate_groups']:,} groups. They were "
+            "collapsed before the test, since two equal nearest neighbours would hide a copy."
+        )
+    if held_out is not None and held_out["in_training"]:
+        sentences.append(
+            f"{held_out['in_training']:,} of {held_out['count']:,} held-out items are exactly in the training set. "
+            "They are no held-out data, and raise the floor."
+        )
+    if generated["exact_copies"] and not generated["is_training_set"]:
+        sentences.append(f"{generated['exact_copies']:,} generated samples equal a training item in every value.")
+    if generated["count"] > generated["distinct"]:
+        sentences.append(f"Only {generated['distinct']:,} of {generated['count']:,} generated samples are different.")
+    for name, one in inputs.items():
+        if isinstance(one, dict) and one.get("skipped"):
+            sentences.append(f"{len(one['skipped']):,} unreadable items of {name} were left out, as asked.")
+    return sentences + [note for note in result["notes"]]
+
+
+def _not_proven(result: dict[str, Any]) -> list[str]:
+    sentences = [
+        "A sample that no criterion flags is not proven to be new: values are compared place by place, so copies that "
+        "were moved, mirrored, cropped or recoloured can pass (the positive control says how many did).",
+        "The figures are about these samples. Other seeds, prompts, guidance or snapshots of the model can copy more.",
+        "A flagged sample is close to a training item by the stated definition; whether that is a copy in law or to an "
+        "eye is a judgement that the pictures support and this page does not make.",
+    ]
+    total = result["inputs"]["generated"]["count"]
+    first = next((entry for entry in result["criteria"] if entry["applicable"]), None)
+    if first is not None and first["generated"]["count"] == 0:
+        bound = first["generated"]["clopper_pearson"][1]
+        sentences.insert(
+            0, f"No copy among {total:,} samples does not mean none: at this count up to {percent(bound)} of what the "
+            "model draws could be copies."
+        )  # fmt: skip
+    if result["search"]["exactness"] == "approximate":
+        sentences.append("The search was approximate: a nearer training item may have been missed.")
+    return sentences

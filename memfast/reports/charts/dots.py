@@ -1,0 +1,74 @@
+"""A chart of fractions with their intervals: a dot and a whisker each, the held-out floor beside it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from memfast.reports.charts.axes import WIDTH, Scale, in_percent
+from memfast.reports.charts.lines import SERIES
+from memfast.reports.markup import Markup, join, tag
+from memfast.reports.numbers import percent, percent_range
+
+SIDE = 10
+HEAD, DOT_STEP, GROUP_GAP, FOOT = 20, 17, 10, 24
+
+
+@dataclass(frozen=True)
+class Dot:
+    """One fraction: its name, its share (as `memfast.criteria.share` gives it), its colour, hollow for a floor."""
+
+    name: str
+    share: Mapping[str, Any]
+    series: int = 1
+    hollow: bool = False
+
+
+def dot_chart(groups: Sequence[tuple[str, Sequence[Dot]]], *, title: str, show_title: bool = True) -> Markup:
+    """Groups of dots, one row each, on one axis in per cent.
+
+    Args:
+        groups: a name and its dots.
+        title: of the figure.
+        show_title: whether it is printed, or only read out.
+    """
+    largest = max((dot.share["wilson"][1] for _, dots in groups for dot in dots), default=0.0)
+    x = Scale(0.0, min(1.0, max(largest * 1.05, 0.01)), SIDE, WIDTH - 62)
+    parts, place = [], 4.0
+    for name, dots in groups:
+        place += HEAD
+        parts.append(tag("text", name, x=SIDE, y=place - 5, class_="label"))
+        for dot in dots:
+            parts.append(_row(dot, x, place + DOT_STEP / 2 - 2))
+            place += DOT_STEP
+        place += GROUP_GAP
+    height = round(place + FOOT)
+    grid = [
+        join(
+            tag("line", x1=x(tick), x2=x(tick), y1=6, y2=height - FOOT, class_="grid"),
+            tag("text", in_percent(tick), x=x(tick), y=height - 8, text_anchor="middle"),
+        )
+        for tick in x.ticks()
+    ]
+    words = "; ".join(
+        f"{name}, {dot.name}: {percent(dot.share['fraction'])} ({percent_range(dot.share['wilson'])})"
+        for name, dots in groups
+        for dot in dots
+    )
+    drawing = tag(
+        "svg", tag("title", title), tag("desc", words), grid, parts,
+        viewBox=f"0 0 {WIDTH} {height}", role="img", aria_label=title,
+    )  # fmt: skip
+    return tag("figure", tag("figcaption", title) if show_title else None, drawing, class_="chart")
+
+
+def _row(dot: Dot, x: Scale, y: float) -> Markup:
+    low, high = dot.share["wilson"]
+    colour = f"s{(dot.series - 1) % SERIES + 1}"
+    at = x(dot.share["fraction"])
+    return tag(
+        "g",
+        tag("title", f"{dot.name}: {dot.share['count']} of {dot.share['total']}, {percent_range(dot.share['wilson'])}"),
+        tag("line", x1=x(low), x2=x(high), y1=y, y2=y, class_=f"whisker {colour}"),
+        tag("circle", cx=at, cy=y, r=4.5, class_=("ring " if dot.hollow else "dot ") + colour),
+        tag("text", percent(dot.share["fraction"]), x=WIDTH - 4, y=y + 4, text_anchor="end", class_="value"),
+    )

@@ -1,0 +1,46 @@
+"""What a report is made of. Plain data: nothing here computes."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Pictures of pairs, in the order of the pairs.
+
+    Attributes:
+        kind: "images" (uint8 ``[P, H, W]`` or ``[P, H, W, C]``) or "signals" (float ``[P, L]``).
+        generated: the generated samples.
+        training: the training items beside them.
+    """
+
+    kind: str
+    generated: np.ndarray
+    training: np.ndarray
+
+
+@dataclass(frozen=True)
+class ReportRun:
+    """One run of a report: an audit, how its model was trained, how its samples score. Each part may be missing.
+
+    Attributes:
+        label: what to call it.
+        audit: the figures of an audit, as `AuditResult.figures` holds them.
+        pairs: rows of its table of pairs, worst first.
+        total_pairs: how many pairs there are in all.
+        pictures: pictures of the first pairs.
+        training: ``steps`` and ``loss`` (equal lengths), maybe ``held_out_steps`` and ``held_out_loss``; ``density``
+            and ``contribution`` (one value per timestep: where learning happened); ``facts``, names and values to list.
+        metrics: distribution metrics by name: ``value`` and maybe ``low``, ``high``, ``direction``, ``held_out``.
+    """
+
+    label: str
+    audit: Mapping[str, Any] | None = None
+    pairs: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
+    total_pairs: int = 0
+    pictures: Pictures | None = None
+    training: Mapping[str, Any] | None = None
+    metrics: Mapping[str, Any] | None = None

@@ -1,0 +1,59 @@
+"""What was run: inputs with their hashes, parameters, versions, machine."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from memfast.reports.markup import Markup, folded, join, table, tag
+from memfast.reports.run import ReportRun
+
+
+def made(runs: Sequence[ReportRun]) -> Markup | None:
+    """One table of inputs and one of settings per run."""
+    audited = [run for run in runs if run.audit is not None]
+    if not audited:
+        return None
+    return join([_of_run(run, len(audited)) for run in audited])
+
+
+def _of_run(run: ReportRun, runs: int) -> Markup:
+    audit = run.audit
+    assert audit is not None
+    rows = []
+    for name, words in (("generated", "Generated"), ("training", "Training"), ("held_out", "Held-out")):
+        one = audit["inputs"][name]
+        if one is not None:
+            shape = " x ".join(map(str, one["item_shape"])) + f" {one['dtype']}" if "item_shape" in one else ""
+            rows.append(
+                [
+                    words,
+                    one["name"],
+                    f"{one['count']:,}",
+                    f"{one['distinct']:,}",
+                    shape,
+                    tag("code", one.get("sha256", "")),
+                ]
+            )
+    provenance = audit["provenance"]
+    settings = {
+        **_flat(audit["parameters"]), "search": audit["search"]["exactness"], **_flat(audit["search"]["recall"], "recall: "),
+        "memfast commit": provenance["memfast_commit"] or "not a checkout", "result schema": audit["schema"],
+        **_flat(provenance["versions"], "version of "), **_flat(provenance["machine"], "machine: "),
+    }  # fmt: skip
+    inputs = table(["Set", "Name", "Items", "Different", "Each item", "SHA-256 of the content"], rows)
+    details = folded(
+        "Settings, versions, machine", table(["What", "Value"], [[key, str(value)] for key, value in settings.items()])
+    )
+    return join(tag("h3", run.label) if runs > 1 else None, inputs, details, _duplicates(audit))
+
+
+def _duplicates(audit: Mapping[str, Any]) -> Markup | None:
+    groups = audit["inputs"]["training"]["duplicates"]
+    if not groups:
+        return None
+    shown = tag("ul", [tag("li", ", ".join(map(str, group))) for group in groups])
+    total = audit["inputs"]["training"]["duplicate_groups"]
+    return folded(f"Exact duplicates in the training set ({len(groups)} of {total} groups)", shown)
+
+
+def _flat(values: Mapping[str, Any] | None, prefix: str = "") -> dict[str, Any]:
+    return {f"{prefix}{key}": value for key, value in (values or {}).items() if value is not None}

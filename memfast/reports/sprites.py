@@ -1,0 +1,41 @@
+"""Many small pictures in few files: sprite sheets as data URIs, lossless so that differences are true."""
+
+import base64
+import io
+
+import numpy as np
+
+COLUMNS = 10
+PER_SHEET = 100
+
+
+def sprite_sheets(images: np.ndarray) -> list[str]:
+    """Sheets of 10 x 10 pictures, row by row, as ``data:`` URIs.
+
+    Args:
+        images: uint8 ``[P, H, W]`` or ``[P, H, W, C]`` with 3 or 4 channels.
+    """
+    return [_sheet(images[start : start + PER_SHEET]) for start in range(0, len(images), PER_SHEET)]
+
+
+def _sheet(images: np.ndarray) -> str:
+    rows = -(-len(images) // COLUMNS)
+    height, width = images.shape[1:3]
+    canvas = np.zeros((rows * height, COLUMNS * width, *images.shape[3:]), np.uint8)
+    for number, image in enumerate(images):
+        top, left = number // COLUMNS * height, number % COLUMNS * width
+        canvas[top : top + height, left : left + width] = image
+    kind, content = encode(canvas)
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def encode(image: np.ndarray) -> tuple[str, bytes]:
+    """An image as lossless WebP, or as PNG where Pillow was built without it."""
+    from PIL import Image, features
+
+    picture, file = Image.fromarray(image), io.BytesIO()
+    if image.ndim == 3 and features.check("webp"):
+        picture.save(file, "WEBP", lossless=True, quality=60, exact=True)
+        return "webp", file.getvalue()
+    picture.save(file, "PNG", optimize=True)
+    return "png", file.getvalue()
