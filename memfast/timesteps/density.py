@@ -65,13 +65,10 @@ class Density(ABC):
     def slope(self, grid: Grid) -> Vector:
         """d p / d mu: how each timestep's probability changes as the density moves, per unit of its axis.
 
-        Exact on the cells: the pdf at a cell's near edge minus the pdf at its far edge. The part that is cut off, or
+        Exact on the cells: the pdf at a cell's lower edge minus the pdf at its upper edge. The part that is cut off, or
         spread evenly, stays as it is; for a Gaussian this is p(t) (t - mu) / sigma^2 within a cell's width.
         """
-        edges = cell_edges(self.variable, grid)
-        at_edges = self.pdf(np.clip(edges, *np.nan_to_num(_axis_range(self.variable, grid))), grid_length(grid))
-        difference = at_edges[:-1] - at_edges[1:]
-        return difference if edges[0] < edges[-1] else -difference
+        return _slope(self.pdf(cell_edges(self.variable, grid), grid_length(grid)), cell_edges(self.variable, grid))
 
     def mean(self, grid: Grid = DEFAULT_T) -> float:
         """The mean timestep, from 1 to T."""
@@ -123,6 +120,14 @@ class Law(Density):
         edges = cell_edges(self.variable, grid)
         low, high = np.minimum(edges[:-1], edges[1:]), np.maximum(edges[:-1], edges[1:])
         return normalized(self._law_interval(low, high), repr(self))
+
+    def slope(self, grid: Grid) -> Vector:
+        """As every density's, with the mass on the grid's own range counting as 1."""
+        edges = cell_edges(self.variable, grid)
+        on_grid = float(self._law_interval(np.asarray(edges.min()), np.asarray(edges.max())))
+        if not on_grid > 0:
+            raise no_mass(repr(self))
+        return _slope(self._law_pdf(edges) / on_grid, edges)
 
     def pdf(self, x: ArrayLike, T: int = DEFAULT_T) -> Vector:
         """The law's density, renormalised on the axis' range; 0 outside."""
@@ -279,8 +284,9 @@ def check_number(what: str, value: float, *, above: float = -np.inf, up_to: floa
         raise InputError(what, expected="a finite number" + bounds, received=repr(value))
 
 
-def _axis_range(variable: str, grid: Grid) -> tuple[float, float]:
-    return axis_range(variable, grid_length(grid))
+def _slope(at_edges: Vector, edges: Vector) -> Vector:
+    difference = at_edges[:-1] - at_edges[1:]
+    return difference if edges[0] < edges[-1] else -difference
 
 
 def _finite_inside(low: float, high: float) -> float:

@@ -40,6 +40,9 @@ class GaussianMixture(Law):
         for mean, scale in zip(self.means, self.scales, strict=True):
             check_number("means", mean)
             check_number("scales", scale, above=0.0)
+        object.__setattr__(self, "means", tuple(self.means))
+        object.__setattr__(self, "scales", tuple(self.scales))
+        object.__setattr__(self, "weights", None if self.weights is None else tuple(weights))
         if not all(np.isfinite(weight) and weight >= 0 for weight in weights) or not sum(weights) > 0:
             raise InputError("weights", expected="finite weights of 0 or more, one above 0", received=str(weights))
 

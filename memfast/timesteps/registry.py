@@ -4,14 +4,27 @@ from collections.abc import Mapping
 from typing import Any
 
 from memfast.foundation.errors import InputError
+from memfast.timesteps.adaptive import LossSecondMoment
+from memfast.timesteps.bands import SpeeD, TimestepBias
+from memfast.timesteps.beta import Beta
+from memfast.timesteps.changing import Plan
 from memfast.timesteps.confidence_interval import ConfidenceInterval
+from memfast.timesteps.custom import Custom, Mixture
 from memfast.timesteps.density import Density
 from memfast.timesteps.gaussian import GaussianMixture
+from memfast.timesteps.laplace import Laplace
+from memfast.timesteps.log_normal import LogNormal
+from memfast.timesteps.stable_diffusion_3 import CosMap, LogitNormal, Mode
+from memfast.timesteps.student_t import StudentT
 from memfast.timesteps.uniform import Uniform
 
 DENSITIES: dict[str, type[Density]] = {
-    density.name: density for density in (Uniform, ConfidenceInterval, GaussianMixture)
-}
+    density.name: density
+    for density in (
+        Uniform, ConfidenceInterval, GaussianMixture, StudentT, Laplace, Beta, LogitNormal, Mode, CosMap, LogNormal,
+        SpeeD, TimestepBias, Custom, Mixture, Plan, LossSecondMoment,
+    )
+}  # fmt: skip
 
 
 def density_from_dict(config: Mapping[str, Any]) -> Density:
@@ -29,5 +42,5 @@ def density_from_dict(config: Mapping[str, Any]) -> Density:
         raise InputError("timestep density", expected="one of " + ", ".join(DENSITIES), received=repr(name))
     try:
         return DENSITIES[name].from_config(arguments)
-    except TypeError as error:
+    except (TypeError, KeyError) as error:
         raise InputError(f"timestep density {name}", expected="its own arguments", received=str(error)) from error

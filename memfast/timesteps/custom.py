@@ -1,0 +1,85 @@
+"""Your own probabilities, and mixtures of any densities."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from memfast.foundation.errors import InputError
+from memfast.timesteps.density import Density, Grid, Stepwise, Vector, grid_length, normalized
+
+
+@dataclass(frozen=True)
+class Custom(Stepwise):
+    """Probabilities given one by one.
+
+    Args:
+        weights: ``[T]``, finite, 0 or more, one above 0; divided by their sum. Index j is timestep j + 1.
+
+    Raises:
+        InputError: a weight that is NaN, infinite or negative, or none above 0; a grid of another length.
+
+    >>> Custom([1, 0, 3]).probabilities(3)
+    array([0.25, 0.  , 0.75])
+    """
+
+    name: ClassVar[str] = "custom"
+    weights: Sequence[float]
+
+    def __post_init__(self) -> None:
+        weights = np.asarray(self.weights, dtype=np.float64)
+        if weights.ndim != 1:
+            raise InputError("weights", expected="a vector, one weight per timestep", received=f"shape {weights.shape}")
+        normalized(weights, "weights")
+        object.__setattr__(self, "weights", tuple(weights.tolist()))
+
+    def probabilities(self, grid: Grid) -> Vector:
+        """The weights, normalised."""
+        if grid_length(grid) != len(self.weights):
+            raise InputError("weights", expected=f"{grid_length(grid)} weights", received=f"{len(self.weights)}")
+        return normalized(np.asarray(self.weights), repr(self))
+
+    def __repr__(self) -> str:
+        return f"Custom(<{len(self.weights)} weights>)"
+
+
+@dataclass(frozen=True)
+class Mixture(Stepwise):
+    """A mixture of densities over timesteps: p = sum of share_k p_k.
+
+    Args:
+        components: the densities.
+        shares: 0 or more each, one above 0; divided by their sum.
+    """
+
+    name: ClassVar[str] = "mixture"
+    components: tuple[Density, ...]
+    shares: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.components) == 0 or len(self.components) != len(self.shares):
+            received = f"{len(self.components)} components and {len(self.shares)} shares"
+            raise InputError("components, shares", expected="one share for each component", received=received)
+        normalized(np.asarray(self.shares, dtype=np.float64), "shares")
+        object.__setattr__(self, "components", tuple(self.components))
+        object.__setattr__(self, "shares", tuple(float(share) for share in self.shares))
+
+    def probabilities(self, grid: Grid) -> Vector:
+        """The shares' sum of the components' probabilities."""
+        shares = normalized(np.asarray(self.shares), "shares")
+        parts = zip(shares, self.components, strict=True)
+        return normalized(sum(share * density.probabilities(grid) for share, density in parts if share > 0), repr(self))
+
+    def to_dict(self) -> dict[str, Any]:
+        """A dictionary, the components' own inside it."""
+        components = [component.to_dict() for component in self.components]
+        return {"name": self.name, "components": components, "shares": list(self.shares)}
+
+    @classmethod
+    def from_config(cls, arguments: Mapping[str, Any]) -> "Mixture":
+        """The mixture with these entries; components may be dictionaries."""
+        from memfast.timesteps.registry import density_from_dict
+
+        made = [density_from_dict(part) if isinstance(part, Mapping) else part for part in arguments["components"]]
+        return cls(tuple(made), tuple(arguments["shares"]))

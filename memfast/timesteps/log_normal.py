@@ -1,0 +1,43 @@
+"""EDM's log-normal law over sigma."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from scipy.special import ndtri
+
+from memfast.timesteps.density import Law, Vector, check_number
+from memfast.timesteps.gaussian import normal_interval, normal_pdf
+
+
+@dataclass(frozen=True)
+class LogNormal(Law):
+    """ln(sigma / alpha) ~ N(mean_log, std_log^2) (Karras et al. 2022, table 1: -1.2 and 1.2).
+
+    Args:
+        mean_log: P_mean, the mean of ln(sigma).
+        std_log: P_std, its standard deviation, above 0.
+    """
+
+    name: ClassVar[str] = "log_normal"
+    variable: ClassVar[str] = "sigma"
+    mean_log: float = -1.2
+    std_log: float = 1.2
+
+    def __post_init__(self) -> None:
+        check_number("mean_log", self.mean_log)
+        check_number("std_log", self.std_log, above=0.0)
+
+    def _law_pdf(self, x: Vector) -> Vector:
+        positive = np.where(x > 0, x, 1.0)
+        return np.where(x > 0, normal_pdf(self._z(positive)) / (self.std_log * positive), 0.0)
+
+    def _law_interval(self, low: Vector, high: Vector) -> Vector:
+        return normal_interval(self._z(low), self._z(high))
+
+    def _law_quantile(self, q: Vector) -> Vector:
+        return np.exp(self.mean_log + self.std_log * ndtri(q))
+
+    def _z(self, x: Vector) -> Vector:
+        with np.errstate(divide="ignore"):
+            return (np.log(x) - self.mean_log) / self.std_log

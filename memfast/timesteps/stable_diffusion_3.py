@@ -1,0 +1,85 @@
+"""The three densities over the flow's time of Stable Diffusion 3 (Esser et al. 2024, section 3.1)."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from scipy.special import logit
+
+from memfast.timesteps.density import Law, Vector, bisect, check_number
+from memfast.timesteps.gaussian import normal_interval, normal_pdf
+
+# Beyond it the mode map is no longer monotone.
+LARGEST_MODE_SCALE = 2 / (np.pi - 2)
+
+
+@dataclass(frozen=True)
+class LogitNormal(Law):
+    """u = sigmoid(N(location, scale^2)) (equation 19; diffusers' ``logit_normal``). A larger location is noisier.
+
+    Args:
+        location: the mean of logit(u).
+        scale: its standard deviation, above 0.
+    """
+
+    name: ClassVar[str] = "logit_normal"
+    variable: ClassVar[str] = "time"
+    location: float = 0.0
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_number("location", self.location)
+        check_number("scale", self.scale, above=0.0)
+
+    def _law_pdf(self, x: Vector) -> Vector:
+        inside = (x > 0) & (x < 1)
+        u = np.where(inside, x, 0.5)
+        return np.where(inside, normal_pdf((logit(u) - self.location) / self.scale) / (self.scale * u * (1 - u)), 0.0)
+
+    def _law_interval(self, low: Vector, high: Vector) -> Vector:
+        return normal_interval((logit(low) - self.location) / self.scale, (logit(high) - self.location) / self.scale)
+
+
+@dataclass(frozen=True)
+class Mode(Law):
+    """u = 1 - v - scale (cos^2(pi v / 2) - 1 + v) for uniform v (equation 20; diffusers' ``mode``).
+
+    Args:
+        scale: from -1 to 2 / (pi - 2) = 1.75; above 0 favours the middle, below 0 both ends, 0 is uniform. 1.29 is the
+            value most used.
+    """
+
+    name: ClassVar[str] = "mode"
+    variable: ClassVar[str] = "time"
+    scale: float = 1.29
+
+    def __post_init__(self) -> None:
+        check_number("scale", self.scale, up_to=LARGEST_MODE_SCALE)
+        check_number("scale", -self.scale, up_to=1.0)
+
+    def _law_pdf(self, x: Vector) -> Vector:
+        w = self._upward(np.asarray(x, dtype=np.float64))
+        steepness = 1 + self.scale * (1 - np.pi / 2 * np.sin(np.pi * w))
+        with np.errstate(divide="ignore"):
+            return 1 / steepness
+
+    def _law_interval(self, low: Vector, high: Vector) -> Vector:
+        return self._upward(high) - self._upward(low)
+
+    def _upward(self, x: Vector) -> Vector:
+        """The fraction w = 1 - v whose time is x: w + scale (w - sin^2(pi w / 2)) = x."""
+        return bisect(lambda w: w + self.scale * (w - np.sin(np.pi * w / 2) ** 2), np.asarray(x), 0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class CosMap(Law):
+    """p(u) = 2 / (pi - 2 pi u + 2 pi u^2), so that u's log SNR follows the cosine schedule's (equation 21)."""
+
+    name: ClassVar[str] = "cosmap"
+    variable: ClassVar[str] = "time"
+
+    def _law_pdf(self, x: Vector) -> Vector:
+        return 2 / (np.pi * (1 - 2 * x + 2 * x * x))
+
+    def _law_interval(self, low: Vector, high: Vector) -> Vector:
+        return 2 / np.pi * (np.arctan2(high, 1 - high) - np.arctan2(low, 1 - low))
