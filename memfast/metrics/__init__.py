@@ -1,6 +1,67 @@
 """Distribution metrics: how near two sets of samples are. Functions of arrays; no files, no extractors."""
 
+from memfast.metrics.copying import NeighborRatios, auth_pct, cosine_penalty, mifid, neighbor_ratios
+from memfast.metrics.data_copying import DataCopying, c_t, copying_z
+from memfast.metrics.diversity import vendi, vendi_per_class
+from memfast.metrics.frechet import FrechetInfinity, frechet_distance, frechet_from_moments, frechet_infinity
+from memfast.metrics.intervals import Interval, bootstrap_mean
+from memfast.metrics.kernel import KernelDistance, kernel_distance
+from memfast.metrics.likelihood import FeatureLikelihood, feature_likelihood
+from memfast.metrics.manifold import (
+    ManifoldCounts,
+    ManifoldScores,
+    manifold_counts,
+    precision_recall_density_coverage,
+)
+from memfast.metrics.moments import Moments
 from memfast.metrics.one_dimensional import wasserstein_per_dimension
+from memfast.metrics.principal import PrincipalComponents
+from memfast.metrics.projected import (
+    L2Distances,
+    ProjectedDistances,
+    jensen_shannon,
+    l2_distances,
+    mean_pair_distance,
+    projected_distances,
+)
+from memfast.metrics.shared import SharedNeighbors
 from memfast.metrics.transport import WassersteinResult, wasserstein
 
-__all__ = ["WassersteinResult", "wasserstein", "wasserstein_per_dimension"]
+__all__ = [
+    "DataCopying",
+    "FeatureLikelihood",
+    "FrechetInfinity",
+    "Interval",
+    "KernelDistance",
+    "L2Distances",
+    "ManifoldCounts",
+    "ManifoldScores",
+    "Moments",
+    "NeighborRatios",
+    "PrincipalComponents",
+    "ProjectedDistances",
+    "SharedNeighbors",
+    "WassersteinResult",
+    "auth_pct",
+    "bootstrap_mean",
+    "c_t",
+    "copying_z",
+    "cosine_penalty",
+    "feature_likelihood",
+    "frechet_distance",
+    "frechet_from_moments",
+    "frechet_infinity",
+    "jensen_shannon",
+    "kernel_distance",
+    "l2_distances",
+    "manifold_counts",
+    "mean_pair_distance",
+    "mifid",
+    "neighbor_ratios",
+    "precision_recall_density_coverage",
+    "projected_distances",
+    "vendi",
+    "vendi_per_class",
+    "wasserstein",
+    "wasserstein_per_dimension",
+]

@@ -1,0 +1,160 @@
+"""Metrics that look for copies with nearest neighbours: authenticity, neighbour ratios, MiFID's penalty."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from memfast.foundation.errors import InputError
+from memfast.metrics.arrays import as_matrices
+from memfast.metrics.frechet import frechet_distance
+from memfast.metrics.intervals import Interval, bootstrap_mean
+from memfast.metrics.shared import SharedNeighbors, nearest
+
+RATIO_THRESHOLD = 1 / 3
+COSINE_EPSILON = 0.1
+PERCENTILES = (5, 25, 50, 75, 95)
+
+
+class NeighborRatios(NamedTuple):
+    """Statistics of d1/d2 and of d1 over the generated samples.
+
+    Attributes:
+        mean_ratio: mean of d1/d2 (NNDR), 0 to 1; near 0 is a copy, near 1 no sample stands out.
+        fraction_below: share of ratios below ``threshold``.
+        interval: bootstrap interval of ``fraction_below``.
+        threshold: the threshold.
+        ratio_percentiles: 5th, 25th, 50th, 75th and 95th percentile of the ratio.
+        mean_distance: mean of d1 (DCR), in feature units.
+        distance_percentiles: the same percentiles of d1.
+        undefined: samples with d1 = d2 = 0, left out of the ratios: duplicates in the training set hide them.
+    """
+
+    mean_ratio: float
+    fraction_below: float
+    interval: Interval
+    threshold: float
+    ratio_percentiles: tuple[float, ...]
+    mean_distance: float
+    distance_percentiles: tuple[float, ...]
+    undefined: int
+
+
+def auth_pct(generated: Any, training: Any, *, shared: SharedNeighbors | None = None) -> float:
+    """Per cent of the generated samples that are authentic: 0 to 100, higher is less copying.
+
+    A sample g with training neighbour t is authentic where ``d(t, nearest other training sample) < d(g, t)``. About 50
+    is what held-out data give in high dimension; read it beside that figure. Exact duplicates within the training set
+    have a neighbour at 0 and so hide copies of themselves: remove them first.
+
+    Source: Alaa et al. 2022; the formula of dgm-eval's ``authpct`` (fld subtracts 50).
+
+    >>> auth_pct([[0.1], [5.0]], [[0.0], [1.0], [2.0]])
+    50.0
+    """
+    generated, training = as_matrices(("generated", "training"), (generated, training), dtype=None)
+    if len(training) < 2:
+        raise InputError("training", expected="at least 2 rows", received="1")
+    shared = shared or SharedNeighbors({"generated": generated, "training": training})
+    return float(100 * authenticity(shared).mean())
+
+
+def authenticity(shared: SharedNeighbors) -> np.ndarray:
+    """bool ``[generated]``: whether each sample of the set ``generated`` is authentic, see `auth_pct`."""
+    squared, indices = shared.nearest("generated", "training", 1)
+    return shared.radii("training", 1)[indices[:, 0]] < squared[:, 0]
+
+
+def neighbor_ratios(
+    generated: Any,
+    training: Any,
+    *,
+    threshold: float = RATIO_THRESHOLD,
+    shared: SharedNeighbors | None = None,
+    seed: int = 0,
+) -> NeighborRatios:
+    """Distances to the nearest and second nearest training sample, and their ratio (DCR and NNDR of tabular data).
+
+    Lower ratios and distances mean more copying. Held-out data through the same function give the floor to read them
+    against.
+
+    Args:
+        generated: ``[m, d]``.
+        training: ``[n, d]``, n >= 2, without exact duplicates.
+        threshold: of ``fraction_below``.
+        shared: neighbours among ``generated`` and ``training``, if searched already.
+        seed: of the bootstrap.
+
+    Source: Yoon et al. 2023 (ratio below 1/3).
+    """
+    generated, training = as_matrices(("generated", "training"), (generated, training), dtype=None)
+    if len(training) < 2:
+        raise InputError("training", expected="at least 2 rows", received="1")
+    shared = shared or SharedNeighbors({"generated": generated, "training": training})
+    squared, _ = shared.nearest("generated", "training", 2)
+    distances = np.sqrt(squared)
+    defined = squared[:, 1] > 0
+    ratios = distances[defined, 0] / distances[defined, 1]
+    below = squared[:, 0] < threshold**2 * squared[:, 1]
+    return NeighborRatios(
+        float(ratios.mean()) if len(ratios) else float("nan"),
+        float(below.mean()),
+        bootstrap_mean(below, seed=seed),
+        threshold,
+        _percentiles(ratios),
+        float(distances[:, 0].mean()),
+        _percentiles(distances[:, 0]),
+        int((~defined).sum()),
+    )
+
+
+def mifid(
+    generated: Any, training: Any, *, epsilon: float = COSINE_EPSILON, average_over: str = "generated"
+) -> float:
+    """The Frechet distance divided by the mean least cosine distance to the training set, where that is below epsilon.
+
+    Range 0 to infinity; lower is meant to be better: copies shrink the divisor and so raise the score.
+    ``cosine distance = 1 - |cos|``; rows of zeros are left out.
+
+    Args:
+        generated: ``[m, d]``.
+        training: ``[n, d]``.
+        epsilon: above it no penalty is applied.
+        average_over: ``generated``: each generated sample's nearest training sample (the definition), or ``training``:
+            each training sample's nearest generated one (what torchmetrics computes).
+
+    Source: Bai et al. 2021.
+    """
+    generated, training = as_matrices(("generated", "training"), (generated, training), minimum=2)
+    distance = frechet_distance(generated, training)
+    memorization = cosine_penalty(generated, training, average_over=average_over)
+    if distance <= 1e-8:
+        return 0.0
+    return distance / (memorization + 1e-14) if memorization < epsilon else distance
+
+
+def cosine_penalty(generated: Any, training: Any, *, average_over: str = "generated") -> float:
+    """Mean over one set of the least ``1 - |cos|`` to the other: 0 to 1, lower is more copying.
+
+    Computed as half the squared distance of the rows scaled to length one, so that near-copies keep their digits.
+    """
+    if average_over not in ("generated", "training"):
+        raise InputError("average_over", expected="'generated' or 'training'", received=repr(average_over))
+    sets = as_matrices(("generated", "training"), (generated, training))
+    queries, database = sets if average_over == "generated" else reversed(sets)
+    queries, database = _unit_rows("generated", queries), _unit_rows("training", database)
+    squared = nearest(queries, database, 1)[0][:, 0]
+    if min(queries.min(), database.min()) < 0:
+        squared = np.minimum(squared, nearest(-queries, database, 1)[0][:, 0])
+    return float(squared.mean() / 2)
+
+
+def _unit_rows(name: str, rows: np.ndarray) -> np.ndarray:
+    norms = np.linalg.norm(rows, axis=1)
+    if not norms.any():
+        raise InputError(name, expected="a row that is not zero", received="zeros only")
+    kept = norms > 0
+    return rows[kept] / norms[kept, None]
+
+
+def _percentiles(values: np.ndarray) -> tuple[float, ...]:
+    return tuple(float(v) for v in np.percentile(values, PERCENTILES)) if len(values) else (float("nan"),) * 5
