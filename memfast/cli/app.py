@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import click
 import typer
 
-from memfast.cli import audit, demo, evaluate, info, sample, trace, train
+from memfast.cli import audit, demo, info, sample, train
 from memfast.foundation.errors import MemfastError
 
 FAILURE, WRONG_USAGE = 1, 2
@@ -19,7 +19,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for verb in (demo, train, sample, audit, evaluate, trace, info):
+for verb in (demo, train, sample, audit, info):
     app.command(name=verb.NAME)(verb.run)
 
 

@@ -30,7 +30,9 @@ def run(as_json: JsonOption = False) -> None:
         print_json(facts)
         return
     console = Console()
-    console.print(f"memfast {facts['memfast']}  Python {facts['versions']['python']}  torch {facts['versions']['torch']}")
+    console.print(
+        f"memfast {facts['memfast']}  Python {facts['versions']['python']}  torch {facts['versions']['torch']}"
+    )
     machine, cpu = facts["machine"], facts["cpu"]
     console.print(f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gib']} GiB, {machine['system']}")
     console.print(f"C++ kernels: {cpu['kernels']}; processor features: {', '.join(cpu['features']) or 'unknown'}")

@@ -51,21 +51,24 @@ class TrainingSettings:
 
     steps: int = 10_000
     batch_size: int = 64
-    lr: float = 1e-4
+    lr: float = 2e-4
+    warmup: int = 0
+    lr_decay: str = "none"
     weight_decay: float = 0.0
-    warmup: int = 100
     grad_clip: float | None = 1.0
     accumulate: int = 1
-    ema: float | None = 0.9999
+    ema: float | None = 0.999
+    precision: str = "float32"
+    compile: str | bool = "auto"
+    seed: int = 0
     hflip: bool = False
     condition_dropout: float = 0.0
-    seed: int = 0
-    compile: str | bool = "auto"
-    precision: str = "float32"
-    checkpoint_every: int = 1000
-    keep: int = 3
+    start: str | None = None
+    checkpoint_every: int | None = 1000
+    keep: int | None = 3
+    log_every: int = 50
+    tensorboard: bool = False
     device: str | None = None
-    start_from: str | None = None
 
 
 @dataclass

@@ -1,0 +1,47 @@
+"""How a run was trained, as a report tells it: losses, where it learned, and the facts of the set-up."""
+
+from pathlib import Path
+from typing import Any
+
+
+def training_story(folder: Path) -> dict[str, Any]:
+    """What ``memfast.reports.ReportRun`` wants to know of the run in ``folder``."""
+    from memfast.foundation.files import read_json
+    from memfast.models.checkpoints import RUN_FILE
+    from memfast.objective import DenoisingObjective
+    from memfast.schedules import Schedule
+    from memfast.timesteps import learning_contribution
+    from memfast.training import read_log
+
+    settings = read_json(folder / RUN_FILE)
+    log = [entry for entry in read_log(folder) if "loss" in entry]
+    objective = DenoisingObjective.from_dict(settings["objective"])
+    story: dict[str, Any] = {
+        "steps": [entry["step"] for entry in log],
+        "loss": [entry["loss"] for entry in log],
+        "facts": _facts(settings),
+    }
+    if isinstance(objective.schedule, Schedule):
+        density = objective.density.probabilities(objective.schedule)
+        story["density"] = density.tolist()
+        story["contribution"] = learning_contribution(objective.schedule, objective.density).tolist()
+    return story
+
+
+def _facts(settings: dict[str, Any]) -> dict[str, Any]:
+    model, training, objective = settings["model"] or {"kind": "given"}, settings["training"], settings["objective"]
+    return {
+        "data": f"{settings['data']['count']} items of {settings['data']['name']}",
+        "network": _in_words(model, "kind"),
+        "prediction": objective["prediction_type"],
+        "timesteps": _in_words(objective["timesteps"], "name"),
+        "schedule": _in_words(objective["schedule"], "name"),
+        "batch size": training["batch_size"],
+        "learning rate": training["lr"]["base"],
+        "seed": training["seed"],
+    }
+
+
+def _in_words(settings: dict[str, Any], name: str) -> str:
+    options = [f"{key} {value}" for key, value in settings.items() if key != name and value not in (None, [])]
+    return ", ".join([str(settings[name]).replace("_", " "), *options])
