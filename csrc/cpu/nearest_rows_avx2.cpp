@@ -1,0 +1,7 @@
+#include "cpu/nearest_rows_inc.h"
+
+namespace memfast {
+
+const RowKernel kRowsAvx2{centre_row, to_grid, to_double, squared_distances, is_bad};
+
+}  // namespace memfast
