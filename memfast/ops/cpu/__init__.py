@@ -1,11 +1,23 @@
 """The C++ kernels (AVX-512, AVX2, portable), called on addresses."""
 
-from memfast.ops.cpu.nearest import nearest, within
 from memfast.ops.cpu.ema import ema
+from memfast.ops.cpu.nearest import nearest, within
 from memfast.ops.cpu.noise import gather_loss, gather_noise, loss, noise
 from memfast.ops.cpu.random import draw_timesteps, philox, standard_normal
 
-__all__ = ["draw_timesteps", "ema", "gather_loss", "gather_noise", "loss", "nearest", "noise", "philox", "standard_normal", "why_unavailable", "within"]
+__all__ = [
+    "draw_timesteps",
+    "ema",
+    "gather_loss",
+    "gather_noise",
+    "loss",
+    "nearest",
+    "noise",
+    "philox",
+    "standard_normal",
+    "why_unavailable",
+    "within",
+]
 
 
 def why_unavailable() -> str | None:
