@@ -42,7 +42,7 @@ class Condition(nn.Module):
 
     def forward(self, timesteps: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
         """Vectors ``[B, width]``; ``labels`` None means "no class" for every sample."""
-        vector = self.time(timestep_features(timesteps, self.features).to(self.time[0].weight.dtype))
+        vector = self.time(timestep_features(timesteps, self.features).to(next(self.time.parameters()).dtype))
         if self.classes is None:
             refuse_labels(labels)
             return vector

@@ -15,7 +15,7 @@ from memfast.models.build import build
 from memfast.models.checkpoints import CHECKPOINTS, RUN_FILE, Checkpoint, newest_checkpoint, read_checkpoint
 from memfast.models.items import ItemFormat
 from memfast.models.weights import choose_weights, load_state
-from memfast.schedules import Schedule
+from memfast.schedules import ContinuousSchedule, Schedule, schedule_from_dict
 
 
 @dataclass
@@ -38,7 +38,7 @@ class Run:
 
     folder: Path
     model: nn.Module
-    schedule: Schedule
+    schedule: Schedule | ContinuousSchedule
     prediction_type: str
     sigma_data: float
     format: ItemFormat
@@ -102,7 +102,7 @@ def load_run(
     return Run(
         folder=folder,
         model=model.to(device).eval(),
-        schedule=Schedule.from_dict(settings["schedule"]),
+        schedule=schedule_from_dict(settings["schedule"]),
         prediction_type=settings["prediction_type"],
         sigma_data=settings["sigma_data"],
         format=ItemFormat.from_dict(settings["data"]["format"]),

@@ -4,6 +4,7 @@ Ours because diffusers' ``UNet1DModel`` needs lengths that are multiples of its 
 """
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import nn
@@ -11,6 +12,8 @@ from torch import nn
 from memfast.models.embedding import Condition
 
 LARGEST_GROUPS = 8
+# A group of one channel would have its mean taken out wherever the length has shrunk to a few elements.
+CHANNELS_PER_GROUP = 4
 
 
 class UNet1d(nn.Module):
@@ -39,7 +42,8 @@ class UNet1d(nn.Module):
         channels, embedding = item_shape[0], 4 * widths[0]
         self.condition = Condition(embedding, num_classes)
         self.first = nn.Conv1d(channels, widths[0], 3, padding=1)
-        self.down, self.shrink, self.up, self.grow = (nn.ModuleList() for _ in range(4))
+        self.down, self.shrink = nn.ModuleList(), nn.ModuleList()
+        self.up, self.grow = nn.ModuleList(), nn.ModuleList()
         incoming = widths[0]
         for level, width in enumerate(widths):
             sizes = [incoming] + [width] * layers
@@ -48,15 +52,15 @@ class UNet1d(nn.Module):
             self.shrink.append(nn.Identity() if last else nn.Conv1d(width, width, 3, stride=2, padding=1))
             incoming = width
         self.middle = _Block(incoming, incoming, embedding, dropout)
-        for width in reversed(widths):
+        for level, width in enumerate(reversed(widths)):
             sizes = [incoming + width] + [width] * (layers - 1)
-            self.grow.append(nn.Conv1d(incoming, incoming, 3, padding=1))
+            self.grow.append(_Grow(incoming) if level else nn.Identity())
             self.up.append(nn.ModuleList(_Block(a, width, embedding, dropout) for a in sizes))
             incoming = width
         self.norm = nn.GroupNorm(_groups(incoming), incoming)
         self.last = nn.Conv1d(incoming, channels, 3, padding=1)
-        nn.init.zeros_(self.last.weight)
-        nn.init.zeros_(self.last.bias)
+        for parameter in self.last.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, x: torch.Tensor, timesteps: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
         """The prediction, shaped as ``x``."""
@@ -64,19 +68,29 @@ class UNet1d(nn.Module):
         hidden = self.first(x.to(self.first.weight.dtype))
         skips = []
         for blocks, shrink in zip(self.down, self.shrink, strict=True):
-            for block in blocks:
+            for block in cast(nn.ModuleList, blocks):
                 hidden = block(hidden, vector)
             skips.append(hidden)
             hidden = shrink(hidden)
         hidden = self.middle(hidden, vector)
         for blocks, grow in zip(self.up, self.grow, strict=True):
             skip = skips.pop()
-            if hidden.shape[-1] != skip.shape[-1]:
-                hidden = grow(nn.functional.interpolate(hidden, size=skip.shape[-1], mode="nearest"))
+            hidden = grow(hidden, skip.shape[-1]) if isinstance(grow, _Grow) else hidden
             hidden = torch.cat([hidden, skip], dim=1)
-            for block in blocks:
+            for block in cast(nn.ModuleList, blocks):
                 hidden = block(hidden, vector)
         return self.last(nn.functional.silu(self.norm(hidden)))
+
+
+class _Grow(nn.Module):
+    """To the length of the skip, then a convolution."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.convolution = nn.Conv1d(channels, channels, 3, padding=1)
+
+    def forward(self, x: torch.Tensor, length: int) -> torch.Tensor:
+        return self.convolution(nn.functional.interpolate(x, size=length, mode="nearest"))
 
 
 class _Block(nn.Module):
@@ -96,4 +110,5 @@ class _Block(nn.Module):
 
 
 def _groups(channels: int) -> int:
-    return next(groups for groups in range(min(LARGEST_GROUPS, channels), 0, -1) if channels % groups == 0)
+    most = max(1, min(LARGEST_GROUPS, channels // CHANNELS_PER_GROUP))
+    return next(groups for groups in range(most, 0, -1) if channels % groups == 0)

@@ -29,9 +29,10 @@ class DiffusersUNet2d(nn.Module):
             from diffusers import UNet2DModel
         except ImportError as error:
             raise MissingPackageError("diffusers", purpose="the model unet2d", extra="train") from error
-        self.network = UNet2DModel(**options)
-        self._stride = 2 ** (len(self.network.config["down_block_types"]) - 1)
-        embeddings = self.network.config["num_class_embeds"]
+        network: Any = UNet2DModel(**options)
+        self.network = network
+        self._stride = 2 ** (len(network.config["down_block_types"]) - 1)
+        embeddings = network.config["num_class_embeds"]
         self._num_classes = None if embeddings is None else embeddings - 1
 
     def forward(self, x: torch.Tensor, timesteps: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:

@@ -18,7 +18,7 @@ class Denoiser:
     """What a sampler calls.
 
     Attributes:
-        network: called as ``network(x, timesteps)``, or ``network(x, timesteps, labels)`` where there are labels.
+        network: called as ``network(x, times)``, or ``network(x, times, labels)`` where there are labels.
         prediction_type: what it predicts.
         guidance: 1 uses the labels as they are; w gives ``without + w * (with - without)``, two calls per step.
         clip: the least and greatest value of a clean sample, or None.
@@ -42,9 +42,10 @@ class Denoiser:
         """The clean sample and the noise in ``x`` at ``level``, by the network's estimate."""
         alpha = torch.tensor(level.alpha, dtype=torch.float64, device=x.device)
         sigma = torch.tensor(level.sigma, dtype=torch.float64, device=x.device)
-        timesteps = torch.full((len(x),), level.timestep, dtype=torch.int64, device=x.device)
+        dtype = torch.int64 if isinstance(level.time, int) else torch.float32
+        times = torch.full((len(x),), level.time, dtype=dtype, device=x.device)
         scaled = x * input_scale(self.prediction_type, alpha, sigma, self.sigma_data)
-        output = self._call(scaled, timesteps, labels).to(x.dtype)
+        output = self._call(scaled, times, labels).to(x.dtype)
         x0, noise = x0_and_noise(output, x, alpha, sigma, self.prediction_type, self.sigma_data)
         if self.clip is not None:
             x0 = x0.clamp(*self.clip)

@@ -1,14 +1,16 @@
 """Samples from a trained run, as items like its training data."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import torch
 
 from memfast.foundation.errors import InputError
 from memfast.models import Run
 from memfast.sampling.samplers import ddim, ddpm, heun
 
-METHODS = {"ddim": ddim, "ddpm": ddpm, "heun": heun}
+METHODS: dict[str, Callable[..., torch.Tensor]] = {"ddim": ddim, "ddpm": ddpm, "heun": heun}
 
 
 def sample(run: Run, count: int, *, method: str = "ddim", **options: Any) -> np.ndarray:

@@ -12,8 +12,8 @@ import torch
 from memfast.foundation.errors import InputError
 from memfast.sampling.denoiser import Denoiser, Network
 from memfast.sampling.loop import BATCH_SIZE, Callback, Move, fresh_noise, run
-from memfast.sampling.steps import Level, levels
-from memfast.schedules import Schedule
+from memfast.sampling.steps import Level, levels, on_grid
+from memfast.schedules import ContinuousSchedule, Schedule
 from memfast.schedules.predictions import SIGMA_DATA
 
 DDPM_VARIANCES = ("small", "large")
@@ -21,7 +21,7 @@ DDPM_VARIANCES = ("small", "large")
 
 def ddim(
     network: Network,
-    schedule: Schedule,
+    schedule: Schedule | ContinuousSchedule,
     *,
     shape: Sequence[int],
     count: int | None = None,
@@ -43,7 +43,8 @@ def ddim(
     """Sample by DDIM (Song et al. 2021, equation 12): ``x' = alpha' x0 + sqrt(sigma'^2 - s^2) noise + s fresh``.
 
     Args:
-        network: called as ``network(x, timesteps)`` or ``network(x, timesteps, labels)``; timesteps are 0-based.
+        network: called as ``network(x, timesteps)`` or ``network(x, timesteps, labels)``; for VP
+            schedules the times are the 0-based timesteps, see ``Level.time``.
         schedule: the schedule it was trained with.
         shape: shape of one sample.
         count: how many samples; their ids are 0, 1, ...
@@ -87,7 +88,7 @@ def ddim(
 
 def ddpm(
     network: Network,
-    schedule: Schedule,
+    schedule: Schedule | ContinuousSchedule,
     *,
     shape: Sequence[int],
     count: int | None = None,
@@ -129,7 +130,7 @@ def ddpm(
 
     denoiser = Denoiser(network, prediction_type, guidance, clip, sigma_data)
     return run(
-        denoiser, levels(schedule, steps or len(schedule), spacing), advance, shape=shape, count=count,
+        denoiser, levels(schedule, steps or len(on_grid(schedule)), spacing), advance, shape=shape, count=count,
         sample_ids=sample_ids, seed=seed, labels=labels, initial=initial, batch_size=batch_size, callback=callback,
         device=device,
     )  # fmt: skip
@@ -137,7 +138,7 @@ def ddpm(
 
 def heun(
     network: Network,
-    schedule: Schedule,
+    schedule: Schedule | ContinuousSchedule,
     *,
     shape: Sequence[int],
     count: int | None = None,

@@ -3,12 +3,15 @@
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from memfast.foundation.errors import InputError
-from memfast.schedules import Schedule
+from memfast.schedules import ContinuousSchedule, Schedule
 
 SPACINGS = ("trailing", "leading", "linspace", "karras")
 KARRAS_RHO = 7.0
+CONTINUOUS_LEVELS = 1000
+TIME_SCALE = 1000.0
 
 
 @dataclass(frozen=True)
@@ -17,11 +20,14 @@ class Level:
 
     Attributes:
         timestep: its 0-based row in the schedule, or None for the clean level at the end.
+        time: what the network is told of it: the row for a VP schedule, ln(sigma) / 4 for a VE one (EDM's c_noise),
+            1000 times the time in (0, 1) for flow, as the objective tells it in training.
         alpha: the signal's share.
         sigma: the noise's share.
     """
 
     timestep: int | None
+    time: int | float
     alpha: float
     sigma: float
 
@@ -31,14 +37,14 @@ class Level:
         return self.alpha**2
 
 
-CLEAN = Level(None, 1.0, 0.0)
+CLEAN = Level(None, 0, 1.0, 0.0)
 
 
-def levels(schedule: Schedule, steps: int, spacing: str = "trailing") -> list[Level]:
+def levels(schedule: Schedule | ContinuousSchedule, steps: int, spacing: str = "trailing") -> list[Level]:
     """The levels of a run of ``steps`` steps: most noise first, the clean level last, ``steps + 1`` in all.
 
     Args:
-        schedule: the noise schedule, T levels.
+        schedule: the noise schedule; a continuous one is sampled on ``CONTINUOUS_LEVELS`` levels, even in its time.
         steps: from 1 to T.
         spacing: ``trailing`` (equal strides, the noisiest timestep included), ``leading`` (equal strides, the least
             noisy one included), ``linspace`` (both), each as in diffusers; ``karras`` (the timesteps nearest to equal
@@ -47,13 +53,35 @@ def levels(schedule: Schedule, steps: int, spacing: str = "trailing") -> list[Le
     Raises:
         InputError: more steps than timesteps, or an unknown spacing.
     """
-    total = len(schedule)
+    rows = on_grid(schedule)
+    total = len(rows)
     if not 1 <= steps <= total:
         raise InputError("steps", expected=f"1 to {total}, the schedule's timesteps", received=str(steps))
     if spacing not in SPACINGS:
         raise InputError("spacing", expected="one of " + ", ".join(SPACINGS), received=repr(spacing))
-    chosen = _timesteps(schedule, steps, spacing)
-    return [Level(int(t), float(schedule.alpha[t]), float(schedule.sigma[t])) for t in chosen] + [CLEAN]
+    chosen = _timesteps(rows, steps, spacing)
+    times = _network_times(rows, continuous=rows is not schedule)
+    found = [Level(int(t), times[t].item(), float(rows.alpha[t]), float(rows.sigma[t])) for t in chosen]
+    return [*found, CLEAN]
+
+
+def on_grid(schedule: Schedule | ContinuousSchedule) -> Schedule:
+    """The schedule itself, or ``CONTINUOUS_LEVELS`` levels of a continuous one."""
+    if isinstance(schedule, Schedule):
+        return schedule
+    time = (torch.arange(CONTINUOUS_LEVELS, dtype=torch.float64) + 1) / (CONTINUOUS_LEVELS + 1)
+    alpha, sigma = (values.numpy() for values in schedule.at_time(time))
+    return Schedule(schedule.name, schedule.family, alpha, sigma, 2 * (np.log(alpha) - np.log(sigma)))
+
+
+def _network_times(schedule: Schedule, *, continuous: bool) -> np.ndarray:
+    if schedule.family == "ve":
+        return np.log(schedule.sigma) / 4
+    if schedule.family == "flow":
+        return TIME_SCALE * schedule.sigma / (schedule.alpha + schedule.sigma)
+    if continuous:
+        return TIME_SCALE * 2 / np.pi * np.arctan2(schedule.sigma, schedule.alpha)
+    return np.arange(len(schedule))
 
 
 def _timesteps(schedule: Schedule, steps: int, spacing: str) -> np.ndarray:

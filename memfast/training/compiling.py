@@ -1,5 +1,7 @@
 """Whether to compile the forward pass, and how."""
 
+from typing import cast
+
 import torch
 from torch import nn
 
@@ -27,4 +29,4 @@ def choose_compile(wanted: bool | str, device: torch.device, steps: int) -> bool
 
 def compiled(module: nn.Module) -> nn.Module:
     """``module`` compiled for one batch shape; the parameters stay those of ``module``."""
-    return torch.compile(module, dynamic=False)
+    return cast(nn.Module, torch.compile(module, dynamic=False))

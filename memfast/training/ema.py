@@ -96,8 +96,10 @@ class Averages:
     def __init__(self, model: nn.Module, wanted: Iterable[Profile]) -> None:
         self.profiles = list(wanted)
         self._names = [name for name, _ in model.named_parameters()]
-        self._parameters = list(model.parameters())
-        self._averages = [[p.detach().clone() for p in self._parameters] for _ in self.profiles]
+        self._parameters: list[torch.Tensor] = list(model.parameters())
+        self._averages: list[list[torch.Tensor]] = [
+            [p.detach().clone() for p in self._parameters] for _ in self.profiles
+        ]
 
     @torch.no_grad()
     def update(self, step: int) -> None:

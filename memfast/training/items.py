@@ -128,12 +128,15 @@ def fits(source: Source, device: torch.device) -> bool:
     return wanted <= RESIDENT_SHARE * free
 
 
-def count_classes(labels: np.ndarray, num_classes: int | None = None) -> int:
-    """The number of classes that labels need: one more than the greatest.
+def count_classes(source: Source, num_classes: int | None = None) -> int:
+    """The number of classes that a source's labels need: one more than the greatest, or ``num_classes``.
 
     Raises:
-        InputError: a label is negative, or too great for ``num_classes``.
+        InputError: there are no labels, or one is negative or too great for ``num_classes``.
     """
+    labels = source.labels
+    if labels is None:
+        raise InputError("labels", expected="data with labels", received=f"{source.name} without any")
     least, greatest = int(labels.min()), int(labels.max())
     if least < 0 or (num_classes is not None and greatest >= num_classes):
         expected = "labels from 0" + ("" if num_classes is None else f" to {num_classes - 1}")

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.distributed as dist
@@ -92,7 +93,7 @@ def average_gradients(module: nn.Module, world: World, device: torch.device) -> 
 def without_averaging(module: nn.Module, world: World) -> Iterator[None]:
     """For all but the last part of an accumulated batch."""
     if world.size > 1 and hasattr(module, "no_sync"):
-        with module.no_sync():
+        with cast(nn.parallel.DistributedDataParallel, module).no_sync():
             yield
     else:
         yield

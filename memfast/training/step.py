@@ -36,11 +36,11 @@ class Forward(nn.Module):
     """
 
     def __init__(
-        self, model: nn.Module, objective: Any, form: ItemFormat, conditions: Conditions, *, bfloat16: bool = False
+        self, model: nn.Module, objective: Any, form: ItemFormat, conditions: Conditions, *, autocast: bool = False
     ) -> None:
         super().__init__()
         self.model, self.objective, self.form, self.conditions = model, objective, form, conditions
-        self.bfloat16 = bfloat16
+        self.autocast = autocast
 
     def forward(
         self, items: Items, key: torch.Tensor, reduction: str = "mean"
@@ -58,13 +58,12 @@ class Forward(nn.Module):
             x0 = torch.where(flip.bool().view(-1, *[1] * (x0.ndim - 1)), x0.flip(-1), x0)
         if labels is not None and self.conditions.dropout > 0:
             words = first_words(items.sample_ids, key, "condition")[:, 0]
-            labels = torch.where(
-                words < round(self.conditions.dropout * (WORD + 1)), self.conditions.num_classes, labels
-            )
+            dropped = words < round(self.conditions.dropout * (WORD + 1))
+            labels = torch.where(dropped, self.conditions.num_classes or 0, labels)
         batch = self.objective.noise(
             x0, items.sample_ids, key, items.indices, positions=items.positions, total=items.total
         )
-        with torch.autocast(x0.device.type, torch.bfloat16) if self.bfloat16 else nullcontext():
+        with torch.autocast(x0.device.type, torch.bfloat16) if self.autocast else nullcontext():
             if labels is None:
                 prediction = self.model(batch.x_t, batch.time)
             else:

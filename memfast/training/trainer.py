@@ -158,7 +158,7 @@ class Trainer:
         self.steps = count_steps(steps, epochs, len(self.source), batch_size)
         self.batch_size, self.accumulate, self.seed = batch_size, accumulate, seed
         self.out = Path(out)
-        self._lr = {"base": lr, "warmup": warmup, "decay": lr_decay}
+        self._lr: dict[str, Any] = {"base": lr, "warmup": warmup, "decay": lr_decay}
         learning_rate(0, **self._lr, total=self.steps)
         if precision not in ("float32", "bfloat16"):
             raise InputError("precision", expected="'float32' or 'bfloat16'", received=repr(precision))
@@ -172,9 +172,7 @@ class Trainer:
         config = getattr(self.model, "memfast_config", None)
         classes = (config or {}).get("num_classes")
         with_labels = classes is not None if labels is None else labels
-        if with_labels and self.source.labels is None:
-            raise InputError("labels", expected="data with labels", received=f"{self.source.name} without any")
-        self.num_classes = count_classes(self.source.labels, classes) if with_labels else None
+        self.num_classes = count_classes(self.source, classes) if with_labels else None
         if not 0.0 <= condition_dropout <= 1.0:
             raise InputError("condition_dropout", expected="a share from 0 to 1", received=str(condition_dropout))
 
@@ -210,7 +208,7 @@ class Trainer:
             load_weights(self.model, start)
         self.forward = Forward(
             self.model, self.objective, self.format, Conditions(hflip, condition_dropout, self.num_classes),
-            bfloat16=precision == "bfloat16",
+            autocast=precision == "bfloat16",
         )  # fmt: skip
         self.update = Update(dict(self.model.named_parameters()), optimizer or adamw(betas, weight_decay), grad_clip)
         self.averages = Averages(self.model, profiles(ema))
