@@ -6,11 +6,13 @@ from memfast.training.failures import NotFiniteError
 from memfast.training.hooks import Hook
 from memfast.training.logs import read_log
 from memfast.training.order import SampleOrder, epoch_order
+from memfast.training.skipping import LossGate
 from memfast.training.trainer import Trainer, TrainingResult
 
 __all__ = [
     "ConstantDecay",
     "Hook",
+    "LossGate",
     "NotFiniteError",
     "PowerFunction",
     "SampleOrder",

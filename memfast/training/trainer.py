@@ -32,6 +32,7 @@ from memfast.training.order import SampleOrder
 from memfast.training.preparing import choose_device, count_steps, make_model
 from memfast.training.processes import average_gradients, join_world, without_averaging
 from memfast.training.saving import remove_checkpoints, remove_leftovers, save_checkpoint
+from memfast.training.skipping import LossGate
 from memfast.training.step import Conditions, Forward
 from memfast.training.update import OptimizerFactory, Update, adamw, learning_rate
 
@@ -145,7 +146,7 @@ class Trainer:
         device: str | torch.device | None = None,
         resident: bool | None = None,
         hooks: Sequence[Hook] = (),
-        skip: Any = None,
+        skip: LossGate | None = None,
         progress: bool = True,
     ) -> None:
         self.world = join_world()
@@ -217,6 +218,8 @@ class Trainer:
         self._norm: float | None = None
         self._mean_loss: float | None = None
         self._key = ops.key(seed, 0).to(self.device)
+        if self.skip is not None:
+            self.skip.prepare(self.objective, self.device)
         if found is not None:
             self._restore(found)
         self._run_forward = average_gradients(
@@ -302,7 +305,7 @@ class Trainer:
             else:
                 total = total + self._backward(part)
         rate = learning_rate(self.step, **self._lr, total=self.steps)
-        norm = self.update(rate, total)
+        norm = self.update(rate)
         self.step += 1
         self.averages.update(self.step)
         self._pending.append((self.step, total, norm))

@@ -56,22 +56,24 @@ class Update:
         self.clip = clip
 
     @torch.no_grad()
-    def __call__(self, lr: float, loss: torch.Tensor) -> torch.Tensor:
+    def __call__(self, lr: float) -> torch.Tensor:
         """Take one step at learning rate ``lr``; returns the gradients' norm before clipping.
 
-        On a GPU a loss that is not finite leaves the weights alone without waiting for the device: the fused
-        optimizer reads ``found_inf``. The loop sees such a loss when it next reads the losses.
+        Gradients that are not finite leave the weights alone, on a GPU without waiting for the device: the fused
+        optimizer reads ``found_inf``. The loop stops when it next reads the losses.
         """
         gradients = [p.grad for p in self.parameters.values() if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
-        if self.clip is not None:
-            if norm.device.type == "cpu":
-                if norm > self.clip:
-                    torch._foreach_mul_(gradients, self.clip / (norm.item() + 1e-6))
-            else:
+        if norm.device.type == "cpu":
+            if not torch.isfinite(norm):
+                self.optimizer.zero_grad(set_to_none=True)
+                return norm
+            if self.clip is not None and norm > self.clip:
+                torch._foreach_mul_(gradients, self.clip / (norm.item() + 1e-6))
+        else:
+            if self.clip is not None:
                 torch.nn.utils.clip_grads_with_norm_(self.parameters.values(), self.clip, norm)
-        if loss.device.type != "cpu":
-            self.optimizer.found_inf = (~(torch.isfinite(loss) & torch.isfinite(norm))).float()  # type: ignore[attr-defined]
+            self.optimizer.found_inf = (~torch.isfinite(norm)).float()  # type: ignore[attr-defined]
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self.optimizer.step()

@@ -1,0 +1,92 @@
+"""Skipping samples whose loss is abnormally low: what is already memorized is not learned again."""
+
+from typing import Any
+
+import torch
+
+from memfast.foundation.errors import InputError
+from memfast.objective import DenoisingObjective
+from memfast.schedules import Schedule
+from memfast.training.processes import World
+
+
+class LossGate:
+    """Leaves out the samples whose loss is below ``ratio`` times the running mean at their noise level.
+
+    The anti-gradient control of IET-AGC (Liu et al. 2024, arXiv 2407.15328), with its memory bank of mean losses kept
+    per group of timesteps as an exponential average. A skipped sample counts as 0 in the mean over the batch.
+
+    Args:
+        ratio: the threshold; higher skips more. 0 skips nothing.
+        bins: groups of neighbouring timesteps with a running mean each.
+        decay: of the running means, per batch that touches the group.
+        warmup: batches before anything is skipped.
+    """
+
+    name = "loss_gate"
+
+    def __init__(self, ratio: float = 0.5, *, bins: int = 50, decay: float = 0.99, warmup: int = 1000) -> None:
+        if not ratio >= 0:
+            raise InputError("ratio", expected="a number of at least 0", received=str(ratio))
+        if bins < 1 or not 0 <= decay < 1 or warmup < 0:
+            received = f"bins={bins}, decay={decay}, warmup={warmup}"
+            raise InputError("loss gate", expected="bins >= 1, 0 <= decay < 1, warmup >= 0", received=received)
+        self.ratio, self.bins, self.decay, self.warmup = ratio, bins, decay, warmup
+        self._rows = 0
+
+    def describe(self) -> dict[str, Any]:
+        """Its settings, for ``run.json``."""
+        return {"ratio": self.ratio, "bins": self.bins, "decay": self.decay, "warmup": self.warmup}
+
+    def prepare(self, objective: DenoisingObjective, device: torch.device) -> None:
+        """Start empty.
+
+        Raises:
+            InputError: the objective has no timesteps to group by.
+        """
+        if not isinstance(objective.schedule, Schedule):
+            raise InputError("skip", expected="a schedule of timesteps", received="a continuous schedule")
+        self._rows = len(objective.schedule)
+        self._means, self._filled = torch.zeros(self.bins, device=device), torch.zeros(self.bins, device=device)
+        self._counts = torch.zeros(2, device=device)
+        self._batches = 0
+
+    def gate(self, losses: torch.Tensor, timesteps: torch.Tensor, world: World) -> torch.Tensor:
+        """The mean over the batch with skipped samples at 0; updates the running means."""
+        group = timesteps * self.bins // self._rows
+        detached = losses.detach()
+        low = (detached < self.ratio * self._means[group]) & (self._filled[group] > 0)
+        keep = ~low if self._batches >= self.warmup else torch.ones_like(low)
+        self._counts += torch.stack([(~keep).sum(), torch.tensor(len(keep), device=keep.device)]).to(self._counts)
+        sums = torch.zeros(2, self.bins, device=losses.device)
+        sums[0].index_add_(0, group, detached.float())
+        sums[1].index_add_(0, group, torch.ones_like(detached.float()))
+        world.sum(sums)
+        mean, seen = sums[0] / sums[1].clamp(min=1), sums[1] > 0
+        blended = torch.where(self._filled > 0, self.decay * self._means + (1 - self.decay) * mean, mean)
+        self._means = torch.where(seen, blended, self._means)
+        self._filled = torch.where(seen, torch.ones_like(self._filled), self._filled)
+        self._batches += 1
+        # A multiplication by 0 would keep a NaN of a skipped sample; where does not.
+        return torch.where(keep, losses, torch.zeros_like(losses)).mean()
+
+    def entry(self) -> dict[str, float]:
+        """The share of samples skipped since the last call, for the log."""
+        skipped, total = self._counts.tolist()
+        self._counts.zero_()
+        return {"skipped": skipped / max(total, 1.0)}
+
+    def state(self) -> dict[str, Any]:
+        """The running means, as plain values."""
+        return {
+            "means": self._means.tolist(),
+            "filled": self._filled.tolist(),
+            "counts": self._counts.tolist(),
+            "batches": self._batches,
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Take back ``state``."""
+        device = self._means.device
+        self._means, self._filled = (torch.tensor(state[name], device=device) for name in ("means", "filled"))
+        self._counts, self._batches = torch.tensor(state["counts"], device=device), int(state["batches"])
