@@ -15,6 +15,8 @@ _MODULES = {
     "loss": "launch",
     "gather_noise": "launch",
     "gather_loss": "launch",
+    "nearest": "nearest",
+    "within": "nearest",
 }
 
 OLDEST_CAPABILITY = (8, 0)

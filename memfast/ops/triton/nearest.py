@@ -1,0 +1,192 @@
+"""Exact nearest neighbours of bytes on a GPU: a growing prefix of the rows sets each query's limit for the rest.
+
+The first rows give every query a k-th distance. From then on only rows below it can matter; they leave the tensor-core
+tiles one by one, few per query, and after each stretch of rows (twice as long as all before it) the limits are renewed.
+Rows come in ascending order, so a later row at the limit loses the tie and ``<`` suffices. A stretch that has more hits
+than fit is halved and repeated, down to the size where every distance is kept: the result is always exact.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import triton
+
+from memfast.foundation.errors import InputError
+from memfast.ops.registry import implementation
+from memfast.ops.rows import Rows
+from memfast.ops.triton.launch import on
+from memfast.ops.triton.nearest_kernels import MISSING, scan_kernel, shift_kernel
+
+# The largest D whose squared distances fit into an int32.
+NARROW_LENGTH = 33025
+INT32_MAX, INT64_MAX = 2**31 - 1, MISSING.value
+# Rows of a stretch whose distances are all kept; and of the longest stretch.
+DENSE_ROWS, LONGEST_STRETCH = 4096, 1 << 18
+QUERIES_PER_BATCH = 8192
+# Beyond this k a hit per query leaves a tile so often that keeping all distances is simpler and no slower.
+FUSED_K = 256
+SPLITS, GROUP = 8, 16
+# Elements of a wide product that are added in int32.
+SEGMENT = 4096
+SHIFT_BLOCK = 1024
+
+
+@dataclass(frozen=True)
+class Tile:
+    """Block sizes and launch options of one kind of tile."""
+
+    queries: int
+    rows: int
+    length: int
+    warps: int
+    stages: int
+
+
+# A wide tile holds int64 sums and is smaller for it.
+LARGE, SMALL, WIDE = Tile(128, 256, 128, 8, 3), Tile(128, 128, 64, 8, 3), Tile(64, 64, 128, 4, 3)
+LARGE_SHARED_MEMORY = 160 * 1024
+
+
+def nearest(
+    queries: Rows, block: Rows, k: int, bound: np.ndarray | None, exclude: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """The k nearest rows of ``block``; float kinds go to the CPU's certified search."""
+    if not queries.kind == block.kind == "uint8":
+        return implementation("nearest", torch.device("cpu"))(_to_cpu(queries), _to_cpu(block), k, bound, exclude)
+    search = _Search(queries, block, bound, exclude)
+    best = search.nearest(k)
+    missing = best == INT64_MAX
+    distances = torch.where(missing, INT64_MAX, best >> search.packing)
+    indices = torch.where(missing, -1, best & ((1 << search.packing) - 1))
+    return distances.cpu().numpy(), indices.cpu().numpy(), 0
+
+
+def within(
+    queries: Rows, block: Rows, radius_squared: float, exclude: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """All pairs within a radius, sorted by query, distance and index."""
+    if not queries.kind == block.kind == "uint8":
+        compute = implementation("within", torch.device("cpu"))
+        return compute(_to_cpu(queries), _to_cpu(block), radius_squared, exclude)
+    bound = np.full(queries.shape[0], int(min(radius_squared, 2.0**62)), np.int64)
+    search = _Search(queries, block, bound, exclude)
+    return search.within()
+
+
+class _Search:
+    """One search: shifted queries with their norms, and what the kernels need to know of the problem."""
+
+    def __init__(self, queries: Rows, block: Rows, bound: np.ndarray | None, exclude: np.ndarray | None) -> None:
+        self.rows = torch.as_tensor(block.values)
+        self.device = self.rows.device
+        self.count, self.length = queries.shape
+        self.packing = max(1, (len(self.rows) - 1).bit_length())
+        self.wide = self.length > NARROW_LENGTH
+        if self.length * 255**2 >= 1 << (63 - self.packing):
+            raise InputError(
+                "block", expected="rows and D whose distances and indices fit into 63 bits together",
+                received=f"{len(self.rows)} rows of length {self.length}", do="Search it in smaller blocks.",
+            )  # fmt: skip
+        self.tile = WIDE if self.wide else _tile(self.device)
+        self.number = torch.int64 if self.wide else torch.int32
+        self.x, self.x_norms = self._shifted(torch.as_tensor(queries.values))
+        none = INT64_MAX if self.wide else INT32_MAX
+        limit = np.full(self.count, none) if bound is None else np.minimum(bound, none - 1) + 1
+        self.limits = torch.from_numpy(limit).to(self.device, self.number)
+        left_out = np.full(self.count, -1, np.int64) if exclude is None else exclude
+        self.exclude = torch.from_numpy(left_out).to(self.device)
+
+    def nearest(self, k: int) -> torch.Tensor:
+        """Packed neighbours int64 ``[Q, k]``."""
+        best = torch.full((self.count, k), INT64_MAX, dtype=torch.int64, device=self.device)
+        start = 0
+        while start < len(self.rows):
+            fused = start > 0 and k <= FUSED_K
+            stop = min(len(self.rows), start + (min(max(start, DENSE_ROWS), LONGEST_STRETCH) if fused else DENSE_ROWS))
+            y, y_norms = self._shifted(self.rows[start:stop])
+            for first in range(0, self.count, QUERIES_PER_BATCH):
+                self._stretch(best, slice(first, min(first + QUERIES_PER_BATCH, self.count)), y, y_norms, start)
+            start = stop
+        return best
+
+    def within(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(query, index, squared distance) of all rows below the limits."""
+        found = [(torch.empty(0, dtype=torch.int64, device=self.device),) * 2]
+        for first in range(0, self.count, QUERIES_PER_BATCH):
+            batch = slice(first, min(first + QUERIES_PER_BATCH, self.count))
+            for start in range(0, len(self.rows), DENSE_ROWS):
+                y, y_norms = self._shifted(self.rows[start : start + DENSE_ROWS])
+                packed = self._dense(batch, self.limits[batch], y, y_norms, start)
+                query, row = (packed != INT64_MAX).nonzero(as_tuple=True)
+                found.append((query + first, packed[query, row]))
+        query, packed = (torch.cat(parts).cpu().numpy() for parts in zip(*found, strict=True))
+        order = np.lexsort((packed, query))
+        query, packed = query[order], packed[order]
+        return query, packed & ((1 << self.packing) - 1), packed >> self.packing
+
+    def _stretch(self, best, batch, y, y_norms, start):
+        """Merge the rows ``start`` to ``start + len(y)`` into ``best[batch]``."""
+        k = best.shape[1]
+        kth = best[batch, -1] >> self.packing
+        limits = torch.minimum(self.limits[batch], kth.clamp(max=torch.iinfo(self.number).max).to(self.number))
+        if len(y) <= DENSE_ROWS:
+            candidates = self._dense(batch, limits, y, y_norms, start)
+        else:
+            capacity = max(64, triton.next_power_of_2(k))
+            candidates, counts = self._hits(batch, limits, y, y_norms, start, capacity)
+            if int(counts.max()) > capacity:
+                half = len(y) // 2
+                self._stretch(best, batch, y[:half], y_norms[:half], start)
+                self._stretch(best, batch, y[half:], y_norms[half:], start + half)
+                return
+        merged = torch.cat((best[batch], candidates), 1)
+        best[batch] = torch.topk(merged, k, largest=False, sorted=True).values
+
+    def _dense(self, batch, limits, y, y_norms, start):
+        kept = torch.empty(batch.stop - batch.start, len(y), dtype=torch.int64, device=self.device)
+        self._scan(kept, kept, batch, limits, y, y_norms, start, 1, True)
+        return kept
+
+    def _hits(self, batch, limits, y, y_norms, start, capacity):
+        shape = (batch.stop - batch.start, SPLITS)
+        kept = torch.full((*shape, capacity), INT64_MAX, dtype=torch.int64, device=self.device)
+        counts = torch.empty(shape, dtype=torch.int32, device=self.device)
+        self._scan(kept, counts, batch, limits, y, y_norms, start, capacity, False)
+        return kept.flatten(1), counts
+
+    def _scan(self, kept, counts, batch, limits, y, y_norms, start, capacity, dense):
+        tile, count = self.tile, batch.stop - batch.start
+        with on(self.rows):
+            scan_kernel[(triton.cdiv(count, tile.queries) * SPLITS,)](
+                kept, counts, self.x[batch], y, self.x_norms[batch], y_norms, limits, self.exclude[batch],
+                count, len(y), start, self.packing, y.shape[1], SEGMENT, SPLITS, GROUP, capacity, dense, self.wide, tile.queries, tile.rows, tile.length,
+                num_warps=tile.warps, num_stages=tile.stages,
+            )  # fmt: skip
+
+    def _shifted(self, values):
+        """(int8 rows padded to whole blocks, their squared norms) of bytes."""
+        unit = SEGMENT if self.wide else self.tile.length
+        padded = triton.cdiv(self.length, unit) * unit
+        out = torch.empty(len(values), padded, dtype=torch.int8, device=self.device)
+        norms = torch.empty(len(values), dtype=self.number, device=self.device)
+        if len(values):
+            with on(values):
+                shift_kernel[(len(values),)](
+                    out, norms, values, values.stride(0), self.length, padded, SHIFT_BLOCK
+                )
+        return out, norms
+
+
+def _tile(device: torch.device) -> Tile:
+    if device.type != "cuda":
+        return SMALL
+    shared = torch.cuda.get_device_properties(device).shared_memory_per_block_optin
+    return LARGE if shared >= LARGE_SHARED_MEMORY else SMALL
+
+
+def _to_cpu(rows: Rows) -> Rows:
+    if not isinstance(rows.values, torch.Tensor):
+        return rows
+    values = rows.values.cpu()
+    return Rows((values.view(torch.uint16) if rows.kind == "bfloat16" else values).numpy(), rows.kind, rows.name)
