@@ -10,12 +10,22 @@ from torch import Tensor
 from memfast import ops
 from memfast.foundation.errors import InputError
 from memfast.objective.ambient import Ambient
+from memfast.objective.changing import changes, gathered, padded_thresholds, rewrite
 from memfast.objective.levels import Tables, continuous_tables, draw_levels, network_time
 from memfast.objective.table import checked_float32, rows
-from memfast.objective.weights import LossWeight, weight_from_dict
+from memfast.objective.weights import Importance, LossWeight, weight_from_dict
+from memfast.ops.addresses import check_sample_ids
 from memfast.schedules import ContinuousSchedule, Schedule, schedule_from_dict
 from memfast.schedules.predictions import SIGMA_DATA, check_prediction_type
-from memfast.timesteps import Density, Uniform, density_from_dict, thresholds
+from memfast.timesteps import (
+    Density,
+    LossSecondMoment,
+    Plan,
+    Uniform,
+    density_from_dict,
+    importance_weights,
+    thresholds,
+)
 from memfast.timesteps.density import DEFAULT_T
 
 
@@ -105,6 +115,7 @@ class DenoisingObjective:
         self.stratified = stratified
         self.sigma_data = sigma_data
         self._ambient_level = None if self.ambient is None else self.ambient.level(self.schedule)
+        self._current: Density | None = None
         self._home = self._make_tables()
         self._tables = {torch.device("cpu"): self._home}
 
@@ -120,10 +131,10 @@ class DenoisingObjective:
 
     @property
     def probabilities(self) -> np.ndarray:
-        """The timesteps' probabilities, float64 ``[T]``."""
+        """The timesteps' probabilities now, float64 ``[T]``."""
         if not isinstance(self.schedule, Schedule):
             raise InputError("probabilities", expected="a schedule of rows", received=f"the continuous {self.schedule}")
-        return self.density.probabilities(self.schedule)
+        return (self._current or self.density).probabilities(self.schedule)
 
     @property
     def ambient_level(self) -> tuple[float, float] | None:
@@ -155,6 +166,7 @@ class DenoisingObjective:
         *,
         positions: Tensor | None = None,
         total: int | None = None,
+        noisy_x0: Tensor | None = None,
     ) -> Batch:
         """Draw each sample's timestep and noise it.
 
@@ -165,26 +177,36 @@ class DenoisingObjective:
             fixed_ids: int64 ``[B]``, the items' numbers in the data set, for an ambient target. None: ``sample_ids``.
             positions: int64 ``[B]``, the samples' places in the global batch, for stratified draws. None: 0..B-1.
             total: the global batch's size, with ``positions``.
+            noisy_x0: ``[B, ...]``, for an ambient target whose noise is to be augmented with the item: the augmented
+                ``noisy(item, fixed_ids, key)``, ``x0`` being the item augmented likewise. None: the fixed noise is added
+                here, to the augmented item, as the paper's code does.
         """
+        check_sample_ids(sample_ids, x0.shape[0])
         tables = self.tables(x0.device)
-        if self.stratified and positions is None:
-            positions, total = torch.arange(len(sample_ids), device=sample_ids.device), len(sample_ids)
-        elif not self.stratified:
+        if not self.stratified:
             positions = total = None
-        if self.ambient is None:
+        elif positions is None:
+            positions, total = torch.arange(len(sample_ids), device=sample_ids.device), len(sample_ids)
+        table: Tensor | None = None
+        if isinstance(self.schedule, ContinuousSchedule):
+            variable = self.density.variable
+            alpha, sigma = draw_levels(tables, self.schedule, variable, sample_ids, key, positions, total, DEFAULT_T)
+            rows_now = table = self._rows(alpha, sigma, None).float()
+            timesteps = torch.arange(x0.shape[0], device=x0.device)
+            time = network_time(self.schedule.family, alpha, sigma)
+        else:
+            rows_now = self._required(tables.table, "table")
+            timesteps = ops.draw_timesteps(tables.thresholds, sample_ids, key, positions=positions, total=total)
+            time = timesteps if tables.time is None else tables.time[timesteps]
+        if self.ambient is None or noisy_x0 is not None:
             fixed_ids = None
         elif fixed_ids is None:
             fixed_ids = sample_ids
-        if tables.table is not None:
-            timesteps = ops.draw_timesteps(tables.thresholds, sample_ids, key, positions=positions, total=total)
-            time = timesteps if tables.time is None else tables.time[timesteps]
-            x_t = ops.noise(x0, tables.table, timesteps, sample_ids, key, fixed_ids)
-            return Batch(x_t, timesteps, sample_ids, key, x0, fixed_ids, None, time)
-        assert isinstance(self.schedule, ContinuousSchedule)
-        alpha, sigma = draw_levels(
-            tables, self.schedule, self.density.variable, sample_ids, key, positions, total, DEFAULT_T
-        )
-        return self._noise_at(x0, alpha, sigma, sample_ids, key, fixed_ids)
+        if noisy_x0 is not None:
+            from_noisy = (rows_now[timesteps, 1] > 0).view(-1, *[1] * (x0.ndim - 1))
+            x0 = torch.where(from_noisy, noisy_x0, x0)
+        x_t = ops.noise(x0, rows_now, timesteps, sample_ids, key, fixed_ids)
+        return Batch(x_t, timesteps, sample_ids, key, x0, fixed_ids, table, time)
 
     def loss(self, prediction: Tensor, batch: Batch, reduction: str = "mean") -> Tensor:
         """The weighted squared error: float32, a scalar, or ``[B]`` with ``reduction="none"``."""
@@ -193,6 +215,55 @@ class DenoisingObjective:
             prediction, batch.x0, self._required(table, "table"), batch.timesteps, batch.sample_ids, batch.key,
             batch.fixed_ids, reduction=reduction,
         )  # fmt: skip
+
+    def noisy(self, x0: Tensor, fixed_ids: Tensor, key: Tensor) -> Tensor:
+        """x0 + sigma_n / alpha_n * fixed noise: an ambient objective's noisy items, for ``noise(noisy_x0=...)``."""
+        if self._ambient_level is None:
+            raise InputError("noisy", expected="an objective with an ambient target", received="one without")
+        alpha_n, sigma_n = self._ambient_level
+        row = torch.tensor([[1, sigma_n / alpha_n, 0, 0, 0, 0, 0]], dtype=torch.float32, device=x0.device)
+        return ops.noise(x0, row, torch.zeros_like(fixed_ids), fixed_ids, key, fixed_ids)
+
+    def set_step(self, step: int) -> None:
+        """Take up the density of a training step, where ``timesteps`` is a ``Plan``; otherwise nothing changes.
+
+        Call it between compiled steps. Thresholds, and the table of an ``importance`` weight, are rewritten in place.
+        """
+        if isinstance(self.density, Plan):
+            density = self.density.at(step)
+            if density != self._current:
+                self._current = density
+                rewrite(self._tables, self._make_tables())
+
+    def observe(self, batch: Batch, losses: Tensor) -> None:
+        """Tell a ``LossSecondMoment`` density a step's losses, and redraw its table; otherwise nothing changes.
+
+        With ``torch.distributed`` every rank learns the losses of all. It waits for the device: call it every so many
+        steps if that counts.
+
+        Args:
+            batch: the batch.
+            losses: float32 ``[B]``, of ``loss(..., reduction="none")``; an importance weight is divided out.
+        """
+        if not isinstance(self.density, LossSecondMoment):
+            return
+        timesteps, values = gathered(batch.timesteps, losses, batch.sample_ids)
+        if isinstance(self.loss_weight, Importance):
+            values = values / importance_weights(self.probabilities)[timesteps]
+        self.density.update(len(self.probabilities), timesteps, values)
+        rewrite(self._tables, self._make_tables())
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """What a checkpoint keeps beside ``to_dict``: an adaptive density's state; empty for every other."""
+        if not isinstance(self.density, LossSecondMoment):
+            return {}
+        return {name: torch.from_numpy(array) for name, array in self.density.state_dict().items()}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Take up ``state_dict``'s state."""
+        if isinstance(self.density, LossSecondMoment):
+            self.density.load_state_dict({name: tensor.numpy() for name, tensor in state.items()})
+            rewrite(self._tables, self._make_tables())
 
     def to_dict(self) -> dict[str, Any]:
         """A dictionary for JSON that ``from_dict`` reads back into the same table and thresholds, bit for bit."""
@@ -226,12 +297,19 @@ class DenoisingObjective:
 
     def _make_tables(self) -> Tables:
         if isinstance(self.schedule, ContinuousSchedule):
+            if changes(self.density):
+                received = f"the continuous {self.schedule}"
+                raise InputError(
+                    "timesteps", expected="a schedule of rows for a density that changes", received=received
+                )
             return continuous_tables(self.density)
-        probabilities = self.density.probabilities(self.schedule)
+        probabilities, changing = self.probabilities, changes(self.density)
         alpha, sigma = torch.from_numpy(self.schedule.alpha.copy()), torch.from_numpy(self.schedule.sigma.copy())
         table = self._rows(alpha, sigma, torch.from_numpy(probabilities))
+        needed = None if changing else torch.from_numpy(probabilities > 0)
         time = None if self.schedule.family == "vp" else network_time(self.schedule.family, alpha, sigma)
-        return Tables(torch.from_numpy(thresholds(probabilities)), checked_float32(table), time)
+        draws = padded_thresholds(probabilities) if changing else torch.from_numpy(thresholds(probabilities))
+        return Tables(draws, checked_float32(table, needed), time)
 
     def _rows(self, alpha: Tensor, sigma: Tensor, probabilities: Tensor | None) -> Tensor:
         weight = self.loss_weight.on_prediction(alpha, sigma, self.prediction_type, self.sigma_data, probabilities)
@@ -240,15 +318,6 @@ class DenoisingObjective:
             alpha, sigma, weight, self.prediction_type, sigma_data=self.sigma_data,
             ambient_level=self._ambient_level, compensate=ambient.compensate, margin=ambient.margin,
         )  # fmt: skip
-
-    def _noise_at(
-        self, x0: Tensor, alpha: Tensor, sigma: Tensor, sample_ids: Tensor, key: Tensor, fixed_ids: Tensor | None
-    ) -> Batch:
-        table = self._rows(alpha, sigma, None).float()
-        timesteps = torch.arange(x0.shape[0], device=x0.device)
-        x_t = ops.noise(x0, table, timesteps, sample_ids, key, fixed_ids)
-        time = network_time(self.schedule.family, alpha, sigma)
-        return Batch(x_t, timesteps, sample_ids, key, x0, fixed_ids, table, time)
 
     def _required(self, value: Tensor | None, what: str) -> Tensor:
         if value is None:

@@ -14,7 +14,7 @@ from memfast.schedules import ContinuousSchedule
 from memfast.timesteps import Density, thresholds
 
 # A continuous density is drawn as one of these cells, exactly, and evenly within it; the outer 4e-11 are left out.
-CELLS = 8192
+CELLS = 65536
 CELL_RANGE = 6.5
 TIME_SCALE = 1000.0
 

@@ -67,17 +67,24 @@ def rows(
     return torch.where((shared <= 1).unsqueeze(-1), ambient, plain)
 
 
-def checked_float32(table: Tensor) -> Tensor:
+def checked_float32(table: Tensor, needed: Tensor | None = None) -> Tensor:
     """The table in float32.
+
+    Args:
+        table: float64 ``[T, 7]``.
+        needed: bool ``[T]``, the rows that can be drawn; the others may be undefined and are then 0. None: all.
 
     Raises:
         InputError: a number that is not finite in float32, with its row and column.
     """
     table = table.float().contiguous()
     bad = ~torch.isfinite(table)
+    if needed is not None:
+        table = torch.where((bad.any(1) & ~needed).unsqueeze(1), 0.0, table)
+        bad &= needed.unsqueeze(1)
     if bool(bad.any()):
         row, column = (int(index) for index in bad.nonzero()[0])
         name, value = COLUMNS[column], float(table[row, column])
-        do = "The loss weight or the prediction type is not defined at that noise level: choose another."
+        do = "Weight or prediction type are not defined at that noise level: choose others, or a density that is 0 there."
         raise InputError("objective", expected="a finite table", received=f"{name} = {value} in row {row}", do=do)
     return table

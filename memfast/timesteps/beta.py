@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from scipy.special import betainc, betaincc, betaln, xlog1py, xlogy
+from numpy.typing import ArrayLike
+from scipy.special import betainc, betaincc, betaincinv, betaln, xlog1py, xlogy
 
-from memfast.timesteps.density import Law, Vector, check_number
+from memfast.timesteps.density import DEFAULT_T, Law, Vector, check_number, checked_fractions
 
 
 @dataclass(frozen=True)
@@ -36,3 +37,7 @@ class Beta(Law):
         upper = low > self.a / (self.a + self.b)
         below = betainc(self.a, self.b, high) - betainc(self.a, self.b, low)
         return np.where(upper, betaincc(self.a, self.b, low) - betaincc(self.a, self.b, high), below)
+
+    def quantile(self, q: ArrayLike, T: int = DEFAULT_T) -> Vector:
+        """The inverse of the regularised incomplete beta function."""
+        return betaincinv(self.a, self.b, checked_fractions(q))

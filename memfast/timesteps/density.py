@@ -102,7 +102,8 @@ class Density(ABC):
 class Law(Density):
     """A density given by a law on the line, cut to the axis' range and renormalised.
 
-    A subclass gives ``_law_pdf`` and ``_law_interval``, and ``_law_quantile`` where the axis is not bounded.
+    A subclass gives ``_law_pdf`` and ``_law_interval``, and its own ``quantile`` where the axis has no bounds or there
+    is a closed form.
     """
 
     @abstractmethod
@@ -111,9 +112,6 @@ class Law(Density):
     @abstractmethod
     def _law_interval(self, low: Vector, high: Vector) -> Vector:
         """The mass between two points, accurate in both tails."""
-
-    def _law_quantile(self, q: Vector) -> Vector:
-        raise NotImplementedError
 
     def probabilities(self, grid: Grid) -> Vector:
         """The mass of each cell, renormalised."""
@@ -143,12 +141,8 @@ class Law(Density):
         return np.clip(self._law_interval(np.full_like(x, low), x) / self._total(T), 0.0, 1.0)
 
     def quantile(self, q: ArrayLike, T: int = DEFAULT_T) -> Vector:
-        """The inverse of ``cdf``: in closed form on an unbounded axis, else by bisection to the last bit."""
-        q = checked_fractions(q)
-        low, high = axis_range(self.variable, T)
-        if np.isinf(high):
-            return self._law_quantile(q)
-        return bisect(lambda x: self.cdf(x, T), q, low, high)
+        """The inverse of ``cdf``, by bisection to the last bit."""
+        return bisect(lambda x: self.cdf(x, T), checked_fractions(q), *axis_range(self.variable, T))
 
     def _total(self, T: int) -> float:
         low, high = axis_range(self.variable, T)

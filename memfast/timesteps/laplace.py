@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from memfast.timesteps.density import Law, Vector, check_number
+from memfast.timesteps.density import DEFAULT_T, Law, Vector, check_number, checked_fractions
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,9 @@ class Laplace(Law):
         a, b = np.where(flip, -b, a), np.where(flip, -a, b)
         return _cdf(b) - _cdf(a)
 
-    def _law_quantile(self, q: Vector) -> Vector:
+    def quantile(self, q: ArrayLike, T: int = DEFAULT_T) -> Vector:
+        """The inverse of ``cdf``, in closed form."""
+        q = checked_fractions(q)
         with np.errstate(divide="ignore"):
             return self.mean_log_snr + self.scale * np.sign(0.5 - q) * np.log(2 * np.minimum(q, 1 - q))
 

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.special import ndtri
 
-from memfast.timesteps.density import Law, Vector, check_number
+from memfast.timesteps.density import DEFAULT_T, Law, Vector, check_number, checked_fractions
 from memfast.timesteps.gaussian import normal_interval, normal_pdf
 
 
@@ -35,8 +36,9 @@ class LogNormal(Law):
     def _law_interval(self, low: Vector, high: Vector) -> Vector:
         return normal_interval(self._z(low), self._z(high))
 
-    def _law_quantile(self, q: Vector) -> Vector:
-        return np.exp(self.mean_log + self.std_log * ndtri(q))
+    def quantile(self, q: ArrayLike, T: int = DEFAULT_T) -> Vector:
+        """exp(mean_log + std_log * normal quantile)."""
+        return np.exp(self.mean_log + self.std_log * ndtri(checked_fractions(q)))
 
     def _z(self, x: Vector) -> Vector:
         with np.errstate(divide="ignore"):

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from scipy.special import logit
+from numpy.typing import ArrayLike
+from scipy.special import expit, logit, ndtri
 
-from memfast.timesteps.density import Law, Vector, bisect, check_number
+from memfast.timesteps.density import DEFAULT_T, Law, Vector, bisect, check_number, checked_fractions
 from memfast.timesteps.gaussian import normal_interval, normal_pdf
 
 # Beyond it the mode map is no longer monotone.
@@ -39,6 +40,10 @@ class LogitNormal(Law):
     def _law_interval(self, low: Vector, high: Vector) -> Vector:
         return normal_interval((logit(low) - self.location) / self.scale, (logit(high) - self.location) / self.scale)
 
+    def quantile(self, q: ArrayLike, T: int = DEFAULT_T) -> Vector:
+        """sigmoid(location + scale * normal quantile)."""
+        return expit(self.location + self.scale * ndtri(checked_fractions(q)))
+
 
 @dataclass(frozen=True)
 class Mode(Law):
@@ -66,9 +71,14 @@ class Mode(Law):
     def _law_interval(self, low: Vector, high: Vector) -> Vector:
         return self._upward(high) - self._upward(low)
 
+    def quantile(self, q: ArrayLike, T: int = DEFAULT_T) -> Vector:
+        """The map itself, upwards: q + scale (q - sin^2(pi q / 2))."""
+        w = checked_fractions(q)
+        return w + self.scale * (w - np.sin(np.pi * w / 2) ** 2)
+
     def _upward(self, x: Vector) -> Vector:
-        """The fraction w = 1 - v whose time is x: w + scale (w - sin^2(pi w / 2)) = x."""
-        return bisect(lambda w: w + self.scale * (w - np.sin(np.pi * w / 2) ** 2), np.asarray(x), 0.0, 1.0)
+        """The fraction w = 1 - v whose time is x."""
+        return bisect(self.quantile, np.asarray(x), 0.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -83,3 +93,8 @@ class CosMap(Law):
 
     def _law_interval(self, low: Vector, high: Vector) -> Vector:
         return 2 / np.pi * (np.arctan2(high, 1 - high) - np.arctan2(low, 1 - low))
+
+    def quantile(self, q: ArrayLike, T: int = DEFAULT_T) -> Vector:
+        """sin(a) / (sin(a) + cos(a)) with a = pi q / 2."""
+        a = np.pi / 2 * checked_fractions(q)
+        return np.sin(a) / (np.sin(a) + np.cos(a))
