@@ -82,7 +82,7 @@ def _plant(
     """Planted copies in the items' own shape and dtype; what leaves the range of a pixel is clipped."""
     seen = as_images(items) if kind == "images" else items
     scaled = (seen.astype(np.float64) - low) / unit
-    copies = way.make(scaled, generator)
+    copies = way.make(scaled, kind, generator)
     if kind == "images":
         copies = np.clip(copies, 0.0, 1.0)
     raw = copies * unit + low

@@ -10,41 +10,48 @@ SHIFT = (1, 2, 4)
 CROP = (0.95, 0.9, 0.75)
 RECOLOUR = (0.95, 0.85, 0.7)
 
+Maker = Callable[[np.ndarray, float, str, np.random.Generator], np.ndarray]
+
 
 @dataclass(frozen=True)
 class Plant:
-    """One way of copying: its name, how strong it is, and the function that makes it of items ``[n, ...]`` in [0, 1]."""
+    """One way of copying.
+
+    Attributes:
+        name: the way.
+        strength: how strong the change is, in the way's own unit.
+        words: both, as a person says them.
+        maker: the function that copies items.
+    """
 
     name: str
     strength: float
     words: str
-    make: Callable[[np.ndarray, np.random.Generator], np.ndarray]
+    maker: Maker
+
+    def make(self, items: np.ndarray, kind: str, generator: np.random.Generator) -> np.ndarray:
+        """Copies of ``items`` ``[n, ...]``, whose values are in [0, 1] units."""
+        return self.maker(items, self.strength, kind, generator)
 
 
 def plants(kind: str) -> list[Plant]:
     """The ways of copying for "images" (channels last) or for "signals" and other values (the last axis is time)."""
-    axis_words = "pixels right" if kind == "images" else "steps later"
-    flip_words = "left and right exchanged" if kind == "images" else "first and last exchanged"
-    colour_words = "contrast" if kind == "images" else "amplitude"
-    found = [Plant("exact", 0.0, "unchanged", lambda items, _: items.copy())]
-    found += [
-        Plant("noise", level, f"Gaussian noise of {level:g}", lambda items, rng, level=level: _noise(items, rng, level))
-        for level in NOISE
+    image = kind == "images"
+    flipped = "left and right exchanged" if image else "first and last exchanged"
+    gain = "contrast" if image else "amplitude"
+    return [
+        Plant("exact", 0.0, "unchanged", _exact),
+        *(Plant("noise", level, f"Gaussian noise of {level:g}", _noise) for level in NOISE),
+        *(Plant("shift", step, _shift_words(step, image), _shift) for step in SHIFT),
+        *(Plant("crop", part, f"central {100 * part:.0f} % enlarged", _crop) for part in CROP),
+        Plant("flip", 1.0, flipped, _flip),
+        *(Plant("recolour", factor, f"{gain} x {factor:g}", _recolour) for factor in RECOLOUR),
     ]
-    found += [
-        Plant("shift", step, f"{step} {axis_words}", lambda items, _, step=step: _shift(items, step, kind))
-        for step in SHIFT
-    ]
-    found += [
-        Plant("crop", part, f"the central {part:.0%} enlarged", lambda items, _, part=part: _crop(items, part, kind))
-        for part in CROP
-    ]
-    found.append(Plant("flip", 1.0, flip_words, lambda items, _: np.flip(items, axis=_across(kind))))
-    found += [
-        Plant("recolour", gain, f"{colour_words} x {gain:g}", lambda items, _, gain=gain: _recolour(items, gain, kind))
-        for gain in RECOLOUR
-    ]
-    return found
+
+
+def _shift_words(step: int, image: bool) -> str:
+    unit, way = ("pixel", "right") if image else ("step", "later")
+    return f"{step} {unit}{'s' if step > 1 else ''} {way}"
 
 
 def _across(kind: str) -> int:
@@ -52,30 +59,38 @@ def _across(kind: str) -> int:
     return 2 if kind == "images" else -1
 
 
-def _noise(items: np.ndarray, rng: np.random.Generator, level: float) -> np.ndarray:
-    return items + level * rng.standard_normal(items.shape)
+def _exact(items: np.ndarray, strength: float, kind: str, generator: np.random.Generator) -> np.ndarray:
+    return items.copy()
 
 
-def _shift(items: np.ndarray, step: int, kind: str) -> np.ndarray:
+def _noise(items: np.ndarray, strength: float, kind: str, generator: np.random.Generator) -> np.ndarray:
+    return items + strength * generator.standard_normal(items.shape)
+
+
+def _shift(items: np.ndarray, strength: float, kind: str, generator: np.random.Generator) -> np.ndarray:
     """Shifted along the axis; the edge is repeated."""
     axis = _across(kind)
     length = items.shape[axis]
-    return np.take(items, np.clip(np.arange(length) - step, 0, length - 1), axis=axis)
+    return np.take(items, np.clip(np.arange(length) - int(strength), 0, length - 1), axis=axis)
 
 
-def _crop(items: np.ndarray, part: float, kind: str) -> np.ndarray:
+def _flip(items: np.ndarray, strength: float, kind: str, generator: np.random.Generator) -> np.ndarray:
+    return np.flip(items, axis=_across(kind))
+
+
+def _crop(items: np.ndarray, strength: float, kind: str, generator: np.random.Generator) -> np.ndarray:
     """The middle, brought back to full size by linear interpolation."""
     for axis in (1, 2) if kind == "images" else (items.ndim - 1,):
         length = items.shape[axis]
-        where = (length - 1) / 2 + (np.arange(length) - (length - 1) / 2) * part
+        where = (length - 1) / 2 + (np.arange(length) - (length - 1) / 2) * strength
         below = np.clip(np.floor(where).astype(int), 0, length - 1)
         above = np.minimum(below + 1, length - 1)
-        weight = (where - below).reshape([-1 if one == axis % items.ndim else 1 for one in range(items.ndim)])
+        weight = (where - below).reshape([-1 if one == axis else 1 for one in range(items.ndim)])
         items = np.take(items, below, axis=axis) * (1 - weight) + np.take(items, above, axis=axis) * weight
     return items
 
 
-def _recolour(items: np.ndarray, gain: float, kind: str) -> np.ndarray:
+def _recolour(items: np.ndarray, strength: float, kind: str, generator: np.random.Generator) -> np.ndarray:
     """Images: less contrast around the middle grey; signals: a smaller amplitude around their mean."""
     centre = 0.5 if kind == "images" else items.mean(axis=-1, keepdims=True)
-    return centre + gain * (items - centre)
+    return centre + strength * (items - centre)

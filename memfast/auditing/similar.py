@@ -65,7 +65,7 @@ def _extract(extractor: Callable[[np.ndarray], Any], source: Source) -> np.ndarr
     batches = []
     for start in range(0, len(source), BATCH):
         rows = extractor(source.block(start, min(start + BATCH, len(source))))
-        rows = rows.detach().cpu().numpy() if hasattr(rows, "detach") else np.asarray(rows)
+        rows = rows.detach().float().cpu().numpy() if hasattr(rows, "detach") else np.asarray(rows)
         batches.append(rows.reshape(len(rows), -1))
     return np.concatenate(batches)
 
@@ -76,6 +76,5 @@ def _check_given(given: Mapping[str, np.ndarray]) -> None:
             raise InputError("features", expected="arrays named generated and training", received=", ".join(given))
     for name, rows in given.items():
         if rows.ndim != 2 or not np.isfinite(rows).all():
-            raise InputError(
-                f"features of {name}", expected="finite values [N, d]", received=f"shape {list(rows.shape)}"
-            )
+            have = f"shape {list(rows.shape)}" + ("" if np.isfinite(rows).all() else " with NaN or infinity")
+            raise InputError(f"features of {name}", expected="finite values [N, d]", received=have)

@@ -95,13 +95,18 @@ def _warnings(result: dict[str, Any]) -> list[str]:
             "They are no held-out data, and raise the floor."
         )
     if generated["exact_copies"] and not generated["is_training_set"]:
-        sentences.append(f"{generated['exact_copies']:,} generated samples equal a training item in every value.")
+        count = _counted(generated["exact_copies"], "generated sample equals", "generated samples equal")
+        sentences.append(f"{count} a training item in every value.")
     if generated["count"] > generated["distinct"]:
         sentences.append(f"Only {generated['distinct']:,} of {generated['count']:,} generated samples are different.")
     for name, one in inputs.items():
         if isinstance(one, dict) and one.get("skipped"):
             sentences.append(f"{len(one['skipped']):,} unreadable items of {name} were left out, as asked.")
-    return sentences + [note for note in result["notes"]]
+    return sentences + list(result["notes"])
+
+
+def _counted(count: int, one: str, many: str) -> str:
+    return f"{count:,} {one if count == 1 else many}"
 
 
 def _not_proven(result: dict[str, Any]) -> list[str]:

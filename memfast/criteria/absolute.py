@@ -45,7 +45,7 @@ class Absolute(_Bounded):
     """
 
     name = "absolute"
-    title = "Distance to the nearest"
+    title = "Absolute distance"
     definition = "root-mean-square difference to the nearest training item <= threshold, in [0, 1] units"
     source = "Carlini et al. 2023, (l2, delta)-extraction; the default delta is memfast's choice"
     aliases = ("dcr",)
@@ -103,7 +103,7 @@ class AbsoluteTiles(_Bounded):
         scores = evidence.tile_distances[rows, best]
         flags = self.flags(evidence, scores, self.threshold)
         open_ended = int((~flags & (evidence.rms(-1) <= self.threshold)).sum())
-        notes = ()
+        notes: tuple[str, ...] = ()
         if open_ended:
             notes = (
                 f"for {open_ended} samples all {evidence.neighbours} known neighbours lie within the threshold on "

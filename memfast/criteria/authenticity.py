@@ -23,7 +23,7 @@ class Authenticity(Criterion):
     """
 
     name = "authenticity"
-    title = "Closer than the neighbour's neighbour"
+    title = "Inauthentic"
     definition = "d(g, a) / d(a, b) < threshold; a: training item nearest to g, b: training item nearest to a"
     source = "Alaa et al. 2022; Stein et al. 2023 (100 % - AuthPct)"
     aliases = ("authpct",)

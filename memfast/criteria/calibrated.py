@@ -66,7 +66,7 @@ class Calibrated(Criterion):
         typical = self.alpha * distances[:, 0 if self.include_nearest else 1 :].mean(axis=1)
         scores = np.full(len(evidence), 1 / self.alpha)
         np.divide(distances[:, 0], typical, out=scores, where=typical > 0)
-        notes = ()
+        notes: tuple[str, ...] = ()
         if used < self.neighbours:
             notes = (f"the mean is over {used} neighbours instead of {self.neighbours}: no more are known",)
         return Judgement(scores, self.flags(evidence, scores, self.threshold), evidence.indices[:, 0], notes)

@@ -28,7 +28,7 @@ class NnRatio(Criterion):
     """
 
     name = "nn_ratio"
-    title = "Nearest / second nearest"
+    title = "Nearest-neighbour ratio"
     definition = "d1 / d2 < threshold; d1 and d2: distances to the nearest and second nearest training item"
     source = "Yoon et al. 2023; Gu et al. 2023; Bonnaire et al. 2025 (eq. 6)"
     aliases = ("nndr",)
@@ -53,7 +53,7 @@ class NnRatio(Criterion):
         first, second = (evidence.squared_distances[:, column].astype(np.float64) for column in (0, 1))
         hidden = int((second == 0).sum())
         scores = np.sqrt(np.divide(first, second, out=np.ones_like(first), where=second > 0))
-        notes = ()
+        notes: tuple[str, ...] = ()
         if hidden:
             notes = (f"{hidden} samples lie at distance 0 of two training items: collapse duplicates before judging",)
         return Judgement(scores, self.flags(evidence, scores, self.threshold), evidence.indices[:, 0], notes)

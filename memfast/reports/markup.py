@@ -55,9 +55,7 @@ def table(head: list[Any], rows: list[list[Any]], *, caption: str = "", class_: 
             "table",
             tag("caption", caption) if caption else None,
             tag("thead", tag("tr", [tag("th", cell, scope="col") for cell in head])),
-            tag(
-                "tbody", [tag("tr", tag("th", row[0], scope="row"), [_cell(cell) for cell in row[1:]]) for row in rows]
-            ),
+            tag("tbody", [_row(row) for row in rows]),
             class_=class_,
         ),
         class_="scroll",
@@ -69,8 +67,8 @@ def folded(summary: str, *content: Any) -> Markup:
     return tag("details", tag("summary", summary), *content)
 
 
-def _cell(cell: Any) -> Markup:
-    return cell if isinstance(cell, Markup) and cell.startswith("<td") else tag("td", cell)
+def _row(cells: list[Any]) -> Markup:
+    return tag("tr", tag("th", cells[0], scope="row"), [tag("td", cell) for cell in cells[1:]])
 
 
 def _attribute(name: str) -> str:

@@ -18,6 +18,11 @@ from memfast.reports.sections import SECTIONS
 from memfast.reports.sections.gallery import gallery_data
 
 DEFAULT_TITLE = "What the model copies"
+OFFLINE = "Nothing on this page is loaded from elsewhere."
+POLICY = (
+    "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; "
+    "base-uri 'none'; form-action 'none'"
+)
 
 
 def write_report(
@@ -68,9 +73,9 @@ def render(runs: Sequence[ReportRun], *, title: str = DEFAULT_TITLE, introductio
             [tag("section", tag("h2", heading), content, id=name) for name, heading, content in sections],
             id="main",
         ),
-        tag("footer", tag("p", f"Written by memfast on {datetime.date.today().isoformat()}. Nothing on this page is loaded from elsewhere.")),
+        tag("footer", tag("p", f"Written by memfast on {datetime.date.today().isoformat()}. {OFFLINE}")),
         _data("gallery-data", gallery_data(runs)),
-    )  # fmt: skip
+    )
     return (
         "<!doctype html>\n"
         + tag(
@@ -94,13 +99,12 @@ def render(runs: Sequence[ReportRun], *, title: str = DEFAULT_TITLE, introductio
 def _policy(script: str) -> str:
     """Nothing may be loaded; the one script is known by its hash."""
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+    return POLICY.format(digest=digest)
 
 
 def _navigation(entries: Sequence[tuple[str, str]]) -> Markup:
-    return tag(
-        "nav", tag("ul", [tag("li", tag("a", text, href=f"#{name}")) for name, text in entries]), aria_label="Sections"
-    )
+    links = [tag("li", tag("a", text, href=f"#{name}")) for name, text in entries]
+    return tag("nav", tag("ul", links), aria_label="Sections")
 
 
 def _data(name: str, content: Any) -> Markup:

@@ -4,18 +4,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from memfast.reports.charts.axes import WIDTH, Scale, in_percent
+from memfast.reports.charts.axes import Scale, in_percent
 from memfast.reports.charts.lines import SERIES
 from memfast.reports.markup import Markup, join, tag
 from memfast.reports.numbers import percent, percent_range
 
-SIDE = 10
+SIDE, WIDTH = 10, 380
 HEAD, DOT_STEP, GROUP_GAP, FOOT = 20, 17, 10, 24
 
 
 @dataclass(frozen=True)
 class Dot:
-    """One fraction: its name, its share (as `memfast.criteria.share` gives it), its colour, hollow for a floor."""
+    """One fraction: name, share (as `memfast.criteria.share` gives it), colour (0 is grey), hollow for a floor."""
 
     name: str
     share: Mapping[str, Any]
@@ -23,20 +23,25 @@ class Dot:
     hollow: bool = False
 
 
-def dot_chart(groups: Sequence[tuple[str, Sequence[Dot]]], *, title: str, show_title: bool = True) -> Markup:
+def dot_chart(
+    groups: Sequence[tuple[str, Sequence[Dot]]], *, title: str, show_title: bool = True, largest: float | None = None
+) -> Markup:
     """Groups of dots, one row each, on one axis in per cent.
 
     Args:
         groups: a name and its dots.
         title: of the figure.
         show_title: whether it is printed, or only read out.
+        largest: end of the axis; None: the largest end of an interval.
     """
-    largest = max((dot.share["wilson"][1] for _, dots in groups for dot in dots), default=0.0)
+    if largest is None:
+        largest = max((dot.share["wilson"][1] for _, dots in groups for dot in dots), default=0.0)
     x = Scale(0.0, min(1.0, max(largest * 1.05, 0.01)), SIDE, WIDTH - 62)
     parts, place = [], 4.0
     for name, dots in groups:
-        place += HEAD
-        parts.append(tag("text", name, x=SIDE, y=place - 5, class_="label"))
+        if name:
+            place += HEAD
+            parts.append(tag("text", name, x=SIDE, y=place - 5, class_="label"))
         for dot in dots:
             parts.append(_row(dot, x, place + DOT_STEP / 2 - 2))
             place += DOT_STEP
@@ -63,7 +68,7 @@ def dot_chart(groups: Sequence[tuple[str, Sequence[Dot]]], *, title: str, show_t
 
 def _row(dot: Dot, x: Scale, y: float) -> Markup:
     low, high = dot.share["wilson"]
-    colour = f"s{(dot.series - 1) % SERIES + 1}"
+    colour = f"s{(dot.series - 1) % SERIES + 1 if dot.series else 0}"
     at = x(dot.share["fraction"])
     return tag(
         "g",

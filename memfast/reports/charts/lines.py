@@ -22,7 +22,7 @@ class Line:
         name: for the legend.
         x: places, ascending.
         y: values.
-        series: which colour, from 1.
+        series: which colour, from 1; 0 is grey.
         dashed: drawn as dashes: the floor beside a run.
     """
 
@@ -102,7 +102,7 @@ def legend(entries: Sequence[tuple[str, int, bool]]) -> Markup:
 
 
 def _colour(series: int) -> int:
-    return (series - 1) % SERIES + 1
+    return (series - 1) % SERIES + 1 if series else 0
 
 
 def _thin(line: Line, logarithmic: bool) -> Line:
@@ -175,8 +175,10 @@ def _rows(lines: Sequence[Line], x_words: Words, y_words: Words) -> list[list[st
         cells = []
         for line in lines:
             at = int(np.searchsorted(np.asarray(line.x), place, side="right")) - 1
-            cells.append(
-                f"{line.y[at]:.4g}" if at >= 0 and y_words is plain else y_words(line.y[at]) if at >= 0 else ""
-            )
-        rows.append([f"{place:.5g}" if x_words is plain else x_words(place), *cells])
+            cells.append(_exact(line.y[at], y_words) if at >= 0 else "")
+        rows.append([_exact(place, x_words), *cells])
     return rows
+
+
+def _exact(value: float, words: Words) -> str:
+    return f"{value:.5g}" if words is plain else words(value)

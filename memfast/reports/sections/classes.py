@@ -1,6 +1,7 @@
 """Copies per class."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from memfast.reports.charts import Dot, dot_chart
 from memfast.reports.markup import Markup, folded, join, table, tag
@@ -14,7 +15,9 @@ MOST_BARS = 20
 def classes(runs: Sequence[ReportRun]) -> Markup | None:
     """The classes with most copies as a chart, all as a table."""
     parts = [
-        _of_run(number, run, len(runs)) for number, run in enumerate(runs, 1) if run.audit and run.audit["per_class"]
+        _of_run(number, run, len(runs))
+        for number, run in enumerate(runs, 1)
+        if run.audit is not None and run.audit["per_class"] is not None
     ]
     return join(parts) if parts else None
 
@@ -24,25 +27,34 @@ def _of_run(number: int, run: ReportRun, runs: int) -> Markup | None:
     entries = applicable(run.audit)
     if not entries:
         return None
-    first, per_class = entries[0], run.audit["per_class"]
-    rows = sorted(per_class["classes"], key=lambda row: -row["criteria"][first["name"]]["fraction"])
-    dots = [
-        (f"class {row['label']}", [Dot(run.label, row["criteria"][first["name"]], number)]) for row in rows[:MOST_BARS]
+    first, per_class = entries[0]["name"], run.audit["per_class"]
+    rows = sorted(per_class["classes"], key=lambda row: -row["criteria"][first]["fraction"])
+    shown = rows[:MOST_BARS]
+    largest = max(row["criteria"][first]["wilson"][1] for row in shown)
+    middle = -(-len(shown) // 2)
+    charts = [
+        dot_chart(
+            [(f"class {row['label']}", [Dot(run.label, row["criteria"][first], number)]) for row in half],
+            title="Fraction of copies by class",
+            show_title=False,
+            largest=largest,
+        )
+        for half in (shown[:middle], shown[middle:])
+        if half
     ]
-    middle = -(-len(dots) // 2)
-    cells = [
-        [
-            str(row["label"]), f"{row['total']:,}",
-            *(
-                f"{percent(row['criteria'][entry['name']]['fraction'])} ({percent_range(row['criteria'][entry['name']]['wilson'])})"
-                for entry in entries
-            ),
-        ]
-        for row in sorted(rows, key=lambda row: row["label"])
-    ]  # fmt: skip
+    whose = "generated sample" if per_class["labels_of"] == "generated" else per_class["labels_of"]
     return join(
         tag("h3", run.label) if runs > 1 else None,
-        tag("p", f"By {first['title'].lower()}; the class is that of the {per_class['labels_of']}" + (" sample." if per_class["labels_of"] == "generated" else "."), class_="note"),
-        tag("div", [dot_chart(half, title="Fraction of copies by class", show_title=False) for half in (dots[:middle], dots[middle:]) if half], class_="grid"),
-        folded("All classes and criteria", table(["Class", "Samples", *(entry["title"] for entry in entries)], cells)),
-    )  # fmt: skip
+        tag("p", f"By {entries[0]['title'].lower()}; the class is that of the {whose}.", class_="note"),
+        tag("div", charts, class_="grid"),
+        folded("All classes and criteria", _table(entries, rows)),
+    )
+
+
+def _table(entries: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]]) -> Markup:
+    lines = []
+    for row in sorted(rows, key=lambda row: row["label"]):
+        shares = [row["criteria"][entry["name"]] for entry in entries]
+        cells = [f"{percent(share['fraction'])} ({percent_range(share['wilson'])})" for share in shares]
+        lines.append([str(row["label"]), f"{row['total']:,}", *cells])
+    return table(["Class", "Samples", *(entry["title"] for entry in entries)], lines)

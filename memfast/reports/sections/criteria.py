@@ -8,8 +8,9 @@ from memfast.reports.charts.axes import in_percent
 from memfast.reports.markup import Markup, folded, join, table, tag
 from memfast.reports.numbers import percent, percent_range, short
 from memfast.reports.run import ReportRun
-from memfast.reports.sections.glance import applicable
+from memfast.reports.sections.glance import applicable, by_name
 
+DEFINITION_HEAD = ["Criterion", "Counts as a copy", "Source", "Notes"]
 HEAD = ["Criterion", "Threshold", "Copies", "Fraction", "Wilson", "Clopper-Pearson", "Bootstrap", "Held-out", "Excess"]
 
 
@@ -20,13 +21,13 @@ def criteria(runs: Sequence[ReportRun]) -> Markup | None:
         return None
     names: dict[str, Mapping[str, Any]] = {}
     for run in audited:
-        for entry in applicable(run.audit or {}):
+        for entry in applicable(run.audit or {"criteria": ()}):
             names.setdefault(entry["name"], entry)
     return join(
         tag(
             "p",
-            "A count depends on its threshold. Solid lines are generated samples, dashed lines held-out data: copies show "
-            "where the two part.",
+            "A count depends on its threshold. Solid lines are generated samples, dashed lines held-out data: copies "
+            "show where the two part.",
         ),
         tag("div", [_curve(entry, audited) for entry in names.values()], class_="grid"),
         [_tables(run, len(audited)) for run in audited],
@@ -34,27 +35,20 @@ def criteria(runs: Sequence[ReportRun]) -> Markup | None:
 
 
 def _curve(entry: Mapping[str, Any], runs: Sequence[ReportRun]) -> Markup:
-    lines = []
+    lines, floors = [], []
     for number, run in enumerate(runs, 1):
-        own = next((one for one in applicable(run.audit or {}) if one["name"] == entry["name"]), None)
+        own = by_name(run, entry["name"])
         if own is None:
             continue
-        curve = own["curve"]
-        label = run.label if len(runs) > 1 else "generated"
-        lines.append(Line(label, curve["thresholds"], curve["generated"], number))
+        curve, prefix = own["curve"], f"{run.label}, " if len(runs) > 1 else ""
+        lines.append(Line(run.label if prefix else "generated", curve["thresholds"], curve["generated"], number))
         if curve["held_out"] is not None:
-            lines.append(
-                Line(
-                    f"{label}, held-out" if len(runs) > 1 else "held-out",
-                    curve["thresholds"],
-                    curve["held_out"],
-                    number,
-                    True,
-                )
-            )
+            floors.append(Line(f"{prefix}held-out", curve["thresholds"], curve["held_out"], number, True))
+    if floors and all(floor.y == floors[0].y for floor in floors):
+        floors = [Line("held-out", floors[0].x, floors[0].y, 0, True)]
     sign = "below" if entry["copies_are_low"] else "above"
     return line_chart(
-        lines, title=entry["title"], x_label=f"threshold (copies are {sign} it)", y_label="fraction of copies",
+        lines + floors, title=entry["title"], x_label=f"threshold (copies are {sign} it)", y_label="fraction of copies",
         marker=(entry["threshold"], f"threshold {entry['threshold']:.3g}"), y_words=in_percent,
     )  # fmt: skip
 
@@ -94,8 +88,8 @@ def _tables(run: ReportRun, runs: int) -> Markup:
         )
         if matched
         else None,
-        folded(f"Definitions and sources{suffix}", table(["Criterion", "Counts as a copy", "Source", "Notes"], definitions, class_="text")),
-    )  # fmt: skip
+        folded(f"Definitions and sources{suffix}", table(DEFINITION_HEAD, definitions, class_="text")),
+    )
 
 
 def _row(

@@ -11,6 +11,7 @@ from memfast.reports.sections.glance import applicable
 from memfast.reports.sprites import COLUMNS, PER_SHEET, sprite_sheets
 
 DIGITS = 4
+WITHOUT_SCRIPT = "The gallery needs scripts. All pairs are in pairs.csv beside this page."
 
 
 def gallery(runs: Sequence[ReportRun]) -> Markup | None:
@@ -29,25 +30,31 @@ def gallery(runs: Sequence[ReportRun]) -> Markup | None:
             tag("label", "Run ", tag("select", id="gallery-run")) if len(shown) > 1 else None,
             tag("label", "Show ", tag("select", id="gallery-filter")),
             tag("label", "Order ", tag("select", id="gallery-order")),
-            tag("label", "Brighten ", tag("input", type="range", id="gallery-gain", min="1", max="16", value="4"), tag("output", "4 x", id="gallery-gain-text")),
+            _brightness(),
             class_="toolbar",
         ),
         tag("div", "", id="gallery-grid", class_="pairs"),
         tag(
             "div",
-            tag("button", "Back", type="button", id="gallery-back"),
+            tag("button", "Previous", type="button", id="gallery-back"),
+            tag("label", "Page ", tag("input", type="number", id="gallery-page", min="1", value="1")),
             tag("span", "", id="gallery-place", role="status"),
-            tag("button", "On", type="button", id="gallery-on"),
+            tag("button", "Next", type="button", id="gallery-on"),
             class_="toolbar pager",
         ),
-        tag("noscript", tag("p", "The gallery needs scripts. All pairs are in pairs.csv beside this page.", class_="warning")),
+        tag("noscript", tag("p", WITHOUT_SCRIPT, class_="warning")),
         [tag("p", text, class_="note") for text in _left_out(shown)],
-    )  # fmt: skip
+    )
 
 
 def gallery_data(runs: Sequence[ReportRun]) -> list[dict[str, Any]]:
     """What the script reads: per run its pairs and the sheets with their pictures."""
     return [_run_data(run) for run in runs if run.pairs]
+
+
+def _brightness() -> Markup:
+    slider = tag("input", type="range", id="gallery-gain", min="1", max="16", value="4")
+    return tag("label", "Brighten ", slider, tag("output", "4 x", id="gallery-gain-text"))
 
 
 def _run_data(run: ReportRun) -> dict[str, Any]:

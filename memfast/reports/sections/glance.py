@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from memfast.reports.charts import Dot, dot_chart, legend
-from memfast.reports.markup import Markup, join, tag
+from memfast.reports.markup import Markup, folded, join, tag
 from memfast.reports.numbers import percent, percent_range
 from memfast.reports.run import ReportRun
 
@@ -16,7 +16,8 @@ def glance(runs: Sequence[ReportRun]) -> Markup | None:
         return None
     return join(
         tag("div", [_card(number, run, len(audited)) for number, run in enumerate(audited, 1)], class_="cards"),
-        _chart(audited),
+        _warnings(audited),
+        _charts(audited),
         [_statement(run, len(audited)) for run in audited],
     )
 
@@ -24,6 +25,11 @@ def glance(runs: Sequence[ReportRun]) -> Markup | None:
 def applicable(audit: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """The criteria that could be applied."""
     return [entry for entry in audit["criteria"] if entry["applicable"]]
+
+
+def by_name(run: ReportRun, name: str) -> Mapping[str, Any] | None:
+    """A run's entry of one criterion, where it applies."""
+    return next((entry for entry in applicable(run.audit or {"criteria": ()}) if entry["name"] == name), None)
 
 
 def _card(number: int, run: ReportRun, runs: int) -> Markup:
@@ -41,8 +47,8 @@ def _card(number: int, run: ReportRun, runs: int) -> Markup:
         tag("p", percent(share["fraction"]), class_="figure"),
         tag(
             "p",
-            f"of the generated samples are copies: {share['count']:,} of {share['total']:,}"
-            + (f", of {distinct:,} training item{'s' if distinct != 1 else ''}" if share["count"] else ""),
+            f"of the generated samples count as copies: {share['count']:,} of {share['total']:,}"
+            + (f", of {distinct:,} different training item{'s' if distinct != 1 else ''}" if share["count"] else ""),
         ),
         tag(
             "dl",
@@ -56,31 +62,33 @@ def _card(number: int, run: ReportRun, runs: int) -> Markup:
     )
 
 
-def _chart(runs: Sequence[ReportRun]) -> Markup:
+def _charts(runs: Sequence[ReportRun]) -> Markup:
     names: dict[str, str] = {}
     for run in runs:
-        assert run.audit is not None
-        names.update({entry["name"]: entry["title"] for entry in applicable(run.audit)})
-    groups = []
-    for name, title in names.items():
-        dots = []
-        for number, run in enumerate(runs, 1):
-            entry = next((one for one in applicable(run.audit or {}) if one["name"] == name), None)
-            if entry is not None:
-                dots.append(Dot(run.label, entry["generated"], number))
-                if entry["held_out"]:
-                    dots.append(Dot(f"{run.label}, held-out", entry["held_out"], number, hollow=True))
-        groups.append((title, dots))
-    middle = -(-len(groups) // 2)
-    halves = [groups[:middle], groups[middle:]] if len(groups) > 2 else [groups]
+        names.update({entry["name"]: entry["title"] for entry in applicable(run.audit or {"criteria": ()})})
+    charts = [dot_chart([("", _dots(runs, name))], title=title) for name, title in names.items()]
     keys = [(run.label, number, False) for number, run in enumerate(runs, 1)] if len(runs) > 1 else []
-    return tag(
-        "div",
+    words = "Filled: generated samples. Hollow: held-out data through the same test. Bars: the interval."
+    return join(
         tag("h3", "By every criterion"),
-        tag("p", "Filled: generated samples. Hollow: held-out data through the same test. Bars: the interval.", class_="note"),
+        tag("p", words, class_="note"),
         legend(keys) if keys else None,
-        tag("div", [dot_chart(half, title="Fraction of copies by criterion", show_title=False) for half in halves if half], class_="grid"),
-    )  # fmt: skip
+        tag("div", charts, class_="grid small"),
+    )
+
+
+def _dots(runs: Sequence[ReportRun], name: str) -> list[Dot]:
+    """Each run's share, and the floor: once, in grey, where all runs have the same."""
+    entries = [(number, run.label, by_name(run, name)) for number, run in enumerate(runs, 1)]
+    dots, floors = [], []
+    for number, label, entry in entries:
+        if entry is not None:
+            dots.append(Dot(label, entry["generated"], number))
+            if entry["held_out"]:
+                floors.append(Dot(f"{label}, held-out", entry["held_out"], number, hollow=True))
+    if floors and all(floor.share == floors[0].share for floor in floors):
+        floors = [Dot("held-out", floors[0].share, 0, hollow=True)]
+    return dots + floors
 
 
 def _statement(run: ReportRun, runs: int) -> Markup:
@@ -92,12 +100,23 @@ def _statement(run: ReportRun, runs: int) -> Markup:
         for heading, key in parts
         if statement[key]
     ]
-    warnings = [tag("p", text, class_="warning") for text in statement["warnings"]]
     heading = "What was tested, and what is not proven" + (f": {run.label}" if runs > 1 else "")
     content = tag("div", columns, class_="statement")
     if runs == 1:
-        return join(warnings, tag("h3", heading), content)
-    return join(warnings, tag("details", tag("summary", heading), content))
+        return join(tag("h3", heading), content)
+    return folded(heading, content)
+
+
+def _warnings(runs: Sequence[ReportRun]) -> list[Markup]:
+    """Each warning once, with the runs it is about."""
+    about: dict[str, list[str]] = {}
+    for run in runs:
+        for text in (run.audit or {})["statement"]["warnings"]:
+            about.setdefault(text, []).append(run.label)
+    return [
+        tag("p", tag("b", f"{', '.join(labels)}: ") if len(runs) > 1 else None, text, class_="warning")
+        for text, labels in about.items()
+    ]
 
 
 def _floor_name(audit: Mapping[str, Any]) -> str:

@@ -10,7 +10,8 @@ from memfast.reports.run import ReportRun
 
 def learning(runs: Sequence[ReportRun]) -> Markup | None:
     """The density over timesteps and the learning contribution C(t) = SNR(t) p(t)."""
-    density, contribution = [], []
+    density: list[Line] = []
+    contribution: list[Line] = []
     for number, run in enumerate(runs, 1):
         training = run.training or {}
         for key, lines in (("density", density), ("contribution", contribution)):
@@ -39,28 +40,25 @@ def training(runs: Sequence[ReportRun]) -> Markup | None:
     for number, run in enumerate(runs, 1):
         about = run.training or {}
         if about.get("steps") is not None and len(about["steps"]):
-            lines.append(
-                Line(run.label if len(runs) > 1 else "training", list(about["steps"]), list(about["loss"]), number)
-            )
+            name = run.label if len(runs) > 1 else "training"
+            lines.append(Line(name, list(about["steps"]), list(about["loss"]), number))
         if about.get("held_out_steps") is not None and len(about["held_out_steps"]):
             name = f"{run.label}, held-out" if len(runs) > 1 else "held-out"
             lines.append(Line(name, list(about["held_out_steps"]), list(about["held_out_loss"]), number, True))
         if about.get("facts"):
-            rows = [
-                [str(key), short(value) if isinstance(value, int | float) else str(value)]
-                for key, value in about["facts"].items()
-            ]
+            rows = [[str(key), _words(value)] for key, value in about["facts"].items()]
             facts.append(folded(f"How {run.label} was trained", table(["Setting", "Value"], rows)))
     if not lines and not facts:
         return None
     positive = all(value > 0 for line in lines for value in line.y)
-    chart = (
-        line_chart(lines, title="Loss", x_label="step", y_label="loss" + (", logarithmic" if positive else ""), logarithmic=positive)
-        if lines
-        else None
-    )  # fmt: skip
+    y_label = "loss, logarithmic" if positive else "loss"
+    chart = line_chart(lines, title="Loss", x_label="step", y_label=y_label, logarithmic=positive) if lines else None
     note = tag(
         "p", "Losses of runs with different timestep densities cannot be compared: they average over different noise.",
         class_="note",
     ) if len(lines) > 1 else None  # fmt: skip
     return join(tag("div", chart, class_="grid") if chart else None, note, facts)
+
+
+def _words(value: object) -> str:
+    return short(value) if isinstance(value, int | float) and not isinstance(value, bool) else str(value)

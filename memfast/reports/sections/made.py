@@ -23,26 +23,18 @@ def _of_run(run: ReportRun, runs: int) -> Markup:
         one = audit["inputs"][name]
         if one is not None:
             shape = " x ".join(map(str, one["item_shape"])) + f" {one['dtype']}" if "item_shape" in one else ""
-            rows.append(
-                [
-                    words,
-                    one["name"],
-                    f"{one['count']:,}",
-                    f"{one['distinct']:,}",
-                    shape,
-                    tag("code", one.get("sha256", "")),
-                ]
-            )
+            digest = tag("code", one.get("sha256", ""))
+            rows.append([words, one["name"], f"{one['count']:,}", f"{one['distinct']:,}", shape, digest])
     provenance = audit["provenance"]
     settings = {
-        **_flat(audit["parameters"]), "search": audit["search"]["exactness"], **_flat(audit["search"]["recall"], "recall: "),
+        **_flat(audit["parameters"]), "search": audit["search"]["exactness"],
+        **_flat(audit["search"]["recall"], "recall: "),
         "memfast commit": provenance["memfast_commit"] or "not a checkout", "result schema": audit["schema"],
         **_flat(provenance["versions"], "version of "), **_flat(provenance["machine"], "machine: "),
     }  # fmt: skip
     inputs = table(["Set", "Name", "Items", "Different", "Each item", "SHA-256 of the content"], rows)
-    details = folded(
-        "Settings, versions, machine", table(["What", "Value"], [[key, str(value)] for key, value in settings.items()])
-    )
+    values = table(["What", "Value"], [[key, str(value)] for key, value in settings.items()])
+    details = folded("Settings, versions, machine", values)
     return join(tag("h3", run.label) if runs > 1 else None, inputs, details, _duplicates(audit))
 
 

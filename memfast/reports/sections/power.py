@@ -39,8 +39,8 @@ def _table(run: ReportRun, tables: int) -> Markup:
         tag("h3", run.label) if tables > 1 else None,
         tag(
             "p",
-            f"The audit copied {control['planted']} training items in each of these ways and judged the copies like generated "
-            "samples. Each cell is the share it found: what this audit can see, and what it cannot.",
+            f"The audit copied {control['planted']} training items in each of these ways and judged the copies like "
+            "generated samples. Each cell is the share it found: what this audit can see, and what it cannot.",
         ),
         tag(
             "div",

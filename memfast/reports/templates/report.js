@@ -5,7 +5,7 @@
   if (!source || !grid) return;
   const runs = JSON.parse(source.textContent);
   if (!runs.length) return;
-  const pageSize = 24;
+  const pageSize = 12;
   const find = (name) => document.getElementById("gallery-" + name);
   const state = { run: 0, filter: "all", order: "given", page: 0 };
   const sheets = new Map();
@@ -130,6 +130,8 @@
     grid.replaceChildren(...here.map((index) => card(state.run, index)));
     if (!here.length) grid.append(element("p", "note", "No pair of this kind."));
     find("place").textContent = here.length ? `${start + 1} to ${start + here.length} of ${shown.length}` : "0 of 0";
+    find("page").value = state.page + 1;
+    find("page").max = pages;
     find("back").disabled = state.page === 0;
     find("on").disabled = state.page >= pages - 1;
   };
@@ -163,6 +165,7 @@
   find("order").addEventListener("change", (event) => change("order", event.target.value));
   find("back").addEventListener("click", () => { state.page -= 1; draw(); });
   find("on").addEventListener("click", () => { state.page += 1; draw(); });
+  find("page").addEventListener("change", (event) => { state.page = Number(event.target.value || 1) - 1; draw(); });
   const gain = find("gain");
   gain.addEventListener("input", () => {
     grid.style.setProperty("--gain", gain.value);
