@@ -178,8 +178,8 @@ class DenoisingObjective:
             positions: int64 ``[B]``, the samples' places in the global batch, for stratified draws. None: 0..B-1.
             total: the global batch's size, with ``positions``.
             noisy_x0: ``[B, ...]``, for an ambient target whose noise is to be augmented with the item: the augmented
-                ``noisy(item, fixed_ids, key)``, ``x0`` being the item augmented likewise. None: the fixed noise is added
-                here, to the augmented item, as the paper's code does.
+                ``noisy(item, fixed_ids, key)``, ``x0`` being the item augmented likewise. None: the fixed noise is
+                added here, to the augmented item, as the paper's code does.
         """
         check_sample_ids(sample_ids, x0.shape[0])
         tables = self.tables(x0.device)

@@ -85,6 +85,6 @@ def checked_float32(table: Tensor, needed: Tensor | None = None) -> Tensor:
     if bool(bad.any()):
         row, column = (int(index) for index in bad.nonzero()[0])
         name, value = COLUMNS[column], float(table[row, column])
-        do = "Weight or prediction type are not defined at that noise level: choose others, or a density that is 0 there."
+        do = "Weight or prediction type are not defined at that noise level: choose others, or let p be 0 there."
         raise InputError("objective", expected="a finite table", received=f"{name} = {value} in row {row}", do=do)
     return table

@@ -1,0 +1,106 @@
+"""Densities that change while training: planned, and learned from the losses on one process and on two."""
+
+import numpy as np
+import pytest
+import torch
+import torch.multiprocessing as multiprocessing
+
+from memfast import ops, schedules, timesteps
+from memfast.objective import DenoisingObjective
+
+T = 50
+
+
+def _planned(weight="importance"):
+    late = timesteps.ConfidenceInterval(30, 50)
+    plan = timesteps.Plan(((0, timesteps.Uniform()), (100, late)), "linear")
+    return DenoisingObjective(schedules.linear(T), plan, loss_weight=weight), late
+
+
+def test_a_plan_moves_probabilities_thresholds_and_table_in_place():
+    objective, late = _planned()
+    table, thresholds = objective.table, objective.thresholds
+    addresses = (table.data_ptr(), thresholds.data_ptr())
+    assert np.allclose(objective.probabilities, 1 / T)
+    objective.set_step(50)
+    mixed = 0.5 / T + 0.5 * late.probabilities(T)
+    assert np.allclose(objective.probabilities, mixed)
+    assert (objective.table.data_ptr(), objective.thresholds.data_ptr()) == addresses
+    fresh = DenoisingObjective(schedules.linear(T), timesteps.Custom(mixed), loss_weight="importance")
+    assert torch.allclose(objective.table, fresh.table)
+    assert (objective.thresholds - fresh.thresholds).abs().max() < 2**13
+    objective.set_step(0)
+    assert np.allclose(objective.probabilities, 1 / T)
+
+
+def test_a_compiled_step_follows_the_plan_without_a_new_graph():
+    objective, late = _planned("none")
+    graphs = []
+
+    def count(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    step = torch.compile(lambda x0, ids, key: objective.noise(x0, ids, key).timesteps, fullgraph=True, backend=count)
+    x0, ids = torch.zeros(4000, 1), torch.arange(4000)
+    early = step(x0, ids, ops.key(0, 0))
+    objective.set_step(100)
+    after = step(x0, ids, ops.key(0, 0))
+    assert len(graphs) == 1
+    assert early.float().mean().item() == pytest.approx(24.5, abs=1)
+    assert after.float().mean().item() + 1 == pytest.approx(late.mean(T), abs=1)
+
+
+def _adaptive():
+    return DenoisingObjective(schedules.linear(T), timesteps.LossSecondMoment(history=3), loss_weight="importance")
+
+
+def _train(objective, rank=0, world=1, steps=100, batch=32):
+    """Losses that grow with t: 'prediction' is sqrt(t) times the noise off."""
+    for step in range(steps):
+        ids = torch.arange(step * batch, (step + 1) * batch)[rank::world]
+        x0 = torch.zeros(len(ids), 8)
+        made = objective.noise(x0, ids, ops.key(0, step))
+        noise = ops.standard_normal(ids, 8, made.key)
+        prediction = noise + (made.timesteps.float().unsqueeze(1) + 1).sqrt()
+        objective.observe(made, objective.loss(prediction, made, "none"))
+    return objective
+
+
+def test_an_adaptive_density_learns_the_unweighted_losses():
+    objective = _train(_adaptive())
+    t = np.arange(1, T + 1)
+    assert np.allclose(objective.probabilities, 0.999 * t / t.sum() + 0.001 / T, rtol=1e-3)
+    weights = objective.table[:, 3].double().numpy() ** 2
+    assert np.allclose(weights * objective.probabilities * T, 1, rtol=1e-5)
+
+
+def test_its_state_resumes():
+    whole, half = _train(_adaptive(), steps=60), _train(_adaptive(), steps=40)
+    resumed = _adaptive()
+    resumed.load_state_dict({name: tensor.clone() for name, tensor in half.state_dict().items()})
+    for objective in (half, resumed):
+        for step in range(40, 60):
+            ids = torch.arange(step * 32, (step + 1) * 32)
+            made = objective.noise(torch.zeros(32, 8), ids, ops.key(0, step))
+            noise = ops.standard_normal(ids, 8, made.key)
+            prediction = noise + (made.timesteps.float().unsqueeze(1) + 1).sqrt()
+            objective.observe(made, objective.loss(prediction, made, "none"))
+    assert np.array_equal(resumed.probabilities, whole.probabilities)
+    assert torch.equal(resumed.thresholds, whole.thresholds)
+    assert DenoisingObjective(schedules.linear(T)).state_dict() == {}
+
+
+def _rank(rank, world, address, results):
+    torch.distributed.init_process_group("gloo", init_method=f"file://{address}", rank=rank, world_size=world)
+    results[rank] = _train(_adaptive(), rank, world, steps=30).probabilities
+    torch.distributed.destroy_process_group()
+
+
+def test_two_ranks_learn_what_one_learns(tmp_path):
+    with multiprocessing.get_context("spawn").Manager() as manager:
+        results = manager.dict()
+        multiprocessing.spawn(_rank, (2, str(tmp_path / "rendezvous"), results), nprocs=2)
+        one = _train(_adaptive(), steps=30).probabilities
+        assert np.array_equal(results[0], results[1])
+        assert np.allclose(results[0], one, rtol=1e-6)
