@@ -1,1 +1,17 @@
-"""features."""
+"""Feature extractors: modules, model files and named models, with a cache keyed by content."""
+
+from memfast.features.extraction import Features, extract
+from memfast.features.extractor import Extractor, weights_hash
+from memfast.features.opening import open_extractor
+from memfast.features.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
+
+__all__ = [
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
+    "Extractor",
+    "Features",
+    "Preprocessing",
+    "extract",
+    "open_extractor",
+    "weights_hash",
+]

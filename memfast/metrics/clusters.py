@@ -5,7 +5,6 @@ from typing import NamedTuple
 import numpy as np
 
 ITERATIONS = 300
-TOLERANCE = 1e-4
 
 
 class Cells(NamedTuple):
@@ -43,19 +42,19 @@ def _start(rows: np.ndarray, cells: int, generator: np.random.Generator) -> np.n
 
 
 def _lloyd(rows: np.ndarray, centres: np.ndarray) -> Cells:
-    limit = TOLERANCE * float(rows.var(axis=0).mean())
+    before = None
     for _ in range(ITERATIONS):
         squared = _squared(rows, centres)
         labels = squared.argmin(axis=1)
+        if before is not None and np.array_equal(labels, before):
+            break
+        before = labels
         counts = np.bincount(labels, minlength=len(centres))
         moved = np.zeros_like(centres)
         for cell in range(len(centres)):
             farthest = rows[squared.min(axis=1).argmax()]
             moved[cell] = rows[labels == cell].mean(axis=0) if counts[cell] else farthest
-        shift = float(np.square(moved - centres).sum())
         centres = moved
-        if shift <= limit:
-            break
     return Cells(centres, float(_squared(rows, centres).min(axis=1).sum()))
 
 

@@ -12,13 +12,14 @@ class SharedNeighbors:
 
     Args:
         sets: name -> matrix ``[n, d]``; the usual names are ``generated``, ``training`` and ``test``.
+        unit: distances are multiplied by it; 1/255 lets uint8 pixels be searched as integers and read in [0, 1].
         options: passed on to ``memfast.knn``.
 
     Searches run on the exact engine of ``memfast.knn``; no ``n x n`` matrix is ever held.
     """
 
-    def __init__(self, sets: dict[str, np.ndarray], **options: Any) -> None:
-        self.sets, self.options = sets, options
+    def __init__(self, sets: dict[str, np.ndarray], *, unit: float = 1.0, **options: Any) -> None:
+        self.sets, self.unit, self.options = sets, unit, options
         self._found: dict[tuple[str, str], tuple[np.ndarray, np.ndarray]] = {}
 
     def nearest(self, queries: str, database: str, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -30,13 +31,21 @@ class SharedNeighbors:
         require_count("k", k, high=len(self.sets[database]), because=f"The set '{database}' has no more rows.")
         key = (queries, database)
         if key not in self._found or self._found[key][0].shape[1] < k:
-            self._found[key] = nearest(self.sets[queries], self.sets[database], k, **self.options)
+            squared, indices = nearest(self.sets[queries], self.sets[database], k, **self.options)
+            self._found[key] = squared * self.unit**2, indices
         squared, indices = self._found[key]
         return squared[:, :k], indices[:, :k]
 
     def radii(self, name: str, k: int) -> np.ndarray:
         """Squared distance of every row of ``name`` to its k-th neighbour other than itself, float64 ``[n]``."""
         return self.nearest(name, name, k + 1)[0][:, k]
+
+    def renamed(self, names: dict[str, str]) -> "SharedNeighbors":
+        """The same with sets under other names (old -> new); a set that stood there is left out."""
+        sets = {name: rows for name, rows in self.sets.items() if name not in (*names, *names.values())}
+        other = SharedNeighbors(sets | {names[old]: self.sets[old] for old in names}, unit=self.unit, **self.options)
+        other._found = {pair: found for pair, found in self._found.items() if set(pair) <= set(sets)}
+        return other
 
 
 def nearest(queries: np.ndarray, database: np.ndarray, k: int, **options: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,155 @@
+"""Features of a whole data set, batch by batch, kept in npy shards so that a second run or a killed one pays nothing."""
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from memfast.data import open_source
+from memfast.features.extractor import Extractor
+from memfast.features.opening import open_extractor
+from memfast.foundation.errors import InputError, OutputError
+from memfast.foundation.files import atomic_path, read_json, write_json
+from memfast.foundation.progress import Progress
+
+CACHE_VARIABLE = "MEMFAST_CACHE"
+DEFAULT_CACHE = Path("~/.cache/memfast")
+BATCH_SIZE = 64
+SHARD_ITEMS = 4096
+
+
+@dataclass(frozen=True)
+class Features:
+    """Extracted features.
+
+    Attributes:
+        values: float32 ``[N, D]``, read-only; a memory map's copy where they came from the cache.
+        description: the extractor, its weights' hash and its preprocessing.
+        key: SHA-256 of the description and the data: the name in the cache.
+        reused: items that were in the cache already.
+    """
+
+    values: np.ndarray
+    description: dict[str, Any]
+    key: str
+    reused: int
+
+
+def extract(
+    data: Any,
+    extractor: Any,
+    *,
+    batch_size: int = BATCH_SIZE,
+    cache: str | os.PathLike[str] | bool = True,
+    shard_items: int = SHARD_ITEMS,
+    progress: bool = False,
+    **options: Any,
+) -> Features:
+    """Run an extractor over a data set.
+
+    Every ``shard_items`` items are written to the cache as one npy file, whole or not at all, so that a killed run
+    goes on where it was. The key is the hash of the items' content, of the weights, of the preprocessing and of the
+    dtype: nothing else can bring old features back.
+
+    Args:
+        data: anything `memfast.data.open_source` reads.
+        extractor: anything `memfast.features.open_extractor` takes.
+        batch_size: items at a time.
+        cache: True uses the folder in MEMFAST_CACHE, or ``~/.cache/memfast``; a path uses that; False keeps nothing.
+        shard_items: items per file.
+        progress: show progress.
+        **options: of `open_extractor`: ``preprocessing``, ``device``, ``dtype``.
+
+    Raises:
+        InputError: an extractor that returns another shape, non-finite features (the item is named), no items.
+    """
+    source = open_source(data)
+    if len(source) == 0:
+        raise InputError("data", expected="at least one item", received="an empty set")
+    if batch_size < 1 or shard_items < 1:
+        raise InputError("batch_size", expected="at least 1", received=str(min(batch_size, shard_items)))
+    opened: Extractor = open_extractor(extractor, **options)
+    description = opened.describe()
+    key = _key(description, source.content_hash())
+    store = _Shards(_cache_folder(cache) / "features" / key, description) if cache is not False else None
+    parts, reused = [], 0
+    with Progress(f"features {opened.name}", len(source), "items", show=progress) as shown:
+        for start in range(0, len(source), shard_items):
+            stop = min(start + shard_items, len(source))
+            rows = store.read(start, stop) if store else None
+            if rows is None:
+                rows = _run(opened, source, start, stop, batch_size, shown)
+                if store:
+                    store.write(start, stop, rows)
+            else:
+                reused += stop - start
+                shown.advance(stop - start)
+            if parts and rows.shape[1] != parts[0].shape[1]:
+                raise InputError(
+                    f"extractor '{opened.name}'", expected=f"{parts[0].shape[1]} features", received=f"{rows.shape[1]}"
+                )
+            parts.append(rows)
+    values = np.concatenate(parts)
+    values.flags.writeable = False
+    return Features(values, description, key, reused)
+
+
+def _run(extractor: Extractor, source: Any, start: int, stop: int, batch_size: int, shown: Progress) -> np.ndarray:
+    parts = []
+    for first in range(start, stop, batch_size):
+        rows = extractor(source.block(first, min(first + batch_size, stop)))
+        bad = ~np.isfinite(rows).all(axis=1)
+        if bad.any():
+            raise InputError(
+                f"features of item {source.item_name(first + int(np.argmax(bad)))}",
+                expected="finite values",
+                received="a NaN or an infinity",
+                do="Try dtype='float32', or leave the item out.",
+            )
+        parts.append(rows)
+        shown.advance(len(rows))
+    return np.concatenate(parts)
+
+
+def _key(description: dict[str, Any], content: str) -> str:
+    return hashlib.sha256(json.dumps([description, content], sort_keys=True).encode()).hexdigest()
+
+
+def _cache_folder(cache: Any) -> Path:
+    if cache is True:
+        cache = os.environ.get(CACHE_VARIABLE) or DEFAULT_CACHE
+    return Path(cache).expanduser()
+
+
+class _Shards:
+    """One folder of the cache: ``features.json`` and ``START-STOP.npy``."""
+
+    def __init__(self, folder: Path, description: dict[str, Any]) -> None:
+        self.folder = folder
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(
+                f"cannot make the cache folder {folder}: {error.strerror}. Set {CACHE_VARIABLE} or pass cache=False."
+            ) from error
+        notes = folder / "features.json"
+        if not notes.exists() or read_json(notes) != description:
+            write_json(notes, description)
+
+    def read(self, start: int, stop: int) -> np.ndarray | None:
+        try:
+            rows = np.load(self._path(start, stop), allow_pickle=False)
+        except (FileNotFoundError, ValueError, EOFError):
+            return None
+        return rows if rows.dtype == np.float32 and rows.ndim == 2 and len(rows) == stop - start else None
+
+    def write(self, start: int, stop: int, rows: np.ndarray) -> None:
+        with atomic_path(self._path(start, stop)) as temporary, open(temporary, "wb") as file:
+            np.save(file, rows, allow_pickle=False)
+
+    def _path(self, start: int, stop: int) -> Path:
+        return self.folder / f"{start:012d}-{stop:012d}.npy"

@@ -1,0 +1,55 @@
+"""Whatever a user calls an extractor becomes one."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from memfast.features.extractor import Extractor, weights_hash
+from memfast.features.files import from_file
+from memfast.features.named import from_name
+from memfast.features.preprocessing import Preprocessing
+from memfast.foundation.errors import InputError
+
+SUFFIXES = (".onnx", ".pt2", ".pt", ".ts", ".torchscript", ".jit")
+
+
+def open_extractor(
+    features: Any, *, preprocessing: Preprocessing | None = None, device: str | None = None, dtype: str = "float32"
+) -> Extractor:
+    """An extractor from a torch module, a model file, or a name.
+
+    Args:
+        features: an `Extractor`; a ``torch.nn.Module`` that takes float32 ``[B, C, H, W]``; a path to a TorchScript,
+            ``.pt2`` or ``.onnx`` file; or ``efficientnet-lite0``, ``hf:MODEL``, ``timm:MODEL``,
+            ``open_clip:MODEL/FILE`` whose weights are on this machine.
+        preprocessing: None takes the named model's own, or values from 0 to 1 with no resizing.
+        device: None takes a GPU where there is one.
+        dtype: ``float32``, ``float16`` or ``bfloat16``.
+
+    Raises:
+        InputError: nothing that can be opened, or weights that are not on this machine.
+
+    >>> extractor = open_extractor(torch.nn.Flatten(), preprocessing=Preprocessing(images=False), device="cpu")
+    >>> extractor(np.ones((2, 3, 4), np.float32)).shape
+    (2, 12)
+    """
+    if isinstance(features, Extractor):
+        return features
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if isinstance(features, torch.nn.Module):
+        module = features.eval().to(device, getattr(torch, dtype, torch.float32))
+        kind = f"{type(module).__module__}.{type(module).__qualname__}"
+        identity = {"kind": kind, "structure": str(module), "weights": weights_hash(module)}
+        return Extractor(
+            module, name=type(module).__name__, identity=identity, preprocessing=preprocessing or Preprocessing(),
+            device=device, dtype=dtype,
+        )  # fmt: skip
+    if isinstance(features, str | os.PathLike):
+        if Path(features).suffix in SUFFIXES:
+            return from_file(Path(features), preprocessing or Preprocessing(), device=device, dtype=dtype)
+        return from_name(str(features), preprocessing, device=device, dtype=dtype)
+    raise InputError(
+        "features", expected="a torch module, a model file, a name or an Extractor", received=type(features).__name__
+    )

@@ -1,0 +1,71 @@
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics.pairwise import polynomial_kernel, rbf_kernel
+
+from memfast.foundation.errors import InputError
+from memfast.metrics import kernel_distance
+
+
+def clouds(n=120, m=90, width=8):
+    generator = np.random.default_rng(0)
+    return generator.standard_normal((n, width)), generator.standard_normal((m, width)) + 0.3
+
+
+def unbiased(within_x, within_y, between):
+    n, m = len(within_x), len(within_y)
+    first = (within_x.sum() - np.trace(within_x)) / (n * (n - 1))
+    second = (within_y.sum() - np.trace(within_y)) / (m * (m - 1))
+    return first + second - 2 * between.mean()
+
+
+def test_polynomial_equals_scikit_learns_kernel():
+    x, y = clouds()
+    peer = unbiased(*(polynomial_kernel(a, b, degree=3, coef0=1) for a, b in ((x, x), (y, y), (x, y))))
+    assert kernel_distance(x, y, subsets=None).value == pytest.approx(peer, rel=1e-11)
+
+
+def test_rbf_equals_scikit_learns_kernel():
+    x, y = clouds()
+    peer = unbiased(*(rbf_kernel(a, b, gamma=1 / (2 * 1.7**2)) for a, b in ((x, x), (y, y), (x, y))))
+    found = kernel_distance(x, y, kernel="rbf", bandwidth=1.7, subsets=None)
+    assert found.value == pytest.approx(peer, rel=1e-11)
+
+
+def test_equals_torchmetrics():
+    from torchmetrics.image.kid import poly_mmd
+
+    x, y = clouds(m=120)
+    peer = float(poly_mmd(torch.from_numpy(x), torch.from_numpy(y)))
+    assert kernel_distance(x, y, subsets=None).value == pytest.approx(peer, rel=1e-10)
+    assert kernel_distance(x, y, subsets=1, subset_size=120).value == pytest.approx(peer, rel=1e-10)
+
+
+def test_subsets_average_to_the_whole():
+    x, y = clouds(400, 400)
+    found, whole = kernel_distance(x, y, subset_size=100), kernel_distance(x, y, subsets=None)
+    assert abs(found.value - whole.value) < 4 * found.standard_deviation / np.sqrt(100)
+
+
+def test_median_bandwidth():
+    x, y = clouds()
+    distances = np.linalg.norm(y[:, None] - y, axis=2)[np.triu_indices(len(y), 1)]
+    assert kernel_distance(x, y, kernel="rbf", subsets=None).bandwidth == pytest.approx(np.median(distances), rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({}, "subset_size: expected an integer from 2 to 90, received 1000. Or pass subsets=None"),
+        ({"kernel": "linear"}, "'polynomial' or 'rbf'"),
+        ({"kernel": "rbf", "bandwidth": 0.0}, "bandwidth"),
+    ],
+)
+def test_bad_input(options, text):
+    with pytest.raises(InputError, match=text):
+        kernel_distance(*clouds(), **options)
+
+
+def test_constant_reference_needs_a_bandwidth():
+    with pytest.raises(InputError, match="Are all rows of y equal"):
+        kernel_distance(clouds()[0], np.ones((50, 8)), kernel="rbf", subsets=None)

@@ -1,0 +1,81 @@
+import numpy as np
+import pytest
+import torch
+
+from memfast.foundation.errors import InputError
+from memfast.metrics import feature_likelihood, likelihood
+
+
+def sets(count=150, width=5):
+    generator = np.random.default_rng(0)
+    return [generator.standard_normal((count, width)) for _ in range(3)]
+
+
+def fit_by_autograd(centres, rows, epochs):
+    """The published procedure, with torch's own optimizer and gradients."""
+    centres, rows = torch.from_numpy(centres), torch.from_numpy(rows)
+    width = rows.shape[1]
+    squared = ((rows[:, None] - centres) ** 2).sum(dim=2)
+    logs = ((squared.min(dim=0).values + 1e-3) / width).log().requires_grad_()
+    origin = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.Adam([logs, origin], lr=0.5)
+    from_mean = 0.81 * ((rows - rows.mean(dim=0)) ** 2).sum(dim=1)
+
+    def density(distances, log_variance):
+        return -0.5 * distances / log_variance.exp() - width / 2 * (log_variance + np.log(2 * np.pi))
+
+    for _ in range(epochs):
+        optimizer.zero_grad()
+        each = density(squared, logs) - np.log(len(centres))
+        every = torch.cat([each, density(from_mean, origin)[:, None]], dim=1)
+        (-torch.logsumexp(every, dim=1).mean() / width).backward()
+        optimizer.step()
+        with torch.no_grad():
+            logs.clamp_(-40, 20)
+    return logs.detach()
+
+
+def test_fit_equals_autograd():
+    generated, training, _ = sets()
+    generated[0] = training[0]
+    fitted = likelihood._fit(generated, training, 12)
+    torch.testing.assert_close(fitted, fit_by_autograd(generated, training, 12), rtol=1e-6, atol=1e-6)
+
+
+def test_likelihood_equals_the_mixture_density():
+    from scipy.special import logsumexp
+    from scipy.stats import multivariate_normal
+
+    generated, training, _ = sets(20)
+    logs = torch.linspace(-1, 1, 20, dtype=torch.float64)
+    each = [multivariate_normal(c, np.exp(v)).logpdf(training) for c, v in zip(generated, logs.numpy(), strict=True)]
+    expected = -(logsumexp(each, axis=0) - np.log(20)) / 5
+    np.testing.assert_allclose(likelihood._nll(logs, generated, training), expected, rtol=1e-10)
+
+
+def test_copies_make_the_gap_negative():
+    generated, training, test = sets()
+    fair, copied = feature_likelihood(generated, training, test), feature_likelihood(training.copy(), training, test)
+    assert abs(fair.generalization_gap) < 20
+    assert copied.generalization_gap < -1000
+    assert fair.gap_interval.low < fair.generalization_gap < fair.gap_interval.high
+
+
+def test_a_stream_of_blocks_gives_the_same(monkeypatch):
+    whole = feature_likelihood(*sets(), epochs=5)
+    monkeypatch.setattr(likelihood, "CACHED_ENTRIES", 0)
+    monkeypatch.setattr(likelihood, "ROWS_AT_ONCE", 67)
+    assert feature_likelihood(*sets(), epochs=5).fld == pytest.approx(whole.fld, abs=1e-6)
+
+
+def test_a_given_baseline_is_used():
+    found = feature_likelihood(*sets(), baseline=0.0)
+    assert found.fld == pytest.approx(100 * found.nll_test)
+
+
+def test_bad_input():
+    generated, training, _ = sets()
+    with pytest.raises(InputError, match="test: expected features that vary"):
+        feature_likelihood(generated, training, np.ones((9, 5)))
+    with pytest.raises(InputError, match="test: expected at least 2 rows"):
+        feature_likelihood(generated, training, generated[:1])
