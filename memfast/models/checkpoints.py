@@ -22,6 +22,7 @@ CHECKPOINTS = "checkpoints"
 STATE_FILE = "state.json"
 MODEL_FILE = "model.safetensors"
 OPTIMIZER_FILE = "optimizer.safetensors"
+OBJECTIVE_FILE = "objective.safetensors"
 _STEP_FOLDER = re.compile(r"step-(\d+)")
 _BLOCK = 1 << 20
 

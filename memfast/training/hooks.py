@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
+from memfast.objective import DenoisingObjective
+
 if TYPE_CHECKING:
     from memfast.training.trainer import Trainer
 
@@ -18,6 +20,10 @@ class Hook:
     def describe(self) -> dict[str, Any]:
         """Its settings as plain values, for ``run.json``."""
         return {"name": self.name}
+
+    def prepare(self, objective: DenoisingObjective) -> DenoisingObjective:
+        """The objective to train with, in place of ``objective``; before anything else."""
+        return objective
 
     def begin(self, trainer: "Trainer") -> None:
         """Before the first step of this process."""

@@ -44,11 +44,11 @@ class Forward(nn.Module):
 
     def forward(
         self, items: Items, key: torch.Tensor, reduction: str = "mean"
-    ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
-        """The loss, a scalar; with ``reduction="none"`` the losses ``[B]`` and the timesteps ``[B]``."""
+    ) -> torch.Tensor | tuple[torch.Tensor, Any]:
+        """The loss, a scalar; with ``reduction="none"`` the losses ``[B]`` and the batch."""
         batch, prediction = self.predict(items, key)
         loss = self.objective.loss(prediction, batch, reduction=reduction)
-        return loss if reduction == "mean" else (loss, batch.timesteps)
+        return loss if reduction == "mean" else (loss, batch)
 
     def predict(self, items: Items, key: torch.Tensor) -> tuple[Any, torch.Tensor]:
         """The noised batch and the network's prediction."""

@@ -1,9 +1,9 @@
 """The training loop: one step function, exact resume, checkpoints that are whole, a log, and hooks between steps."""
 
-import math
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,31 +13,28 @@ from torch import nn
 
 from memfast import ops, schedules
 from memfast.data import open_source
-from memfast.foundation.errors import CheckpointError, InputError
-from memfast.foundation.files import claim_output_folder, write_json
+from memfast.foundation.errors import InputError
 from memfast.foundation.progress import Progress
-from memfast.models import ItemFormat, load_weights, newest_checkpoint
-from memfast.models.checkpoints import MODEL_FILE, OPTIMIZER_FILE, RUN_FILE, Checkpoint, ema_file
-from memfast.models.weights import load_state
+from memfast.models import ItemFormat, load_weights
 from memfast.objective import DenoisingObjective
+from memfast.timesteps import LossSecondMoment
+from memfast.training import persistence
 from memfast.training.compiling import choose_compile, compiled
-from memfast.training.describing import check_same_run, describe
+from memfast.training.describing import describe
 from memfast.training.ema import Averages, profiles
 from memfast.training.failures import not_finite
 from memfast.training.hooks import Hook
 from memfast.training.interruption import Interruption
 from memfast.training.items import Feed, Items, count_classes
+from memfast.training.ledger import Ledger
 from memfast.training.logs import RunLog
 from memfast.training.order import SampleOrder
 from memfast.training.preparing import choose_device, count_steps, make_model
 from memfast.training.processes import average_gradients, join_world, without_averaging
-from memfast.training.saving import remove_checkpoints, remove_leftovers, save_checkpoint
 from memfast.training.skipping import LossGate
 from memfast.training.step import Conditions, Forward
 from memfast.training.update import OptimizerFactory, Update, adamw, learning_rate
 
-# On a GPU the losses are read back in groups, so that the device is not waited for at every step.
-_STEPS_PER_READING = 20
 # 2**64 divided by the golden ratio: keeps the seeds of neighbouring runs apart.
 GOLDEN = 0x9E3779B97F4A7C15
 
@@ -155,7 +152,6 @@ class Trainer:
         self.source = open_source(data)
         self.format = ItemFormat.of(self.source.item_shape, self.source.dtype)
         self.objective = objective or DenoisingObjective(schedules.linear())
-        self.objective.to(self.device)
         self.steps = count_steps(steps, epochs, len(self.source), batch_size)
         self.batch_size, self.accumulate, self.seed = batch_size, accumulate, seed
         self.out = Path(out)
@@ -204,24 +200,26 @@ class Trainer:
         )  # fmt: skip
         self.settings["compile"] = self.compiles
 
-        found = self._claim(resume, overwrite)
-        if start is not None and found is None:
+        for hook in self.hooks:
+            self.objective = hook.prepare(self.objective)
+        self.objective.to(self.device)
+        self.adaptive = isinstance(self.objective.density, LossSecondMoment)
+        if start is not None:
             load_weights(self.model, start)
+        found = persistence.claim(self, resume=resume, overwrite=overwrite)
         self.forward = Forward(
             self.model, self.objective, self.format, Conditions(hflip, condition_dropout, self.num_classes),
             autocast=precision == "bfloat16",
         )  # fmt: skip
         self.update = Update(dict(self.model.named_parameters()), optimizer or adamw(betas, weight_decay), grad_clip)
         self.averages = Averages(self.model, profiles(ema))
-        self.step, self.seconds, self._interval = 0, 0.0, []  # type: ignore[var-annotated]
-        self._pending: list[tuple[int, torch.Tensor, torch.Tensor]] = []
-        self._norm: float | None = None
-        self._mean_loss: float | None = None
+        self.step, self.seconds = 0, 0.0
+        self.ledger = Ledger(self.world, on_cpu=self.device.type == "cpu")
         self._key = ops.key(seed, 0).to(self.device)
         if self.skip is not None:
             self.skip.prepare(self.objective, self.device)
         if found is not None:
-            self._restore(found)
+            persistence.restore(self, found)
         self._run_forward = average_gradients(
             compiled(self.forward) if self.compiles else self.forward, self.world, self.device
         )
@@ -246,7 +244,7 @@ class Trainer:
                 self._mark = (time.monotonic(), self.step)
                 while self.step < self.steps and self.stopped is None:
                     self._one_step()
-                    bar.advance(1, f"loss {self._interval[-1]:.4g}" if self._interval else "")
+                    bar.advance(1, self.ledger.note)
                     self._between_steps(interruption)
                 self._read_losses()
                 self.save()
@@ -256,7 +254,7 @@ class Trainer:
             self.feed.close()
             if log is not None:
                 log.close()
-        return TrainingResult(self.out, self.step, self._mean_loss, self.seconds, self.stopped or "done")
+        return TrainingResult(self.out, self.step, self.ledger.mean, self.seconds, self.stopped or "done")
 
     def save(self, name: str | None = None) -> None:
         """Write a checkpoint of this moment: under ``name``, or numbered (once per step)."""
@@ -264,22 +262,7 @@ class Trainer:
         if name is None and self._saved_step == self.step:
             return
         if self.world.writes:
-            optimizer, others = self.update.state()
-            files = {MODEL_FILE: self.model.state_dict(), OPTIMIZER_FILE: optimizer}
-            for profile in self.averages.profiles:
-                files[ema_file(profile.name)] = self.averages.state(profile.name)
-            state = {
-                "step": self.step,
-                "epoch": self.step * self.batch_size / len(self.source),
-                "ema": [profile.name for profile in self.averages.profiles],
-                "optimizer": others,
-                "losses_since_log": self._interval,
-                "seconds": self.seconds,
-                "hooks": {hook.name: hook.state() for hook in self.hooks},
-                "skip": None if self.skip is None else self.skip.state(),
-                "versions": self.settings["versions"],
-            }
-            save_checkpoint(self.out, files, state, name=name, keep=self.keep)
+            persistence.save(self, name)
         if name is None:
             self._saved_step = self.step
         self.world.barrier()
@@ -289,9 +272,29 @@ class Trainer:
         if self._log is not None:
             self._log.write(entry)
 
+    @property
+    def epoch(self) -> float:
+        """Passes over the data so far."""
+        return self.step * self.batch_size / len(self.source)
+
+    @contextmanager
+    def averaged_weights(self) -> Iterator[None]:
+        """The network with its first average, in evaluation mode; afterwards as it was."""
+        swaps, training = bool(self.averages.profiles), self.model.training
+        if swaps:
+            self.averages.swap(0)
+        self.model.eval()
+        try:
+            yield
+        finally:
+            self.model.train(training)
+            if swaps:
+                self.averages.swap(0)
+
     def _one_step(self) -> None:
         started = time.monotonic()
         self._key[1] = self.step
+        self.objective.set_step(self.step)
         # Dropout inside the network draws from torch's own generator; this makes it a function of seed and step too.
         torch.manual_seed(
             (self.seed * 0x9E3779B97F4A7C15 + self.step * self.world.size + self.world.rank) & (2**63 - 1)
@@ -308,22 +311,24 @@ class Trainer:
         norm = self.update(rate)
         self.step += 1
         self.averages.update(self.step)
-        self._pending.append((self.step, total, norm))
+        self.ledger.add(self.step, total, norm)
         self.seconds += time.monotonic() - started
 
     def _backward(self, items: Items) -> torch.Tensor:
-        if self.skip is None:
+        if self.skip is None and not self.adaptive:
             loss = self._run_forward(items, self._key)
         else:
-            losses, timesteps = self._run_forward(items, self._key, "none")
-            loss = self.skip.gate(losses, timesteps, self.world)
+            losses, batch = self._run_forward(items, self._key, "none")
+            loss = losses.mean() if self.skip is None else self.skip.gate(losses, batch.timesteps, self.world)
+            if self.adaptive:
+                self.objective.observe(batch, losses)
         loss = loss / self.accumulate if self.accumulate > 1 else loss
         loss.backward()
         return loss.detach()
 
     def _between_steps(self, interruption: Interruption) -> None:
         at_log = self.step % self.log_every == 0
-        if at_log or (self.world.size == 1 and self.device.type == "cpu") or self.step % _STEPS_PER_READING == 0:
+        if at_log or self.ledger.due(self.step):
             self._read_losses()
         if at_log:
             self._log_interval()
@@ -341,17 +346,11 @@ class Trainer:
 
     def _read_losses(self) -> None:
         """Bring the losses of the last steps to the host, and stop at one that is not finite."""
-        if not self._pending:
-            return
-        numbers = torch.stack([torch.stack([loss.float(), norm.float()]) for _, loss, norm in self._pending])
-        values = (self.world.sum(numbers) / self.world.size).tolist()
-        pending, self._pending = self._pending, []
-        for (step, _, _), (loss, norm) in zip(pending, values, strict=True):
-            if not math.isfinite(loss):
-                key = ops.key(self.seed, step - 1).to(self.device)
-                raise not_finite(self.out, step, loss, self.forward, self.feed.items(step - 1), key)
-            self._interval.append(loss)
-            self._norm, self._mean_loss = norm, sum(self._interval) / len(self._interval)
+        bad = self.ledger.read()
+        if bad is not None:
+            step, loss = bad
+            key = ops.key(self.seed, step - 1).to(self.device)
+            raise not_finite(self.out, step, loss, self.forward, self.feed.items(step - 1), key)
 
     def _log_interval(self) -> None:
         now = time.monotonic()
@@ -359,44 +358,13 @@ class Trainer:
         self.log(
             {
                 "step": self.step,
-                "epoch": self.step * self.batch_size / len(self.source),
-                "loss": sum(self._interval) / len(self._interval),
+                "epoch": self.epoch,
+                "loss": self.ledger.mean,
                 "lr": learning_rate(self.step - 1, **self._lr, total=self.steps),
-                "grad_norm": self._norm,
+                "grad_norm": self.ledger.norm,
                 "samples_per_second": (self.step - self._mark[1]) * self.batch_size / seconds,
                 **({} if self.skip is None else self.skip.entry()),
             }
         )
-        self._mark, self._interval = (now, self.step), []
-
-    def _claim(self, resume: bool, overwrite: bool) -> Checkpoint | None:
-        """Make the folder this run's, and find what to resume from."""
-        described = (self.out / RUN_FILE).is_file()
-        found = None
-        if resume and described:
-            check_same_run(self.out, self.settings)
-            found = newest_checkpoint(self.out)
-        elif self.world.writes:
-            claim_output_folder(self.out, overwrite=overwrite)
-            if overwrite:
-                remove_checkpoints(self.out)
-        if self.world.writes:
-            remove_leftovers(self.out)
-            if not (resume and described):
-                write_json(self.out / RUN_FILE, self.settings)
-        self.world.barrier()
-        return found
-
-    def _restore(self, found: Checkpoint) -> None:
-        if found.step > self.steps:
-            raise CheckpointError(f"{found.folder}: it is at step {found.step}, beyond steps={self.steps}.")
-        load_state(self.model, found.tensors(MODEL_FILE), str(found.folder))
-        self.update.load(found.tensors(OPTIMIZER_FILE), found.state["optimizer"])
-        for profile in self.averages.profiles:
-            self.averages.load(profile.name, found.tensors(ema_file(profile.name)))
-        self.step, self.seconds = found.step, float(found.state["seconds"])
-        self._interval = list(found.state["losses_since_log"])
-        for hook in self.hooks:
-            hook.load(found.state["hooks"][hook.name])
-        if self.skip is not None:
-            self.skip.load(found.state["skip"])
+        self._mark = (now, self.step)
+        self.ledger.close_interval()

@@ -1,0 +1,101 @@
+"""Canaries: known items added to the training data at chosen repeat counts, to see the instrument at work."""
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from memfast.data import Source, open_source
+from memfast.foundation.errors import InputError
+
+
+class Canaries:
+    """Known items and how often each is added.
+
+    Training on ``canaries.added_to(data)`` and giving them to ``Monitor(canaries=...)`` shows which come back: with
+    many repeats they should. If one of many repeats never does, the training has not got far, or the audit is at fault.
+
+    Args:
+        items: ``[K, *item_shape]``, in the data's dtype and shape; anything ``memfast.data.open_source`` reads.
+        repeats: how often each is added: one number for all, or K of them.
+
+    >>> data = open_source(np.zeros((5, 4, 4), np.uint8))
+    >>> canaries = Canaries(np.full((2, 4, 4), 255, np.uint8), repeats=[1, 3])
+    >>> more = canaries.added_to(data)
+    >>> len(more), more.item_name(6)
+    (9, 'canary 1, copy 1 of 3')
+    """
+
+    def __init__(self, items: Any, repeats: int | Sequence[int] = 10) -> None:
+        self.items = open_source(items)
+        counts = np.broadcast_to(np.asarray(repeats, dtype=np.int64), (len(self.items),))
+        if (counts < 1).any():
+            raise InputError("repeats", expected="at least 1 for each canary", received=str(counts.tolist()))
+        self.repeats = counts.copy()
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def added_to(self, data: Any) -> Source:
+        """The data followed by every copy of every canary.
+
+        Raises:
+            InputError: the canaries have another shape or dtype.
+        """
+        source = open_source(data)
+        expected, received = (f"{np.dtype(s.dtype).name} items {s.item_shape}" for s in (source, self.items))
+        if expected != received:
+            raise InputError("canaries", expected=expected, received=received)
+        return _WithCanaries(source, self)
+
+    def describe(self) -> dict[str, Any]:
+        """Plain values for ``run.json``."""
+        return {"hash": self.items.content_hash(), "repeats": self.repeats.tolist()}
+
+
+class _WithCanaries:
+    """A source and the copies behind it."""
+
+    def __init__(self, source: Source, canaries: Canaries) -> None:
+        self._source, self._canaries = source, canaries
+        self._which = np.repeat(np.arange(len(canaries)), canaries.repeats)
+        self._copies = np.concatenate([np.arange(count) for count in canaries.repeats])
+        self.name = f"{source.name} with {len(canaries)} canaries"
+        self.item_shape, self.dtype, self.skipped = source.item_shape, source.dtype, source.skipped
+        self.labels = None
+        if source.labels is not None:
+            own = canaries.items.labels
+            added = np.zeros(len(canaries), np.int64) if own is None else own
+            self.labels = np.concatenate([source.labels, added[self._which]])
+
+    def __len__(self) -> int:
+        return len(self._source) + len(self._which)
+
+    def block(self, start: int, stop: int) -> np.ndarray:
+        """Items ``start`` to ``stop``."""
+        return self.take(np.arange(start, min(stop, len(self))))
+
+    def take(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+        """The items of these indices."""
+        indices = np.asarray(indices, dtype=np.int64)
+        items = np.empty((len(indices), *self.item_shape), self.dtype)
+        added = indices >= len(self._source)
+        if (~added).any():
+            items[~added] = self._source.take(indices[~added])
+        if added.any():
+            items[added] = self._canaries.items.take(self._which[indices[added] - len(self._source)])
+        return items
+
+    def item_name(self, index: int) -> str:
+        """The item's own name, or which canary and copy it is."""
+        if index < len(self._source):
+            return self._source.item_name(index)
+        place = index - len(self._source)
+        canary = int(self._which[place])
+        return f"canary {canary}, copy {int(self._copies[place]) + 1} of {int(self._canaries.repeats[canary])}"
+
+    def content_hash(self) -> str:
+        """A hash of the data's and the canaries' hashes and the repeats."""
+        parts = [self._source.content_hash(), self._canaries.items.content_hash(), str(self._canaries.repeats.tolist())]
+        return hashlib.sha256(" ".join(parts).encode()).hexdigest()

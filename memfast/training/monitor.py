@@ -1,0 +1,204 @@
+"""An audit while training: sample a few, search the training set, log the curve, stop or steer."""
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from memfast.criteria import Criterion, Evidence, Judgement, NnRatio, wilson
+from memfast.data import Source, open_source
+from memfast.foundation.errors import InputError
+from memfast.neighbors import exact_duplicates, knn
+from memfast.objective import DenoisingObjective
+from memfast.sampling import ddim
+from memfast.training.canaries import Canaries
+from memfast.training.control import Control, Steering
+from memfast.training.hooks import Hook
+
+if TYPE_CHECKING:
+    from memfast.training.trainer import Trainer
+
+# The default interval spends about this share of the training's network evaluations on monitoring.
+COST_SHARE = 0.03
+# A training step costs about three evaluations of the network per sample: forward, and twice as much backward.
+EVALUATIONS_PER_DRAW = 3
+WITHIN_BUDGET = "within-budget"
+
+
+class Monitor(Hook):
+    """Every so many steps: DDIM samples of the averaged weights, their nearest training items, the memorized fraction.
+
+    The same seed and sample ids are used each time, so the curve shows the network's change and not the draw's. Exact
+    duplicates among the training items are collapsed first. An audit adds one entry to the run's log: ``memorized``
+    (the fraction), ``memorized_low`` and ``memorized_high`` (its 95 % Wilson interval), ``memorized_count``,
+    ``memorized_total``, ``memorized_floor`` (held-out items through the same test, or null), ``nearest`` (the mean RMS
+    distance to the nearest training item in the data's units), ``control_mean`` under ``control``, and ``canaries``
+    (for each, the samples that copy it).
+
+    Args:
+        every: steps between audits; None spends about 3 % of the training's network evaluations.
+        samples: samples per audit.
+        steps: DDIM steps per sample.
+        held_out: data of the same kind that is not trained on, for the floor; the first ``samples`` are used.
+        criterion: what counts as memorized; needs no more than ``neighbours`` distances.
+        neighbours: neighbours per sample.
+        stop_when_memorized: end the run when the fraction exceeds this; the last checkpoint at or below it is kept as
+            ``within-budget`` (``memfast.models.load_run(folder, checkpoint="within-budget")``).
+        control: hold the fraction at a target by moving the confidence interval; see ``Control``.
+        canaries: the canaries that the data contain.
+        seed: of the samples.
+    """
+
+    name = "monitor"
+
+    def __init__(
+        self,
+        *,
+        every: int | None = None,
+        samples: int = 200,
+        steps: int = 20,
+        held_out: Any = None,
+        criterion: Criterion | None = None,
+        neighbours: int = 2,
+        stop_when_memorized: float | None = None,
+        control: Control | None = None,
+        canaries: Canaries | None = None,
+        seed: int = 0,
+    ) -> None:
+        for what, value in (("every", every), ("samples", samples), ("steps", steps)):
+            if value is not None and value < 1:
+                raise InputError(f"monitor {what}", expected="at least 1", received=str(value))
+        if stop_when_memorized is not None and not 0 <= stop_when_memorized < 1:
+            received = str(stop_when_memorized)
+            raise InputError("stop_when_memorized", expected="a fraction from 0 to below 1", received=received)
+        self.every, self.samples, self.steps, self.seed = every, samples, steps, seed
+        self.held_out = None if held_out is None else open_source(held_out)
+        self.criterion, self.neighbours = criterion or NnRatio(), neighbours
+        self.stop_when_memorized, self.control, self.canaries = stop_when_memorized, control, canaries
+        self._steering: Steering | None = None
+        self._floor: float | None = None
+        self.curve: list[dict[str, Any]] = []
+
+    def describe(self) -> dict[str, Any]:
+        """Its settings, for ``run.json``."""
+        return {
+            "name": self.name, "every": self.every, "samples": self.samples, "steps": self.steps, "seed": self.seed,
+            "criterion": self.criterion.name, "threshold": self.criterion.threshold,
+            "stop_when_memorized": self.stop_when_memorized,
+            "control": None if self.control is None else vars(self.control).copy(),
+            "canaries": None if self.canaries is None else self.canaries.describe(),
+        }  # fmt: skip
+
+    def prepare(self, objective: DenoisingObjective) -> DenoisingObjective:
+        """With ``control``, an objective whose interval can move."""
+        if self.control is None:
+            return objective
+        self._steering = Steering(self.control, objective)
+        return self._steering.objective
+
+    def begin(self, trainer: "Trainer") -> None:
+        """Collapse duplicates and judge the held-out items, once."""
+        self.every = self.every or default_interval(self.samples, self.steps, trainer.batch_size)
+        if not trainer.world.writes:
+            return
+        representative = exact_duplicates(trainer.source).representative
+        self._kept = np.flatnonzero(representative == np.arange(len(representative)))
+        self._database = trainer.source.take(self._kept)
+        self._place = np.searchsorted(self._kept, representative)
+        if len(self._database) < self.neighbours:
+            expected = f"at least {self.neighbours} different training items"
+            raise InputError("monitor", expected=expected, received=str(len(self._database)))
+        if self.held_out is not None:
+            _check_held_out(self.held_out, trainer.source)
+            judged = self._judge(self.held_out.block(0, min(self.samples, len(self.held_out))))[0]
+            self._floor = float(judged.flags.mean())
+
+    def after_step(self, trainer: "Trainer") -> None:
+        """Audit when it is time."""
+        assert self.every is not None
+        if trainer.step % self.every == 0:
+            self.audit(trainer)
+
+    def audit(self, trainer: "Trainer") -> dict[str, Any]:
+        """Audit now; returns the log entry."""
+        entry: dict[str, Any] = {"step": trainer.step}
+        counted = torch.zeros(2, dtype=torch.float64, device=trainer.device)
+        if trainer.world.writes:
+            judgement, distances = self._judge(self.draw(trainer))
+            counted += torch.tensor([judgement.flags.sum(), len(judgement.flags)]).to(counted)
+            entry |= self._entry(judgement, distances)
+        count, total = (int(value) for value in trainer.world.sum(counted).tolist())
+        fraction, interval = count / total, wilson(count, total)
+        entry |= {
+            "memorized": fraction, "memorized_low": interval[0], "memorized_high": interval[1],
+            "memorized_count": count, "memorized_total": total, "memorized_floor": self._floor,
+        }  # fmt: skip
+        if self._steering is not None:
+            self._steering.steer(trainer.step, fraction, interval)
+            entry["control_mean"] = self._steering.mean
+        self.curve.append(entry)
+        trainer.log(entry)
+        if self.stop_when_memorized is not None:
+            if fraction > self.stop_when_memorized:
+                trainer.stopped = "memorized"
+            else:
+                trainer.save(name=WITHIN_BUDGET)
+        return entry
+
+    def draw(self, trainer: "Trainer") -> np.ndarray:
+        """The audit's samples, as items of the data."""
+        with trainer.averaged_weights():
+            labels = None
+            if trainer.num_classes is not None:
+                labels = torch.arange(self.samples) % trainer.num_classes
+            values = ddim(
+                trainer.model, trainer.objective.schedule, shape=trainer.format.item_shape, count=self.samples,
+                steps=self.steps, seed=self.seed, prediction_type=trainer.objective.prediction_type,
+                sigma_data=trainer.objective.sigma_data, labels=labels, clip=trainer.format.value_range,
+                device=trainer.device,
+            )  # fmt: skip
+        return trainer.format.to_data(values)
+
+    def state(self) -> dict[str, Any]:
+        """The curve and the moves so far."""
+        return {"curve": self.curve, "control": None if self._steering is None else self._steering.state()}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Take back ``state``."""
+        self.curve = list(state["curve"])
+        if self._steering is not None:
+            self._steering.load(state["control"])
+
+    def _judge(self, items: np.ndarray) -> tuple[Judgement, np.ndarray]:
+        if not np.isfinite(items).all():
+            # A network that has diverged copies nothing; its items stand for far away.
+            items = np.nan_to_num(items, nan=0.0, posinf=1e6, neginf=-1e6)
+        found = knn(items, self._database, k=self.neighbours, distributed=False)
+        values = int(np.prod(items.shape[1:]))
+        evidence = Evidence(np.asarray(found.squared_distances), np.asarray(found.indices), values)
+        return self.criterion.judge(evidence), evidence.rms()
+
+    def _entry(self, judgement: Judgement, distances: np.ndarray) -> dict[str, Any]:
+        entry: dict[str, Any] = {"nearest": float(distances.mean())}
+        if self.canaries is not None:
+            first = len(self._place) - int(self.canaries.repeats.sum())
+            starts = first + np.concatenate([[0], np.cumsum(self.canaries.repeats)[:-1]])
+            copied = judgement.partners[judgement.flags]
+            entry["canaries"] = [int((copied == self._place[start]).sum()) for start in starts]
+        return entry
+
+
+def default_interval(samples: int, steps: int, batch_size: int) -> int:
+    """Steps between audits that cost ``COST_SHARE`` of the training's network evaluations.
+
+    >>> default_interval(200, 20, 64)
+    695
+    """
+    return math.ceil(samples * steps / (EVALUATIONS_PER_DRAW * batch_size * COST_SHARE))
+
+
+def _check_held_out(held_out: Source, training: Source) -> None:
+    expected, received = (f"{np.dtype(s.dtype).name} items {s.item_shape}" for s in (training, held_out))
+    if expected != received:
+        raise InputError("held_out", expected=expected, received=received)

@@ -1,0 +1,85 @@
+"""What of a Trainer goes into a checkpoint, and back; and whose folder it is."""
+
+from typing import TYPE_CHECKING, Any
+
+from memfast.foundation.errors import CheckpointError
+from memfast.foundation.files import claim_output_folder, write_json
+from memfast.models import newest_checkpoint
+from memfast.models.checkpoints import MODEL_FILE, OBJECTIVE_FILE, OPTIMIZER_FILE, RUN_FILE, Checkpoint, ema_file
+from memfast.models.weights import load_state
+from memfast.training.describing import check_same_run
+from memfast.training.saving import remove_checkpoints, remove_leftovers, save_checkpoint
+
+if TYPE_CHECKING:
+    from memfast.training.trainer import Trainer
+
+
+def claim(trainer: "Trainer", *, resume: bool, overwrite: bool) -> Checkpoint | None:
+    """Make the folder this run's, and find what to resume from.
+
+    Raises:
+        OutputError: the folder holds results and neither ``resume`` nor ``overwrite`` is on.
+        CheckpointError: it holds another run, or no whole checkpoint.
+    """
+    folder, writes = trainer.out, trainer.world.writes
+    described = (folder / RUN_FILE).is_file()
+    found = None
+    if resume and described:
+        check_same_run(folder, trainer.settings)
+        found = newest_checkpoint(folder)
+    elif writes:
+        claim_output_folder(folder, overwrite=overwrite)
+        if overwrite:
+            remove_checkpoints(folder)
+    # No process may write before every process has looked.
+    trainer.world.barrier()
+    if writes:
+        remove_leftovers(folder)
+        if not (resume and described):
+            write_json(folder / RUN_FILE, trainer.settings)
+    trainer.world.barrier()
+    return found
+
+
+def save(trainer: "Trainer", name: str | None) -> None:
+    """Write a checkpoint of this moment."""
+    optimizer, others = trainer.update.state()
+    names = [profile.name for profile in trainer.averages.profiles]
+    files = {MODEL_FILE: trainer.model.state_dict(), OPTIMIZER_FILE: optimizer}
+    files |= {ema_file(ema): trainer.averages.state(ema) for ema in names}
+    if trainer.adaptive:
+        files[OBJECTIVE_FILE] = trainer.objective.state_dict()
+    state: dict[str, Any] = {
+        "step": trainer.step,
+        "epoch": trainer.epoch,
+        "ema": names,
+        "optimizer": others,
+        "losses_since_log": trainer.ledger.since_log,
+        "seconds": trainer.seconds,
+        "hooks": {hook.name: hook.state() for hook in trainer.hooks},
+        "skip": None if trainer.skip is None else trainer.skip.state(),
+        "versions": trainer.settings["versions"],
+    }
+    save_checkpoint(trainer.out, files, state, name=name, keep=trainer.keep)
+
+
+def restore(trainer: "Trainer", found: Checkpoint) -> None:
+    """Put a checkpoint back.
+
+    Raises:
+        CheckpointError: it is beyond the last step, or its tensors are another model's.
+    """
+    if found.step > trainer.steps:
+        raise CheckpointError(f"{found.folder}: it is at step {found.step}, beyond steps={trainer.steps}.")
+    load_state(trainer.model, found.tensors(MODEL_FILE), str(found.folder))
+    trainer.update.load(found.tensors(OPTIMIZER_FILE), found.state["optimizer"])
+    for profile in trainer.averages.profiles:
+        trainer.averages.load(profile.name, found.tensors(ema_file(profile.name)))
+    trainer.step, trainer.seconds = found.step, float(found.state["seconds"])
+    trainer.ledger.since_log = list(found.state["losses_since_log"])
+    for hook in trainer.hooks:
+        hook.load(found.state["hooks"][hook.name])
+    if trainer.skip is not None:
+        trainer.skip.load(found.state["skip"])
+    if trainer.adaptive:
+        trainer.objective.load_state_dict(found.tensors(OBJECTIVE_FILE))
