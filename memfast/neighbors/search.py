@@ -202,19 +202,21 @@ class _Search:
         queries = self.convert_query(self.sets.queries.read(first, last), first)
         own = first if self.exclude_self else None
         blocks = read_ahead(self._blocks(store, number, done))
-        whole_units = True
+        merging = False
         try:
             for unit, offset, block, rows in blocks:
                 ranks.check_peers()
                 if block is not None:
-                    whole_units = False
-                    search_block(lists, queries, block, offset, own=own, backend=self.backend)
-                    whole_units, done = True, unit + 1
+                    results = search_block(lists, queries, block, offset, own=own, backend=self.backend)
+                    merging = True
+                    for found in results:
+                        lists.merge(found.first, found.squared_distances, found.indices)
+                        lists.fallbacks += found.fallbacks
+                    merging, done = False, unit + 1
                     store.note(group, done, lists)
                 bar.advance(rows)
         except BaseException:
-            # A unit that failed half-way may have entered some lists already: only whole units are kept.
-            if whole_units and done:
+            if done and not merging:
                 with suppress(Exception):
                     store.note(group, done, lists, now=True)
             raise

@@ -1,6 +1,7 @@
 """One block against one group of queries, in halves where memory runs out."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -11,13 +12,25 @@ from memfast.neighbors.topk import NOBODY, RunningTopK
 SMALLEST_TILE = 4096
 
 
+@dataclass(frozen=True)
+class Found:
+    """Sorted lists of the queries from ``first`` on, with database indices."""
+
+    first: int
+    squared_distances: np.ndarray
+    indices: np.ndarray
+    fallbacks: int
+
+
 def search_block(
     running: RunningTopK, queries: np.ndarray, block: np.ndarray, offset: int, *, own: int | None, backend: str
-) -> None:
-    """Merge a block's rows into the running lists of a group of queries.
+) -> list[Found]:
+    """The nearest rows of a block that may enter the running lists of a group of queries, in the order to merge them.
+
+    Nothing is merged here: a search that fails half-way leaves the lists as they were.
 
     Args:
-        running: the lists.
+        running: the lists; their k-th distances bound the search.
         queries: ``[q, D]``.
         block: ``[m, D]``, rows ``offset`` and following of the database.
         offset: index of the block's first row.
@@ -27,22 +40,17 @@ def search_block(
     Raises:
         InputError: not enough memory even for a small tile.
     """
+    results: list[Found] = []
 
     def tile(q0: int, q1: int, r0: int, r1: int) -> None:
         exclude = None if own is None else _excluded(own + q0, q1 - q0, offset + r0, r1 - r0)
-        found = ops.nearest(
-            queries[q0:q1],
-            block[r0:r1],
-            running.indices.shape[1],
-            bound=running.bound(q0, q1),
-            exclude=exclude,
-            backend=backend,
-        )
+        k, bound = running.indices.shape[1], running.bound(q0, q1)
+        found = ops.nearest(queries[q0:q1], block[r0:r1], k, bound=bound, exclude=exclude, backend=backend)
         indices = np.where(found.indices == NOBODY, NOBODY, found.indices + (offset + r0))
-        running.merge(q0, found.squared_distances, indices)
-        running.fallbacks += found.fallbacks
+        results.append(Found(q0, found.squared_distances, indices, found.fallbacks))
 
     in_halves(tile, 0, len(queries), 0, len(block))
+    return results
 
 
 def in_halves(tile: Callable[[int, int, int, int], None], q0: int, q1: int, r0: int, r1: int) -> None:

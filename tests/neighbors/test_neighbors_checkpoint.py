@@ -1,0 +1,228 @@
+"""A search killed at any moment ends with the same bits; changed inputs and other searches are refused."""
+
+import json
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from memfast.foundation.errors import CheckpointError, InputError, OutputError
+from memfast.neighbors import checkpoint as module
+from memfast.neighbors import knn, search
+
+MEMORY = 40_000
+KILLER = """
+import os, random, signal, sys, time
+import numpy as np
+from memfast import ops
+from memfast.neighbors import checkpoint, knn
+
+folder, data, queries, seed, kind = sys.argv[1:6]
+checkpoint.SAVE_SHARE = float("inf")
+real = ops.nearest
+
+def slowly(*arguments, **options):
+    time.sleep(0.04)
+    return real(*arguments, **options)
+
+ops.nearest = slowly
+draw = random.Random(int(seed))
+for attempt in range(200):
+    child = os.fork()
+    if child == 0:
+        database = iter(np.array_split(np.load(data), 7)) if kind == "iterator" else data
+        memory = 40_000 if attempt % 2 else 60_000
+        found = knn(queries, database, 5, memory=100_000 if kind == "iterator" else memory, checkpoint=folder)
+        np.savez(folder + ".npz", d=found.squared_distances, i=found.indices)
+        os._exit(0)
+    time.sleep(draw.uniform(0.03, 0.12 if kind == "iterator" else 0.6))
+    done, status = os.waitpid(child, os.WNOHANG)
+    if done and status == 0:
+        print(attempt)
+        sys.exit(0)
+    if done:
+        sys.exit(f"the child ended with {status}")
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+sys.exit("never finished")
+"""
+
+
+@pytest.fixture
+def sets(tmp_path):
+    draw = np.random.default_rng(0)
+    database = draw.integers(0, 6, (900, 40), dtype=np.uint8)
+    np.save(tmp_path / "database.npy", database)
+    np.save(tmp_path / "queries.npy", draw.integers(0, 6, (120, 40), dtype=np.uint8))
+    return tmp_path / "queries.npy", tmp_path / "database.npy"
+
+
+@pytest.fixture
+def every_unit_saved(monkeypatch):
+    monkeypatch.setattr(module, "SAVE_SHARE", float("inf"))
+
+
+def stop_after(monkeypatch, calls, error=KeyboardInterrupt):
+    """Let the search fail in its kernel after so many blocks."""
+    real, left = search.search_block, [calls]
+
+    def block(*arguments, **options):
+        left[0] -= 1
+        if left[0] < 0:
+            raise error("stopped")
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(search, "search_block", block)
+
+
+def count_blocks(monkeypatch):
+    real, calls = search.search_block, []
+
+    def block(*arguments, **options):
+        calls.append(1)
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(search, "search_block", block)
+    return calls
+
+
+@pytest.mark.parametrize(("seed", "kind"), [(1, "file"), (2, "iterator")])
+def test_kill_9_at_random_moments_changes_no_bit(sets, tmp_path, seed, kind):
+    folder = tmp_path / "state"
+    arguments = [str(one) for one in (folder, sets[1], sets[0], seed, kind)]
+    done = subprocess.run([sys.executable, "-c", KILLER, *arguments], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) >= 2
+    expected = knn(*sets, 5)
+    found = np.load(f"{folder}.npz")
+    assert found["d"].tobytes() == expected.squared_distances.tobytes()
+    assert found["i"].tobytes() == expected.indices.tobytes()
+
+
+def test_it_continues_where_it_stopped(sets, tmp_path, monkeypatch, every_unit_saved):
+    whole = count_blocks(monkeypatch)
+    expected = knn(*sets, 5, memory=MEMORY)
+    blocks = len(whole)
+    assert blocks > 20
+    with monkeypatch.context() as patch:
+        stop_after(patch, blocks - 4)
+        with pytest.raises(KeyboardInterrupt):
+            knn(*sets, 5, memory=MEMORY, checkpoint=tmp_path / "state")
+    rest = count_blocks(monkeypatch)
+    found = knn(*sets, 5, memory=2 * MEMORY, checkpoint=tmp_path / "state")
+    assert len(rest) == 4
+    assert found.indices.tobytes() == expected.indices.tobytes()
+    assert found.fallbacks == expected.fallbacks
+
+
+def test_a_finished_search_returns_without_searching(sets, tmp_path, monkeypatch):
+    first = knn(*sets, 5, checkpoint=tmp_path / "state")
+    calls = count_blocks(monkeypatch)
+    again = knn(*sets, 5, checkpoint=tmp_path / "state")
+    from_memory = knn(np.load(sets[0]), np.load(sets[1]), 5, checkpoint=tmp_path / "state")
+    assert not calls
+    for one in (again, from_memory):
+        assert one.squared_distances.tobytes() == first.squared_distances.tobytes()
+        assert one.exactness == "exact"
+
+
+@pytest.mark.parametrize("finished", [False, True], ids=["interrupted", "finished"])
+@pytest.mark.parametrize("row", [0, 890])
+def test_a_database_that_changed_is_refused(sets, tmp_path, monkeypatch, every_unit_saved, finished, row):
+    with monkeypatch.context() as patch:
+        if not finished:
+            # Past the first group of queries, so that every row has been seen.
+            stop_after(patch, 21)
+        try:
+            knn(*sets, 5, memory=MEMORY, checkpoint=tmp_path / "state")
+        except KeyboardInterrupt:
+            assert not finished
+    before = {path: path.read_bytes() for path in (tmp_path / "state").rglob("*") if path.is_file()}
+    changed = np.load(sets[1])
+    changed[row, 3] += 1
+    np.save(sets[1], changed)
+    with pytest.raises(
+        CheckpointError, match=r"rows \d+ to \d+ \(row \d+ of .*database.npy and following\) have other"
+    ):
+        knn(*sets, 5, memory=MEMORY, checkpoint=tmp_path / "state")
+    assert (
+        before.items()
+        <= {path: path.read_bytes() for path in (tmp_path / "state").rglob("*") if path.is_file()}.items()
+    )
+
+
+def test_a_truncated_shard_is_refused(tmp_path, monkeypatch, every_unit_saved):
+    data = np.random.default_rng(0).integers(0, 9, (300, 40), dtype=np.uint8)
+    (tmp_path / "shards").mkdir()
+    for number in range(3):
+        np.save(tmp_path / "shards" / f"{number}.npy", data[number * 100 : number * 100 + 100])
+    with monkeypatch.context() as patch:
+        stop_after(patch, 2)
+        with pytest.raises(KeyboardInterrupt):
+            knn(data[:9], tmp_path / "shards", 5, memory=MEMORY, checkpoint=tmp_path / "state")
+    with open(tmp_path / "shards" / "1.npy", "rb+") as file:
+        file.truncate(2000)
+    with pytest.raises(InputError, match=r"1\.npy: .*The file is truncated"):
+        knn(data[:9], tmp_path / "shards", 5, memory=MEMORY, checkpoint=tmp_path / "state")
+    np.save(tmp_path / "shards" / "1.npy", data[100:170])
+    with pytest.raises(CheckpointError, match=r"rows of the database was \['1.npy', 100\], is now \['1.npy', 70\]"):
+        knn(data[:9], tmp_path / "shards", 5, memory=MEMORY, checkpoint=tmp_path / "state")
+    np.save(tmp_path / "shards" / "1.npy", data[100:200])
+    found = knn(data[:9], tmp_path / "shards", 5, memory=MEMORY, checkpoint=tmp_path / "state")
+    np.testing.assert_array_equal(found.indices, knn(data[:9], data, 5).indices)
+
+
+def test_another_search_is_refused(sets, tmp_path):
+    knn(*sets, 5, checkpoint=tmp_path / "state")
+    with pytest.raises(CheckpointError, match=r"k was 5, is now 6\. Nothing was merged"):
+        knn(*sets, 6, checkpoint=tmp_path / "state")
+    with pytest.raises(CheckpointError, match="metric was euclidean, is now cosine"):
+        knn(*sets, 5, metric="cosine", checkpoint=tmp_path / "state")
+    queries = np.load(sets[0])
+    queries[0, 0] ^= 1
+    with pytest.raises(CheckpointError, match="content of the queries was"):
+        knn(queries, sets[1], 5, checkpoint=tmp_path / "state")
+
+
+def test_a_folder_with_other_things_is_refused(sets, tmp_path):
+    with pytest.raises(OutputError, match="received one that holds other things"):
+        knn(*sets, 5, checkpoint=tmp_path)
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "manifest.json").write_text('{"format"')
+    with pytest.raises(CheckpointError, match="not a readable manifest"):
+        knn(*sets, 5, checkpoint=tmp_path / "state")
+    (tmp_path / "state" / "manifest.json").write_text(json.dumps({"parameters": {"format": 0}, "plan": {}}))
+    with pytest.raises(CheckpointError, match="format was 0, is now 1"):
+        knn(*sets, 5, checkpoint=tmp_path / "state")
+
+
+def test_a_damaged_state_file_is_named(sets, tmp_path, monkeypatch, every_unit_saved):
+    stop_after(monkeypatch, 3)
+    with pytest.raises(KeyboardInterrupt):
+        knn(*sets, 5, memory=MEMORY, checkpoint=tmp_path / "state")
+    path = tmp_path / "state" / "part-00000" / "progress.safetensors"
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(CheckpointError, match=r"progress.safetensors: damaged .* Remove the folder"):
+        knn(*sets, 5, memory=MEMORY, checkpoint=tmp_path / "state")
+
+
+def test_saving_keeps_to_its_share_of_the_time(tmp_path, monkeypatch):
+    """A state offered every 2 ms, whose writing takes 5 ms: writing stays under 2 % of the time."""
+    writing, real = [0.0], module._write
+
+    def write(*arguments):
+        started = time.perf_counter()
+        time.sleep(0.005)
+        real(*arguments)
+        writing[0] += time.perf_counter() - started
+
+    monkeypatch.setattr(module, "_write", write)
+    store = module.PartStore(tmp_path / "state", 0, 0, 1, None)
+    lists = search.RunningTopK(2, 3, np.dtype(np.int64))
+    started = time.perf_counter()
+    while time.perf_counter() - started < 2.5:
+        time.sleep(0.002)
+        store.note(0, 1, lists)
+    assert 0 < writing[0] < 0.02 * 2.5

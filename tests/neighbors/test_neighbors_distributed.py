@@ -1,0 +1,167 @@
+"""World sizes 1, 2 and 3 agree in every bit; a failing or killed rank ends the job, named, with its blocks kept."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from memfast.neighbors import distributed, knn
+
+# One process runs all of a rank's jobs: importing torch costs more than the searches.
+WORKER = """
+import os, sys, time
+from datetime import timedelta
+import numpy as np
+from memfast.neighbors import distributed, knn, search
+
+folder, job = sys.argv[1:]
+rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+ties, floats = np.load(f"{folder}/ties.npy"), np.load(f"{folder}/floats.npy")
+real, calls, failure = search.search_block, 0, None
+
+def failing(*arguments, **options):
+    global calls
+    calls += 1
+    if rank == 1 and calls == 3 and failure == "kill":
+        os.kill(os.getpid(), 9)
+    if rank == 1 and calls == 3 and failure == "raise":
+        raise OSError("the disk of this machine is on fire")
+    time.sleep(0.02)
+    return real(*arguments, **options)
+
+def expect_failure(name, database, checkpoint=None):
+    global calls, failure
+    calls, failure = 0, name
+    try:
+        knn(ties, database, 7, memory=20_000, checkpoint=checkpoint)
+    except Exception as error:
+        print(f"[{name}] {type(error).__name__}: {error} (after {calls} blocks)", file=sys.stderr, flush=True)
+
+with distributed.session(timedelta(seconds=30)) as ranks:
+    assert (ranks.rank, ranks.size) == (rank, size)
+    if job == "fail":
+        search.search_block = failing
+        expect_failure("open", f"{folder}/missing.npy" if rank == 1 else ties)
+        expect_failure("raise", f"{folder}/ties.npy", f"{folder}/shared")
+        expect_failure("kill", f"{folder}/ties.npy", f"{folder}/shared")
+        sys.exit(7)
+    found = {
+        "ties": knn(ties[:40], f"{folder}/ties.npy", 50, memory=60_000),
+        "floats": knn(floats[:40], f"{folder}/floats.npy", 20, memory=200_000),
+        "self": knn(ties, ties, 7, exclude_self=True, checkpoint=f"{folder}/state-{size}"),
+        "again": knn(ties, ties, 7, exclude_self=True, checkpoint=f"{folder}/state-{size}"),
+        "resumed": knn(ties, f"{folder}/ties.npy", 7, checkpoint=f"{folder}/shared"),
+        "cosine": knn(floats[:40], floats, 3, metric="cosine"),
+        "alone": knn(floats[:5], floats, 3, distributed=False),
+    }
+    arrays = {f"{name} {field}": getattr(one, field) for name, one in found.items()
+              for field in ("squared_distances", "indices")}
+    np.savez(f"{folder}/{size}-{rank}.npz", **arrays)
+"""
+
+
+def run(folder, size, job):
+    """Start the ranks as torchrun would, and return their exit codes and errors."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    base = {
+        **os.environ,
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "WORLD_SIZE": str(size),
+        "OMP_NUM_THREADS": "1",
+    }
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, "-c", WORKER, str(folder), job],
+            env={**base, "RANK": str(rank), "LOCAL_RANK": str(rank)}, stderr=subprocess.PIPE, text=True,
+        )
+        for rank in range(size)
+    ]  # fmt: skip
+    errors = [rank.communicate(timeout=100)[1] for rank in ranks]
+    return [rank.returncode for rank in ranks], errors
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder, draw = tmp_path_factory.mktemp("ranks"), np.random.default_rng(0)
+    np.save(folder / "ties.npy", draw.integers(0, 2, (500, 8), dtype=np.uint8))
+    np.save(folder / "floats.npy", np.repeat(draw.normal(size=(301, 33)).astype(np.float32), 2, axis=0))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def failed(folder):
+    """Exit codes and errors of two ranks, of which rank 1 fails in three ways one after the other."""
+    started = time.monotonic()
+    codes, errors = run(folder, 2, "fail")
+    assert time.monotonic() - started < 60
+    return codes, [error.splitlines() for error in errors]
+
+
+def said(lines, start):
+    return next(line for line in lines if line.startswith(start))
+
+
+def test_a_rank_that_cannot_open_its_data_ends_the_search_for_all(failed):
+    _, (first, second) = failed
+    assert "RankError: rank 1 of 2 failed: InputError: " in said(first, "[open]")
+    assert "missing.npy: expected a .npy file, received no such file" in said(first, "[open]")
+    assert "InputError: " in said(second, "[open]")
+
+
+def test_a_rank_that_fails_half_way_is_named_and_its_blocks_are_kept(failed, folder):
+    _, (first, second) = failed
+    text = "RankError: rank 1 of 2 failed: OSError: the disk of this machine is on fire. Finished blocks are kept"
+    assert text in said(first, "[raise]")
+    assert "OSError: the disk of this machine is on fire" in said(second, "[raise]")
+    assert (folder / "shared" / "part-00001" / "group-00001.safetensors").exists()
+    # The other rank has more blocks to search: it stops early.
+    assert int(said(first, "[raise]").split("after ")[1].split()[0]) < 10
+
+
+def test_a_killed_rank_does_not_hang_the_others(failed):
+    codes, (first, _) = failed
+    assert codes == [7, -9]
+    assert "RankError: rank 0 of 2 lost the others" in said(first, "[kill]")
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_world_sizes_agree_in_every_bit_with_one_process(folder, failed, size):
+    ties, floats = np.load(folder / "ties.npy"), np.load(folder / "floats.npy")
+    expected = {
+        "ties": knn(ties[:40], ties, 50),
+        "floats": knn(floats[:40], floats, 20),
+        "self": knn(ties, ties, 7, exclude_self=True),
+        "resumed": knn(ties, ties, 7),
+        "cosine": knn(floats[:40], floats, 3, metric="cosine"),
+        "alone": knn(floats[:5], floats, 3),
+    }
+    expected["again"] = expected["self"]
+    if size == 2:
+        (folder / "worker.py").write_text(WORKER)
+        torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(folder / "worker.py")]
+        command = [sys.executable, *torchrun, str(folder), "agree"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+        assert done.returncode == 0, done.stderr
+    else:
+        codes, errors = run(folder, size, "agree")
+        assert codes == [0] * size, errors
+    for rank in range(size):
+        found = np.load(folder / f"{size}-{rank}.npz")
+        for name, one in expected.items():
+            for field in ("squared_distances", "indices"):
+                assert found[f"{name} {field}"].tobytes() == getattr(one, field).tobytes(), (rank, name, field)
+
+
+def test_without_a_launcher_one_process_is_the_main_one():
+    with distributed.session() as ranks:
+        assert (ranks.rank, ranks.size) == (0, 1)
+        assert ranks.from_main({"a": [1, None]}) == {"a": [1, None]}
+    assert distributed.is_main()
+    assert not distributed.launched()
