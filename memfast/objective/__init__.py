@@ -1,7 +1,9 @@
 """What a model learns: the seven-column table and the objective on it."""
 
 from memfast.objective.ambient import Ambient, denoised_data
+from memfast.objective.curves import GapCurve, LossCurve, denoising_loss_curve, ideal_gap
 from memfast.objective.denoising import Batch, DenoisingObjective
+from memfast.objective.ideal import Ideal, IdealModel, ideal_denoiser
 from memfast.objective.weights import WEIGHTS, LossWeight, weight_from_dict
 
 __all__ = [
@@ -9,7 +11,14 @@ __all__ = [
     "Ambient",
     "Batch",
     "DenoisingObjective",
+    "GapCurve",
+    "Ideal",
+    "IdealModel",
+    "LossCurve",
     "LossWeight",
     "denoised_data",
+    "denoising_loss_curve",
+    "ideal_denoiser",
+    "ideal_gap",
     "weight_from_dict",
 ]
