@@ -1,7 +1,7 @@
 """The drop-in objective: noise a batch, call your network, get the loss. Everything else is in its table."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 from memfast import ops
 from memfast.foundation.errors import InputError
 from memfast.objective.ambient import Ambient
+from memfast.objective.batch import Batch
 from memfast.objective.changing import changes, gathered, padded_thresholds, rewrite
 from memfast.objective.levels import Tables, continuous_tables, draw_levels, network_time
 from memfast.objective.table import checked_float32, rows
@@ -27,31 +28,6 @@ from memfast.timesteps import (
     thresholds,
 )
 from memfast.timesteps.density import DEFAULT_T
-
-
-class Batch(NamedTuple):
-    """A noised batch; a plain tuple of tensors to the compiler.
-
-    Attributes:
-        x_t: ``[B, ...]`` in x0's dtype, the network's input.
-        timesteps: int64 ``[B]``, the rows of the table that were used (diffusers' 0-based timesteps).
-        sample_ids: int64 ``[B]``, the addresses of the noise.
-        key: int64 ``[2]``, (seed, step).
-        x0: ``[B, ...]``, the clean data.
-        fixed_ids: int64 ``[B]``, addresses of the fixed noise; None without an ambient target.
-        table: float32 ``[B, 7]`` of a continuous objective, whose ``timesteps`` are 0..B-1; otherwise None.
-        time: ``[B]``, what to tell the network of the noise level: the timesteps, ln(sigma) / 4 for EDM schedules, 1000
-            times the time for flow.
-    """
-
-    x_t: Tensor
-    timesteps: Tensor
-    sample_ids: Tensor
-    key: Tensor
-    x0: Tensor
-    fixed_ids: Tensor | None = None
-    table: Tensor | None = None
-    time: Tensor | None = None
 
 
 class DenoisingObjective:

@@ -1,0 +1,124 @@
+"""The weights that are functions of the noise level, each with its source."""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from memfast.foundation.errors import InputError
+from memfast.objective.weights.base import LossWeight
+from memfast.schedules.predictions import SIGMA_DATA
+
+
+@dataclass(frozen=True)
+class Unweighted(LossWeight):
+    """Weight 1 on the error of whatever is predicted: the plain mean squared error."""
+
+    name: ClassVar[str] = "none"
+
+    def on_prediction(
+        self,
+        alpha: Tensor,
+        sigma: Tensor,
+        prediction_type: str,
+        sigma_data: float = SIGMA_DATA,
+        probabilities: Tensor | None = None,
+    ) -> Tensor:
+        """1."""
+        return torch.ones_like(alpha)
+
+    def scaled(self, alpha: Tensor, sigma: Tensor) -> Tensor:
+        """Not defined without a prediction type."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class MinSNR(LossWeight):
+    """min(SNR, gamma) on x0: min(SNR, gamma) / SNR on epsilon, min(SNR, gamma) / (SNR + 1) on v (Hang et al. 2023)."""
+
+    name: ClassVar[str] = "min_snr"
+    gamma: float = 5.0
+
+    def __post_init__(self) -> None:
+        _check_positive("gamma", self.gamma)
+
+    def scaled(self, alpha: Tensor, sigma: Tensor) -> Tensor:
+        """min(alpha^2, gamma sigma^2)."""
+        return torch.minimum(alpha**2, self.gamma * sigma**2)
+
+
+@dataclass(frozen=True)
+class P2(LossWeight):
+    """1 / (k + SNR)^gamma on epsilon (Choi et al. 2022, equation 9)."""
+
+    name: ClassVar[str] = "p2"
+    gamma: float = 1.0
+    k: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check_positive("k", self.k)
+
+    def scaled(self, alpha: Tensor, sigma: Tensor) -> Tensor:
+        """alpha^2 / (k + SNR)^gamma."""
+        return alpha**2 / (self.k + (alpha / sigma) ** 2) ** self.gamma
+
+
+@dataclass(frozen=True)
+class EDM(LossWeight):
+    """SNR + 1 / sigma_data^2 on x0, which is (sigma^2 + sigma_data^2) / (sigma sigma_data)^2 where alpha is 1 (Karras
+    et al. 2022, table 1). On the raw output of a network with EDM's preconditioning it is 1."""
+
+    name: ClassVar[str] = "edm"
+    sigma_data: float = SIGMA_DATA
+
+    def __post_init__(self) -> None:
+        _check_positive("sigma_data", self.sigma_data)
+
+    def scaled(self, alpha: Tensor, sigma: Tensor) -> Tensor:
+        """alpha^2 + (sigma / sigma_data)^2."""
+        return alpha**2 + (sigma / self.sigma_data) ** 2
+
+
+@dataclass(frozen=True)
+class Debiased(LossWeight):
+    """1 / sqrt(SNR) on epsilon, which is sqrt(SNR) on x0 (Yu et al. 2024, debiased estimation loss)."""
+
+    name: ClassVar[str] = "debiased"
+
+    def scaled(self, alpha: Tensor, sigma: Tensor) -> Tensor:
+        """alpha sigma."""
+        return alpha * sigma
+
+
+@dataclass(frozen=True)
+class SD3(LossWeight):
+    """Stable Diffusion 3's weights, s = sigma / (alpha + sigma) being the flow's time (diffusers' ``training_utils``).
+
+    Args:
+        scheme: ``"cosmap"`` 2 / (pi (1 - 2 s + 2 s^2)), or ``"sigma_sqrt"`` s^-2.
+        space: whose squared error is weighted: ``"flow_prediction"`` (diffusers' Flux scripts, and the paper's density
+            form) or ``"sample"`` (diffusers' SD3 scripts with ``--precondition_outputs``, their default).
+    """
+
+    name: ClassVar[str] = "sd3"
+    scheme: str = "cosmap"
+    space: str = "flow_prediction"
+
+    def __post_init__(self) -> None:
+        if self.scheme not in ("cosmap", "sigma_sqrt"):
+            raise InputError("scheme", expected="cosmap or sigma_sqrt", received=repr(self.scheme))
+        if self.space not in ("flow_prediction", "sample"):
+            raise InputError("space", expected="flow_prediction or sample", received=repr(self.space))
+
+    def scaled(self, alpha: Tensor, sigma: Tensor) -> Tensor:
+        """The weight times (alpha + sigma)^2 in flow space, times sigma^2 in sample space."""
+        s = sigma / (alpha + sigma)
+        weight = 2 / (torch.pi * (1 - 2 * s + 2 * s * s)) if self.scheme == "cosmap" else s**-2
+        return weight * ((alpha + sigma) if self.space == "flow_prediction" else sigma) ** 2
+
+
+def _check_positive(what: str, value: float) -> None:
+    if not (math.isfinite(value) and value > 0):
+        raise InputError(what, expected="a finite number above 0", received=repr(value))

@@ -1,0 +1,34 @@
+"""The loss weights by name. To add one: write its class and add it here."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from memfast.foundation.errors import InputError
+from memfast.objective.weights.base import LossWeight
+from memfast.objective.weights.by_level import EDM, P2, SD3, Debiased, MinSNR, Unweighted
+from memfast.objective.weights.by_row import Custom, Importance, SpeeD
+
+WEIGHTS: dict[str, type[LossWeight]] = {
+    weight.name: weight for weight in (Unweighted, MinSNR, P2, EDM, Debiased, SD3, SpeeD, Custom, Importance)
+}
+
+
+def weight_from_dict(config: "LossWeight | str | Mapping[str, Any]") -> LossWeight:
+    """The weight of a name (its defaults), of a dictionary, or the object itself.
+
+    Raises:
+        InputError: an unknown name or argument.
+
+    >>> weight_from_dict("min_snr"), weight_from_dict({"name": "p2", "gamma": 0.5})
+    (MinSNR(gamma=5.0), P2(gamma=0.5, k=1.0))
+    """
+    if isinstance(config, LossWeight):
+        return config
+    arguments = {"name": config} if isinstance(config, str) else dict(config)
+    name = arguments.pop("name", None)
+    if name not in WEIGHTS:
+        raise InputError("loss_weight", expected="one of " + ", ".join(WEIGHTS), received=repr(name))
+    try:
+        return WEIGHTS[name](**arguments)
+    except TypeError as error:
+        raise InputError(f"loss_weight {name}", expected="its own arguments", received=str(error)) from error
