@@ -120,6 +120,7 @@ class AuditResult:
         *,
         label: str | None = None,
         training: Mapping[str, Any] | None = None,
+        metrics: Mapping[str, Any] | None = None,
         title: str | None = None,
     ) -> Path:
         """Write report.html (and the result's files) into ``folder``; returns the report's path.
@@ -128,20 +129,28 @@ class AuditResult:
             folder: the folder.
             label: what to call this run.
             training: how the model was trained, as `memfast.reports.ReportRun` describes.
+            metrics: what `memfast.evaluate` returned.
             title: the page's title.
         """
         folder = self.save(folder)
-        run = self.report_run(label or "audit", training=training)
+        run = self.report_run(label or "audit", training=training, metrics=metrics)
         return write_report(folder / REPORT_FILE, [run], **({} if title is None else {"title": title}))
 
-    def report_run(self, label: str, *, training: Mapping[str, Any] | None = None) -> ReportRun:
+    def report_run(
+        self, label: str, *, training: Mapping[str, Any] | None = None, metrics: Mapping[str, Any] | None = None
+    ) -> ReportRun:
         """This result as one run of a report; hand several to `memfast.reports.write_report` to compare them."""
         pictured = 0 if self.pictures is None else len(self.pictures.generated)
         shown = list(self.pairs.rows(0, max(pictured, 200)))
         return ReportRun(
             label, audit=self.figures, pairs=shown, total_pairs=len(self.pairs), pictures=self.pictures,
             training=None if training is None else dict(training),
+            metrics=None if metrics is None else {name: _as_dict(one) for name, one in metrics.items()},
         )  # fmt: skip
+
+
+def _as_dict(metric: Any) -> Mapping[str, Any]:
+    return metric if isinstance(metric, Mapping) else metric.to_dict()
 
 
 def _has_pyarrow() -> bool:

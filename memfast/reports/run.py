@@ -34,7 +34,8 @@ class ReportRun:
         pictures: pictures of the first pairs.
         training: ``steps`` and ``loss`` (equal lengths), maybe ``held_out_steps`` and ``held_out_loss``; ``density``
             and ``contribution`` (one value per timestep: where learning happened); ``facts``, names and values to list.
-        metrics: distribution metrics by name: ``value`` and maybe ``low``, ``high``, ``direction``, ``held_out``.
+        metrics: distribution metrics by name, as `MetricResult.to_dict` gives them: ``value`` and maybe ``interval``,
+            ``floor``, ``better``, ``copying``, ``summary``.
     """
 
     label: str
@@ -43,4 +44,4 @@ class ReportRun:
     total_pairs: int = 0
     pictures: Pictures | None = None
     training: Mapping[str, Any] | None = None
-    metrics: Mapping[str, Any] | None = None
+    metrics: Mapping[str, Mapping[str, Any]] | None = None

@@ -35,7 +35,8 @@ def encode(image: np.ndarray) -> tuple[str, bytes]:
 
     picture, file = Image.fromarray(image), io.BytesIO()
     if image.ndim == 3 and features.check("webp"):
-        picture.save(file, "WEBP", lossless=True, quality=60, exact=True)
+        # Little effort: a sheet of photographs takes 0.03 s instead of 0.7 s and is 6 % larger.
+        picture.save(file, "WEBP", lossless=True, quality=20, method=1, exact=True)
         return "webp", file.getvalue()
     picture.save(file, "PNG", optimize=True)
     return "png", file.getvalue()

@@ -140,9 +140,9 @@ def test_several_runs_are_side_by_side_and_share_their_floor(result):
 def test_sections_without_data_are_left_out():
     checker = parse(render([ReportRun("only training", training=TRAINING)]))
     assert {a["id"] for n, a in checker.elements if n == "section"} == {"learning", "training"}
-    checker = parse(
-        render([ReportRun("only metrics", metrics={"fid": {"value": 3.25, "low": 3, "high": 4, "direction": "lower"}})])
-    )
+    metric = {"value": 3.25, "interval": [3, 4], "better": "lower", "floor": 1.5, "summary": EVIL}
+    checker = parse(render([ReportRun("only metrics", metrics={"fid": metric})]))
+    assert "1.5" in checker.text
     assert "3.25 (3 to 4)" in checker.text
     assert "lower is better" in checker.text
 
