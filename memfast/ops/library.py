@@ -1,5 +1,6 @@
 """How an op enters PyTorch: a schema in the library ``memfast``, known to torch.compile, autograd and fake tensors."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -25,13 +26,15 @@ def define(schema: str, compute: Callable[..., Any], fake: Callable[..., Any]) -
 
 def flat(tensor: torch.Tensor) -> torch.Tensor:
     """``[B, ...]`` as contiguous ``[B, D]`` in C order of the logical shape; a view where that is possible."""
-    return tensor.reshape(tensor.shape[0], tensor[0].numel() if tensor.shape[0] else 0)
+    if tensor.ndim == 2:
+        return tensor.contiguous()
+    return tensor.reshape(tensor.shape[0], math.prod(tensor.shape[1:]))
 
 
 def shaped_like(values: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     """Contiguous ``[B, D]`` values in the shape and memory format of ``like``."""
     if like.is_contiguous():
-        return values.view(like.shape)
+        return values if like.ndim == 2 else values.view(like.shape)
     result = torch.empty_like(like, dtype=values.dtype)
     result.copy_(values.view(like.shape))
     return result

@@ -1,5 +1,7 @@
 """The loss op: mean of (k_p * prediction - (k_x * x0 + k_f * fixed + k_n * noise))**2, and its gradient in one pass."""
 
+import math
+
 import torch
 
 from memfast.foundation.errors import InputError
@@ -48,8 +50,8 @@ def loss(
     check_prediction(prediction, x0.shape, x0)
     check_no_gradient("x0", x0)
     mean = check_reduction(reduction)
-    with_gradient = prediction.requires_grad and torch.is_grad_enabled()
-    return _loss_op(prediction, x0, table, timesteps, sample_ids, key, fixed_ids, mean, with_gradient, backend)[0]
+    arguments = (prediction, x0, table, timesteps, sample_ids, key, fixed_ids, mean, backend)
+    return differentiable(_loss_op, _plain_loss_op, _loss_value_op, prediction, arguments)
 
 
 def check_reduction(reduction: str) -> bool:
@@ -57,6 +59,40 @@ def check_reduction(reduction: str) -> bool:
     if reduction not in REDUCTIONS:
         raise InputError("reduction", expected="'mean' or 'none'", received=repr(reduction))
     return reduction == "mean"
+
+
+def differentiable(op, plain_op, value_op, prediction, arguments):
+    """The loss by the cheapest way that gives the gradient autograd wants.
+
+    Args:
+        op: computes (loss, gradient) and has an autograd formula: for torch.compile.
+        plain_op: the same without a formula; an autograd function around it costs half of what the formula does.
+        value_op: computes the loss alone.
+        prediction: what the loss is differentiable in.
+        arguments: the ops' arguments; their last but one is ``mean``.
+    """
+    if not (prediction.requires_grad and torch.is_grad_enabled()):
+        return value_op(*arguments)
+    if torch.compiler.is_compiling():
+        return op(*arguments)[0]
+    return _GradientInForward.apply(prediction, plain_op, arguments)
+
+
+class _GradientInForward(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, prediction, plain_op, arguments):
+        value, gradient = plain_op(*arguments)
+        save_gradient(ctx, gradient, arguments[-2])
+        return value
+
+    @staticmethod
+    def backward(ctx, grad):
+        return scaled_gradient(ctx, grad), None, None
+
+
+def value_like(prediction, mean):
+    """An empty loss."""
+    return prediction.new_empty(() if mean else (prediction.shape[0],), dtype=torch.float32)
 
 
 def gradient_scale(prediction: torch.Tensor, mean: bool) -> float:
@@ -69,12 +105,11 @@ def gradient_scale(prediction: torch.Tensor, mean: bool) -> float:
     return 2.0 if prediction.dtype == torch.float16 else 2.0 * _divisor(prediction, mean)
 
 
-def save_gradient(ctx, output, mean):
+def save_gradient(ctx, gradient, mean):
     """Keep what the backward pass needs: the gradient, and what remains to multiply it with."""
     ctx.set_materialize_grads(False)
-    ctx.mark_non_differentiable(output[1])
-    ctx.save_for_backward(output[1])
-    ctx.scale = _divisor(output[1], mean) if output[1].dtype == torch.float16 else 1.0
+    ctx.save_for_backward(gradient)
+    ctx.scale = _divisor(gradient, mean) if gradient.dtype == torch.float16 else 1.0
 
 
 def scaled_gradient(ctx, grad):
@@ -89,11 +124,11 @@ def scaled_gradient(ctx, grad):
 
 
 def _divisor(prediction, mean):
-    count = prediction.numel() if mean else prediction[0].numel() if prediction.shape[0] else 0
+    count = prediction.numel() if mean else math.prod(prediction.shape[1:])
     return 1.0 / count if count else 0.0
 
 
-def _loss(prediction, x0, table, timesteps, sample_ids, key, fixed_ids, mean, with_gradient, backend):
+def _loss(prediction, x0, table, timesteps, sample_ids, key, fixed_ids, mean, backend, with_gradient=True):
     compute = implementation("loss", prediction.device, backend)
     scale = gradient_scale(prediction, mean) if with_gradient else None
     fixed_ids = None if fixed_ids is None else fixed_ids.contiguous()
@@ -101,20 +136,28 @@ def _loss(prediction, x0, table, timesteps, sample_ids, key, fixed_ids, mean, wi
         flat(prediction), flat(x0), table.contiguous(), timesteps.contiguous(), sample_ids.contiguous(), fixed_ids,
         key.contiguous(), mean, scale,
     )  # fmt: skip
-    return value, prediction.new_empty(0) if gradient is None else shaped_like(gradient, prediction)
+    return (value, shaped_like(gradient, prediction)) if with_gradient else value
 
 
-def _loss_fake(prediction, x0, table, timesteps, sample_ids, key, fixed_ids, mean, with_gradient, backend):
-    value = prediction.new_empty(() if mean else (prediction.shape[0],), dtype=torch.float32)
-    return value, torch.empty_like(prediction) if with_gradient else prediction.new_empty(0)
+def _loss_value(*arguments):
+    return _loss(*arguments, with_gradient=False)
+
+
+def _loss_fake(prediction, x0, table, timesteps, sample_ids, key, fixed_ids, mean, backend):
+    return value_like(prediction, mean), torch.empty_like(prediction)
+
+
+def _loss_value_fake(prediction, x0, table, timesteps, sample_ids, key, fixed_ids, mean, backend):
+    return value_like(prediction, mean)
 
 
 def _save(ctx, inputs, output):
-    save_gradient(ctx, output, inputs[7])
+    ctx.mark_non_differentiable(output[1])
+    save_gradient(ctx, output[1], inputs[-2])
 
 
 def _backward(ctx, grad, _):
-    return scaled_gradient(ctx, grad), None, None, None, None, None, None, None, None, None
+    return scaled_gradient(ctx, grad), *[None] * 8
 
 
 def _scale(gradient, grad, scale):
@@ -131,12 +174,13 @@ def _no_second_derivative(ctx, grad):
     )
 
 
-_loss_op = define(
-    "loss(Tensor prediction, Tensor x0, Tensor table, Tensor timesteps, Tensor sample_ids, Tensor key,"
-    " Tensor? fixed_ids, bool mean, bool with_gradient, str backend) -> (Tensor, Tensor)",
-    _loss,
-    _loss_fake,
+_ARGUMENTS = (
+    "(Tensor prediction, Tensor x0, Tensor table, Tensor timesteps, Tensor sample_ids, Tensor key, Tensor? fixed_ids,"
+    " bool mean, str backend)"
 )
+_loss_value_op = define(f"loss_value{_ARGUMENTS} -> Tensor", _loss_value, _loss_value_fake)
+_plain_loss_op = define(f"plain_loss{_ARGUMENTS} -> (Tensor, Tensor)", _loss, _loss_fake)
+_loss_op = define(f"loss{_ARGUMENTS} -> (Tensor, Tensor)", _loss, _loss_fake)
 _loss_backward_op = define(
     "loss_backward(Tensor gradient, Tensor grad, float scale) -> Tensor",
     _scale,
