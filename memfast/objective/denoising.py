@@ -209,7 +209,7 @@ class DenoisingObjective:
             density = self.density.at(step)
             if density != self._current:
                 self._current = density
-                rewrite(self._tables, self._make_tables())
+                self._redraw()
 
     def observe(self, batch: Batch, losses: Tensor) -> None:
         """Tell a ``LossSecondMoment`` density a step's losses, and redraw its table; otherwise nothing changes.
@@ -227,7 +227,7 @@ class DenoisingObjective:
         if isinstance(self.loss_weight, Importance):
             values = values / importance_weights(self.probabilities)[timesteps]
         self.density.update(len(self.probabilities), timesteps, values)
-        rewrite(self._tables, self._make_tables())
+        self._redraw()
 
     def state_dict(self) -> dict[str, Tensor]:
         """What a checkpoint keeps beside ``to_dict``: an adaptive density's state; empty for every other."""
@@ -239,7 +239,7 @@ class DenoisingObjective:
         """Take up ``state_dict``'s state."""
         if isinstance(self.density, LossSecondMoment):
             self.density.load_state_dict({name: tensor.numpy() for name, tensor in state.items()})
-            rewrite(self._tables, self._make_tables())
+            self._redraw()
 
     def to_dict(self) -> dict[str, Any]:
         """A dictionary for JSON that ``from_dict`` reads back into the same table and thresholds, bit for bit."""
@@ -286,6 +286,13 @@ class DenoisingObjective:
         time = None if self.schedule.family == "vp" else network_time(self.schedule.family, alpha, sigma)
         draws = padded_thresholds(probabilities) if changing else torch.from_numpy(thresholds(probabilities))
         return Tables(draws, checked_float32(table, needed), time)
+
+    def _redraw(self) -> None:
+        """Take up the density's probabilities of now, in place; the table depends on them in one case only."""
+        if isinstance(self.loss_weight, Importance):
+            rewrite(self._tables, self._make_tables())
+        else:
+            rewrite(self._tables, Tables(padded_thresholds(self.probabilities)))
 
     def _rows(self, alpha: Tensor, sigma: Tensor, probabilities: Tensor | None) -> Tensor:
         weight = self.loss_weight.on_prediction(alpha, sigma, self.prediction_type, self.sigma_data, probabilities)

@@ -75,6 +75,18 @@ def test_an_adaptive_density_learns_the_unweighted_losses():
     assert np.allclose(weights * objective.probabilities * T, 1, rtol=1e-5)
 
 
+def test_observing_between_loss_and_backward_leaves_the_gradient():
+    objective = _train(_adaptive(), steps=60)
+    ids = torch.arange(5000, 5032)
+    made = objective.noise(torch.zeros(32, 8), ids, ops.key(0, 60))
+    prediction = torch.ones(32, 8, requires_grad=True)
+    losses = objective.loss(prediction, made, "none")
+    (expected,) = torch.autograd.grad(losses.mean(), prediction, retain_graph=True)
+    objective.observe(made, losses)
+    losses.mean().backward()
+    assert torch.equal(prediction.grad, expected)
+
+
 def test_its_state_resumes():
     whole, half = _train(_adaptive(), steps=60), _train(_adaptive(), steps=40)
     resumed = _adaptive()
