@@ -1,9 +1,9 @@
 """Exact nearest neighbours at any size: streamed, resumable, sharded; approximate on request; duplicates."""
 
 from memfast.neighbors import distributed
-from memfast.neighbors.approximate import ApproximateIndex
 from memfast.neighbors.distributed import RankError
 from memfast.neighbors.duplicates import DuplicateGroups, duplicates, exact_duplicates
+from memfast.neighbors.faiss_index import ApproximateIndex
 from memfast.neighbors.ranges import Pairs, within
 from memfast.neighbors.result import Neighbors, Recall
 from memfast.neighbors.search import knn

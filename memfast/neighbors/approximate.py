@@ -3,172 +3,23 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from memfast import ops
-from memfast.foundation.errors import CheckpointError, InputError, MissingPackageError
-from memfast.foundation.files import atomic_path, read_json, write_json
+from memfast.foundation.errors import InputError
 from memfast.foundation.progress import Progress
-from memfast.neighbors.memory import block_sizes
-from memfast.neighbors.precision import Converter
-from memfast.neighbors.reading import read_ahead
+from memfast.neighbors.faiss_index import ApproximateIndex
 from memfast.neighbors.result import Neighbors, Recall
-from memfast.neighbors.rows import open_rows
 from memfast.neighbors.sets import Sets
-from memfast.neighbors.stream import units
 from memfast.neighbors.topk import NOBODY, RunningTopK
 
-TRAINING_ROWS = 100_000
-CANDIDATES_PER_NEIGHBOR = 4
 RECALL_QUERIES = 100
 CONFIDENCE = 0.95
-_FORMAT = 1
 # Two-sided normal quantile of CONFIDENCE.
 _QUANTILE = 1.959963984540054
-
-
-class ApproximateIndex:
-    """A faiss index over a database, built from a description such as ``"IVF1024,Flat"`` or ``"HNSW32"``.
-
-    Args:
-        factory: faiss' ``index_factory`` string.
-        metric: ``"euclidean"`` or ``"cosine"`` (rows scaled to length one).
-        training_rows: rows, evenly spaced, on which the index is trained.
-        candidates: candidates asked for per wanted neighbour, re-ranked exactly.
-        probes: lists that an IVF index visits per query; None leaves faiss' default.
-
-    Raises:
-        MissingPackageError: faiss is not installed.
-    """
-
-    def __init__(
-        self,
-        factory: str,
-        *,
-        metric: str = "euclidean",
-        training_rows: int = TRAINING_ROWS,
-        candidates: int = CANDIDATES_PER_NEIGHBOR,
-        probes: int | None = None,
-    ) -> None:
-        if candidates < 1:
-            raise InputError("candidates", expected="at least 1 per neighbour", received=str(candidates))
-        self.factory, self.metric, self.training_rows = factory, metric, training_rows
-        self.candidates, self.probes = candidates, probes
-        self.index: Any = None
-        self._resources: Any = None
-        _faiss()
-
-    @property
-    def length(self) -> int:
-        """Number of database rows in the index."""
-        return 0 if self.index is None else int(self.index.ntotal)
-
-    def build(self, database: Any, *, memory: int | None = None, progress: bool = False) -> ApproximateIndex:
-        """Train on a sample and add the database block by block; returns itself.
-
-        Raises:
-            InputError: faiss does not know the description, or the database cannot be read by index.
-        """
-        rows = open_rows(database, "database")
-        convert = Converter(rows, self.metric)
-        faiss = _faiss()
-        try:
-            index = faiss.index_factory(rows.width, self.factory, faiss.METRIC_L2)
-        except RuntimeError as error:
-            raise InputError(
-                "approximate", expected="a faiss index_factory string, for example 'IVF1024,Flat'",
-                received=repr(self.factory), do=f"faiss says: {_last_line(error)}",
-            ) from error  # fmt: skip
-        index = self._to_gpu(index)
-        if not index.is_trained:
-            sample = np.unique(np.linspace(0, rows.length - 1, min(rows.length, self.training_rows)).astype(np.int64))
-            try:
-                index.train(_float32(convert(rows.take(sample), 0)))
-            except RuntimeError as error:
-                raise InputError(
-                    "approximate", expected=f"an index that {len(sample)} rows can train", received=repr(self.factory),
-                    do=f"faiss says: {_last_line(error)}",
-                ) from error  # fmt: skip
-        step = block_sizes(
-            memory, queries=1, rows=rows.length, width=rows.width, k=1, query_item=4, row_item=rows.dtype.itemsize + 4
-        ).rows
-        with Progress("indexing", rows.length, "rows", show=progress) as bar:
-            start = 0
-            for block in read_ahead(units(rows, 0, rows.length, step)):
-                index.add(_float32(convert(block, start)))
-                start += len(block)
-                bar.advance(len(block))
-        self.index = index
-        return self
-
-    def propose(self, queries: np.ndarray, count: int) -> np.ndarray:
-        """``count`` candidates of each query (converted rows), int64 ``[Q, count]``, -1 where the index found fewer."""
-        if self.probes is not None:
-            faiss = _faiss()
-            space = faiss.ParameterSpace() if self._resources is None else faiss.GpuParameterSpace()
-            space.set_index_parameter(self.index, "nprobe", self.probes)
-        return self.index.search(_float32(queries), count)[1].astype(np.int64, copy=False)
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the index, and beside it a JSON file with its description.
-
-        Raises:
-            InputError: nothing was built yet.
-        """
-        if self.index is None:
-            raise InputError("index", expected="a built index", received="an empty one", do="Call build first.")
-        with atomic_path(path) as temporary:
-            _faiss().write_index(self._on_cpu(), str(temporary))
-        notes = {
-            "format": _FORMAT, "factory": self.factory, "metric": self.metric, "rows": self.length,
-            "numbers per row": int(self.index.d), "candidates": self.candidates, "probes": self.probes,
-            "training_rows": self.training_rows, "bytes": Path(path).stat().st_size,
-        }  # fmt: skip
-        write_json(_notes_path(path), notes)
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> ApproximateIndex:
-        """Read an index that ``save`` wrote. An index file is read by faiss itself: load only files you trust.
-
-        Raises:
-            CheckpointError: a file is missing, damaged, or the two do not belong together.
-        """
-        try:
-            notes = read_json(_notes_path(path))
-            if Path(path).stat().st_size != notes["bytes"]:
-                raise ValueError(f"expected {notes['bytes']} bytes")
-            loaded = cls(
-                notes["factory"], metric=notes["metric"], training_rows=notes["training_rows"],
-                candidates=notes["candidates"], probes=notes["probes"],
-            )  # fmt: skip
-            loaded.index = _faiss().read_index(str(path))
-        except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-            raise CheckpointError(
-                f"{path}: not an index with its description beside it ({_last_line(error)})"
-            ) from error
-        if (loaded.index.ntotal, loaded.index.d) != (notes["rows"], notes["numbers per row"]):
-            raise CheckpointError(f"{path}: the index and {_notes_path(path).name} do not belong together")
-        loaded.index = loaded._to_gpu(loaded.index)
-        return loaded
-
-    def _to_gpu(self, index: Any) -> Any:
-        faiss = _faiss()
-        if not hasattr(faiss, "StandardGpuResources") or not faiss.get_num_gpus():
-            return index
-        try:
-            self._resources = faiss.StandardGpuResources()
-            return faiss.index_cpu_to_gpu(self._resources, 0, index)
-        except RuntimeError:
-            # faiss has GPU code for some kinds only (not for HNSW): the others stay where they are.
-            return index
-
-    def _on_cpu(self) -> Any:
-        return _faiss().index_gpu_to_cpu(self.index) if self._resources is not None else self.index
 
 
 def approximate_knn(
@@ -259,24 +110,3 @@ def _measure(sets: Sets, lists: RunningTopK, k: int, exclude_self: bool, memory:
     hits, trials = int(found.sum()), found.size
     low, high = wilson(hits, trials)
     return Recall(hits / trials, low, high, CONFIDENCE, k, len(sample))
-
-
-def _faiss() -> Any:
-    try:
-        import faiss
-    except ImportError as error:
-        raise MissingPackageError("faiss-cpu", purpose="approximate search", extra="audit") from error
-    return faiss
-
-
-def _float32(block: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(block, np.float32)
-
-
-def _notes_path(path: str | os.PathLike[str]) -> Path:
-    return Path(f"{os.fspath(path)}.json")
-
-
-def _last_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[-1] if lines else type(error).__name__

@@ -10,7 +10,7 @@ import pytest
 
 from memfast.foundation.errors import CheckpointError, InputError, OutputError
 from memfast.neighbors import checkpoint as module
-from memfast.neighbors import knn, search
+from memfast.neighbors import exact, knn
 
 MEMORY = 40_000
 KILLER = """
@@ -66,7 +66,7 @@ def every_unit_saved(monkeypatch):
 
 def stop_after(monkeypatch, calls, error=KeyboardInterrupt):
     """Let the search fail in its kernel after so many blocks."""
-    real, left = search.search_block, [calls]
+    real, left = exact.search_block, [calls]
 
     def block(*arguments, **options):
         left[0] -= 1
@@ -74,17 +74,17 @@ def stop_after(monkeypatch, calls, error=KeyboardInterrupt):
             raise error("stopped")
         return real(*arguments, **options)
 
-    monkeypatch.setattr(search, "search_block", block)
+    monkeypatch.setattr(exact, "search_block", block)
 
 
 def count_blocks(monkeypatch):
-    real, calls = search.search_block, []
+    real, calls = exact.search_block, []
 
     def block(*arguments, **options):
         calls.append(1)
         return real(*arguments, **options)
 
-    monkeypatch.setattr(search, "search_block", block)
+    monkeypatch.setattr(exact, "search_block", block)
     return calls
 
 
@@ -220,7 +220,7 @@ def test_saving_keeps_to_its_share_of_the_time(tmp_path, monkeypatch):
 
     monkeypatch.setattr(module, "_write", write)
     store = module.PartStore(tmp_path / "state", 0, 0, 1, None)
-    lists = search.RunningTopK(2, 3, np.dtype(np.int64))
+    lists = exact.RunningTopK(2, 3, np.dtype(np.int64))
     started = time.perf_counter()
     while time.perf_counter() - started < 2.5:
         time.sleep(0.002)

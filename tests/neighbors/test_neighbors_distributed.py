@@ -16,12 +16,12 @@ WORKER = """
 import os, sys, time
 from datetime import timedelta
 import numpy as np
-from memfast.neighbors import distributed, knn, search
+from memfast.neighbors import distributed, exact, knn
 
 folder, job = sys.argv[1:]
 rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
 ties, floats = np.load(f"{folder}/ties.npy"), np.load(f"{folder}/floats.npy")
-real, calls, failure = search.search_block, 0, None
+real, calls, failure = exact.search_block, 0, None
 
 def failing(*arguments, **options):
     global calls
@@ -44,7 +44,7 @@ def expect_failure(name, database, checkpoint=None):
 with distributed.session(timedelta(seconds=30)) as ranks:
     assert (ranks.rank, ranks.size) == (rank, size)
     if job == "fail":
-        search.search_block = failing
+        exact.search_block = failing
         expect_failure("open", f"{folder}/missing.npy" if rank == 1 else ties)
         expect_failure("raise", f"{folder}/ties.npy", f"{folder}/shared")
         expect_failure("kill", f"{folder}/ties.npy", f"{folder}/shared")
