@@ -36,8 +36,7 @@ class Extractor:
         device: str | torch.device = "cpu",
         dtype: str = "float32",
     ) -> None:
-        if dtype not in DTYPES:
-            raise InputError("dtype", expected=f"one of {', '.join(DTYPES)}", received=repr(dtype))
+        torch_dtype(dtype)
         self.run, self.name, self.preprocessing, self.dtype = run, name, preprocessing, dtype
         self.device = torch.device(device)
         self._identity = identity
@@ -77,6 +76,13 @@ class Extractor:
             "dtype": self.dtype,
             "format": FORMAT,
         }
+
+
+def torch_dtype(name: str) -> torch.dtype:
+    """The torch dtype of a name, or an error that lists them."""
+    if name not in DTYPES:
+        raise InputError("dtype", expected=f"one of {', '.join(DTYPES)}", received=repr(name))
+    return DTYPES[name]
 
 
 def weights_hash(module: torch.nn.Module) -> str:

@@ -16,7 +16,7 @@ from unittest.mock import patch
 
 import torch
 
-from memfast.features.extractor import Extractor
+from memfast.features.extractor import Extractor, torch_dtype
 from memfast.features.preprocessing import Preprocessing
 from memfast.foundation.errors import InputError, MissingPackageError
 
@@ -40,7 +40,7 @@ def from_file(path: str | Path, preprocessing: Preprocessing, *, device: str, dt
             raise InputError("dtype", expected="float32 for an ONNX file, which fixes its own dtypes", received=dtype)
         return Extractor(_onnx(path), **arguments)
     run = _exported(path) if path.suffix == ".pt2" else _torchscript(path, device)
-    return Extractor(run.to(device, getattr(torch, dtype)), device=device, dtype=dtype, **arguments)
+    return Extractor(run.to(device, torch_dtype(dtype)), device=device, dtype=dtype, **arguments)
 
 
 def file_hash(path: Path) -> str:

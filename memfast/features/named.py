@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from memfast.features.extractor import Extractor, weights_hash
+from memfast.features.extractor import Extractor, torch_dtype, weights_hash
 from memfast.features.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from memfast.foundation.errors import InputError, MissingPackageError
 
@@ -39,7 +39,7 @@ def from_name(name: str, preprocessing: Preprocessing | None, *, device: str, dt
             received=repr(name),
         )
     loaded = FAMILIES[family](model)
-    module = loaded.module.eval().to(device, getattr(torch, dtype)).requires_grad_(False)
+    module = loaded.module.eval().to(device, torch_dtype(dtype)).requires_grad_(False)
     return Extractor(
         loaded.run,
         name=name,

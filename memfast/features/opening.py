@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from memfast.features.extractor import Extractor, weights_hash
+from memfast.features.extractor import Extractor, torch_dtype, weights_hash
 from memfast.features.files import from_file
 from memfast.features.named import from_name
 from memfast.features.preprocessing import Preprocessing
@@ -39,7 +39,7 @@ def open_extractor(
         return features
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     if isinstance(features, torch.nn.Module):
-        module = features.eval().to(device, getattr(torch, dtype, torch.float32))
+        module = features.eval().to(device, torch_dtype(dtype))
         kind = f"{type(module).__module__}.{type(module).__qualname__}"
         identity = {"kind": kind, "structure": str(module), "weights": weights_hash(module)}
         return Extractor(

