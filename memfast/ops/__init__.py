@@ -1,6 +1,8 @@
 """Tensors in, tensors out: the ops of memfast, one public function each. What a backend implements: ``contract``."""
 
 from memfast.ops.addresses import STREAMS, key
+from memfast.ops.ema import ema
+from memfast.ops.gather import GatheredNoise, gather_loss, gather_noise
 from memfast.ops.loss import loss
 from memfast.ops.nearest import BlockNeighbors, nearest, within
 from memfast.ops.noise import noise
@@ -9,7 +11,11 @@ from memfast.ops.random import draw_timesteps, philox, standard_normal
 __all__ = [
     "STREAMS",
     "BlockNeighbors",
+    "GatheredNoise",
     "draw_timesteps",
+    "ema",
+    "gather_loss",
+    "gather_noise",
     "key",
     "loss",
     "nearest",

@@ -140,7 +140,7 @@ def _loss(prediction, x0, table, timesteps, sample_ids, key, fixed_ids, mean, ba
 
 
 def _loss_value(*arguments):
-    return _loss(*arguments, with_gradient=False)
+    return _loss(*arguments, False)
 
 
 def _loss_fake(prediction, x0, table, timesteps, sample_ids, key, fixed_ids, mean, backend):

@@ -1,4 +1,4 @@
-"""Noise and loss by the C++ kernels, on tensors or straight from a uint8 data set. Signatures: ``memfast.ops.contract``."""
+"""Noise and loss by the C++ kernels, from tensors or a uint8 data set. Signatures: ``memfast.ops.contract``."""
 
 import torch
 
