@@ -4,13 +4,12 @@ import os
 import sys
 from collections.abc import Sequence
 
-import click
 import typer
 
-from memfast.cli import audit, demo, info, sample, train
+from memfast.cli import audit, demo, evaluate, info, sample, train
 from memfast.foundation.errors import MemfastError
 
-FAILURE, WRONG_USAGE = 1, 2
+FAILURE = 1  # Typer itself ends with 2 on wrong usage
 
 app = typer.Typer(
     name="memfast",
@@ -19,21 +18,17 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for verb in (demo, train, sample, audit, info):
+for verb in (demo, train, sample, audit, evaluate, info):
     app.command(name=verb.NAME)(verb.run)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code. A failure prints one line with its cause to stderr."""
     try:
-        code = app(args=None if arguments is None else list(arguments), standalone_mode=False)
-        return int(code or 0)
-    except click.exceptions.Exit as leave:
-        return leave.exit_code
-    except click.ClickException as error:
-        error.show()
-        return WRONG_USAGE if isinstance(error, click.UsageError) else FAILURE
-    except (click.Abort, KeyboardInterrupt):
+        app(args=None if arguments is None else list(arguments))
+    except SystemExit as leave:
+        return leave.code if isinstance(leave.code, int) else int(leave.code is not None)
+    except KeyboardInterrupt:
         print("memfast: interrupted", file=sys.stderr)
         return FAILURE
     except MemfastError as error:
@@ -42,4 +37,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         # The reader of our output went away (`memfast info | head`): nothing failed, and nothing more can be printed.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    return 0

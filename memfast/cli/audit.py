@@ -5,15 +5,16 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import click
 import typer
 
 from memfast.cli.printing import JsonOption, OverwriteOption, QuietOption, SeedOption, percent, print_json
+from memfast.cli.story import training_story
 from memfast.foundation.errors import InputError
-from memfast.foundation.files import claim_output_folder
+from memfast.foundation.files import claim_output_folder, write_json
 
 if TYPE_CHECKING:
-    from memfast.auditing import AuditResult
+    from memfast.auditing import AuditResult, MetricResult
+    from memfast.data import Source
 
 NAME = "audit"
 GATE_NOT_MET = 3
@@ -51,7 +52,7 @@ def run(
     overwrite: OverwriteOption = False,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
-) -> int:
+) -> None:
     """Compare every generated sample with the whole training set, and say who was copied.
 
     A killed audit continues where it was when the same command runs again. `torchrun --nproc-per-node N -m memfast
@@ -73,25 +74,28 @@ def run(
                 _claim(out, overwrite)
         known = open_source(training, **options)
         held_out = None if test is None else open_source(test, **options)
+        sources = {label: open_source(path, **options) for label, path in _labels(generated).items()}
         results: dict[str, AuditResult] = {}
-        for label, path in _labels(generated).items():
+        for label, source in sources.items():
             results[label] = memfast.audit(
-                open_source(path, **options), known, held_out, k,
+                source, known, held_out, k,
                 criteria=None if criteria is None else criteria.split(","),
                 memory=None if memory is None else int(memory * 2**30), controls=controls, backend=backend,
                 approximate=approximate, checkpoint=out / PROGRESS / label, seed=seed, progress=main and not quiet,
             )  # fmt: skip
         if not main:
-            return 0
-    story = None
-    if run_folder is not None:
-        from memfast.cli.story import training_story
-
-        story = training_story(run_folder)
+            return
+    story = None if run_folder is None else training_story(run_folder)
+    runs = []
     for label, result in results.items():
-        result.report(out if len(results) == 1 else out / label, label=label, training=story)
-    if len(results) > 1:
-        write_report(out / "report.html", [result.report_run(label) for label, result in results.items()])
+        folder = out if len(results) == 1 else out / label
+        measured = _evaluate(sources[label], known, held_out, metrics, seed, not quiet)
+        result.report(folder, label=label, training=story, metrics=measured)
+        if measured is not None:
+            write_json(folder / "metrics.json", {name: value.to_dict() for name, value in measured.items()})
+        runs.append(result.report_run(label, training=story, metrics=measured))
+    if len(runs) > 1:
+        write_report(out / "report.html", runs)
     shutil.rmtree(out / PROGRESS, ignore_errors=True)
     if as_json:
         every = {label: result.to_dict(pairs=0) for label, result in results.items()}
@@ -100,14 +104,14 @@ def run(
         for label, result in results.items():
             print(f"{label}\n{result.summary()}" if len(results) > 1 else result.summary())
         print(f"report: {out / 'report.html'}")
-    return _gate(results, max_memorized)
+    _check_gate(results, max_memorized)
 
 
 def _split(paths: list[str], training: str | None) -> tuple[list[str], str]:
     if training is not None:
         return paths, training
     if len(paths) != 2:
-        raise click.UsageError(
+        raise typer.BadParameter(
             f"expected GENERATED and TRAINING, received {len(paths)} path(s); "
             "name the training set with --training to audit several sets"
         )
@@ -126,22 +130,31 @@ def _labels(paths: list[str]) -> dict[str, str]:
     return named
 
 
+def _evaluate(
+    source: "Source", training: "Source", test: "Source | None", metrics: str | None, seed: int, progress: bool
+) -> "dict[str, MetricResult] | None":
+    if metrics is None:
+        return None
+    import memfast
+
+    return memfast.evaluate(source, training, test, metrics=metrics, seed=seed, progress=progress)
+
+
 def _claim(out: Path, overwrite: bool) -> None:
     """Take the output folder; one that holds nothing but an unfinished audit's progress is taken up again."""
     unfinished = out.is_dir() and [entry.name for entry in out.iterdir()] == [PROGRESS]
     claim_output_folder(out, overwrite=overwrite or unfinished)
 
 
-def _gate(results: "dict[str, AuditResult]", max_memorized: float | None) -> int:
+def _check_gate(results: "dict[str, AuditResult]", max_memorized: float | None) -> None:
     if max_memorized is None:
-        return 0
+        return
     worst = 0.0
     for result in results.values():
-        headline = result.headline
-        if headline is None:
+        if result.headline is None:
             raise InputError("--max-memorized", expected="a criterion that applies", received="none")
-        worst = max(worst, headline["generated"]["fraction"])
-    if worst <= max_memorized:
-        return 0
-    print(f"memfast: gate not met: {percent(worst)} copied, at most {percent(max_memorized)} allowed", file=sys.stderr)
-    return GATE_NOT_MET
+        worst = max(worst, result.headline["generated"]["fraction"])
+    if worst > max_memorized:
+        allowed = percent(max_memorized)
+        print(f"memfast: gate not met: {percent(worst)} copied, at most {allowed} allowed", file=sys.stderr)
+        raise typer.Exit(GATE_NOT_MET)

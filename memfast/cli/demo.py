@@ -14,14 +14,18 @@ if TYPE_CHECKING:
 
 NAME = "demo"
 
-# Chosen so that a model trained on uniform timesteps visibly memorizes within the minutes a demo may take.
+# Chosen so that a model trained on uniform timesteps visibly memorizes within the minutes a demo may take. A network
+# this small memorizes ten times sooner when it predicts the clean sample than when it predicts the noise.
 SIDE = 14
-TRAINING_ITEMS, HELD_OUT_ITEMS = 50, 1000
-STEPS, BATCH_SIZE, LEARNING_RATE = 7000, 128, 2e-3
+TRAINING_ITEMS, HELD_OUT_ITEMS = 200, 1000
+STEPS, BATCH_SIZE, LEARNING_RATE = 5000, 64, 2e-3
 SAMPLES, SAMPLING_STEPS = 1000, 50
-MODEL = {"kind": "mlp", "width": 384, "blocks": 3}
-LATE = {"name": "confidence_interval", "low": 800, "high": 1000}
-RUNS: dict[str, dict[str, Any]] = {"uniform": {"name": "uniform"}, "late": LATE}
+MODEL = {"kind": "mlp", "width": 256, "blocks": 3}
+PREDICTION_TYPE = "sample"
+RUNS: dict[str, dict[str, Any]] = {
+    "uniform": {"name": "uniform"},
+    "late": {"name": "confidence_interval", "low": 800, "high": 1000},
+}
 
 
 def run(
@@ -33,7 +37,7 @@ def run(
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Train two small models on 50 Fashion-MNIST images, sample, audit, and write report.html.
+    """Train two small models on 200 Fashion-MNIST images, sample, audit, and write report.html.
 
     One model learns at uniform timesteps, one mostly at late (noisy) ones. Both are audited against the images they
     were trained on and against images that neither has seen.
@@ -91,7 +95,9 @@ def train_one(
     from memfast.objective import DenoisingObjective
     from memfast.training import Trainer
 
-    objective = DenoisingObjective.from_dict({"schedule": {"name": "linear", "T": 1000}, "timesteps": timesteps})
+    objective = DenoisingObjective.from_dict(
+        {"schedule": {"name": "linear", "T": 1000}, "timesteps": timesteps, "prediction_type": PREDICTION_TYPE}
+    )
     model = {**MODEL, "item_shape": [1, SIDE, SIDE]}
     Trainer(
         model, training, objective, out=folder, steps=steps, batch_size=BATCH_SIZE, lr=LEARNING_RATE, warmup=100,

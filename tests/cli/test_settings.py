@@ -13,9 +13,7 @@ def write(folder, text):
 
 
 def test_defaults_file_and_flags_in_this_order(tmp_path):
-    path = write(
-        tmp_path, "[training]\nsteps = 5\nlr = 1\n[objective.timesteps]\nname = 'confidence_interval'\nlow=1\n"
-    )
+    path = write(tmp_path, "[training]\nsteps = 5\nlr = 1\n[objective.timesteps]\nname = 'beta'\na=1\n")
     settings = read_settings(path, {"training.steps": 7, "training.seed": None})
     assert settings.training.steps == 7
     assert settings.training.lr == 1.0

@@ -1,0 +1,133 @@
+"""Exit codes, one-line causes, JSON on stdout, and nothing half-written."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from memfast.cli import main
+
+
+@pytest.fixture
+def sets(tmp_path):
+    generator = np.random.default_rng(0)
+    training = generator.integers(0, 256, (60, 8, 8, 3), dtype=np.uint8)
+    generated = generator.integers(0, 256, (10, 8, 8, 3), dtype=np.uint8)
+    generated[3] = training[17]
+    generated[5] = training[40]
+    generated[5, 0, 0, 0] ^= 1
+    for name, images in (("train", training), ("gen", generated), ("held", training[::-1][:5] ^ 255)):
+        (tmp_path / name).mkdir()
+        for number, image in enumerate(images):
+            Image.fromarray(image).save(tmp_path / name / f"{number}.png")
+    return tmp_path
+
+
+def test_audit_finds_what_was_planted(sets, capsys):
+    out = sets / "out"
+    arguments = [str(sets / "gen"), str(sets / "train"), "--test", str(sets / "held"), "--out", str(out), "--json"]
+    assert main(["audit", *arguments]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["criteria"][0]["generated"]["count"] == 2
+    rows = (out / "pairs.csv").read_text().splitlines()
+    assert len(rows) == 11
+    assert "3.png" in rows[1]
+    assert "17.png" in rows[1]
+    assert "5.png" in rows[2]
+    assert "40.png" in rows[2]
+    assert (out / "report.html").stat().st_size > 10_000
+    assert not (out / ".progress").exists()
+
+
+def test_a_gate_that_is_not_met_is_exit_code_3(sets, capsys):
+    arguments = ["audit", str(sets / "gen"), str(sets / "train"), "--quiet", "--no-controls"]
+    assert main([*arguments, "--out", str(sets / "a"), "--max-memorized", "0.01"]) == 3
+    assert "gate not met: 20.0 % copied, at most 1.0 % allowed" in capsys.readouterr().err
+    assert main([*arguments, "--out", str(sets / "b"), "--max-memorized", "0.2"]) == 0
+
+
+def test_several_sets_side_by_side(sets):
+    arguments = [str(sets / "gen"), str(sets / "held"), "--training", str(sets / "train"), "--no-controls", "--quiet"]
+    assert main(["audit", *arguments, "--out", str(sets / "out")]) == 0
+    assert (sets / "out/gen/result.json").exists()
+    assert (sets / "out/held/result.json").exists()
+    assert (sets / "out/report.html").exists()
+
+
+def test_a_folder_with_results_is_left_alone(sets, capsys):
+    out = sets / "out"
+    out.mkdir()
+    (out / "result.json").write_text("precious")
+    assert main(["audit", str(sets / "gen"), str(sets / "train"), "--out", str(out)]) == 1
+    error = capsys.readouterr().err
+    assert "already holds results" in error
+    assert "Traceback" not in error
+    assert (out / "result.json").read_text() == "precious"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["audit", "nowhere", "nothing", "--out", "o"], 1, "nothing there"),
+        (["audit", "one-path", "--out", "o"], 2, "expected GENERATED and TRAINING"),
+        (["audit", "--no-such-option"], 2, "No such option"),
+        (["train", "--out", "o"], 1, "what to train on"),
+        (["sample", "nowhere", "--out", "o"], 1, "run"),
+        (["no-such-verb"], 2, "No such command"),
+    ],
+    ids=["missing-path", "one-path", "option", "no-data", "no-run", "verb"],
+)
+def test_wrong_usage_and_failures(arguments, code, words, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == code
+    error = capsys.readouterr().err
+    assert words in error
+    assert "Traceback" not in error
+
+
+@pytest.mark.parametrize("verb", ["demo", "train", "sample", "audit", "evaluate", "info"])
+def test_every_verb_has_help(verb, capsys):
+    assert main([verb, "--help"]) == 0
+    assert "--json" in capsys.readouterr().out
+
+
+def test_info_says_why_something_is_missing(capsys):
+    assert main(["info", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    rows = {row["name"]: row for row in facts["backends"]}
+    assert rows["reference"]["available"]
+    assert all(row["available"] or row["reason"] for row in rows.values())
+    assert main(["info"]) == 0
+    assert "backend" in capsys.readouterr().out
+
+
+def test_a_run_from_train_to_sample(sets, capsys):
+    common = ["--quiet", "--json"]
+    config = sets / "run.toml"
+    config.write_text(
+        f"[data]\npath = '{sets}/train'\n[model]\nkind = 'mlp'\nwidth = 16\nblocks = 1\n"
+        "[training]\nsteps = 4\nbatch_size = 8\n"
+    )
+    assert main(["train", str(config), "--out", str(sets / "run"), "--low", "500", "--high", "900", *common]) == 0
+    assert json.loads(capsys.readouterr().out)["step"] == 4
+    assert main(["train", str(config), "--out", str(sets / "run"), *common]) == 1
+    assert "already holds results" in capsys.readouterr().err
+    for out, batch in (("s1", "64"), ("s2", "3")):
+        arguments = [str(sets / "run"), "--out", str(sets / out), "-n", "7", "--steps", "5", "--batch-size", batch]
+        assert main(["sample", *arguments, "--images", *common]) == 0
+    capsys.readouterr()
+    assert len(list((sets / "s1/images").iterdir())) == 7
+    difference = np.load(sets / "s1/samples.npy").astype(int) - np.load(sets / "s2/samples.npy")
+    assert np.abs(difference).max() <= 1
+    assert main(["audit", str(sets / "s1/images"), str(sets / "train"), "--run", str(sets / "run"), "--out",
+                 str(sets / "audit"), *common]) == 0  # fmt: skip
+
+
+def test_a_closed_pipe_is_no_traceback():
+    command = f"{sys.executable} -m memfast info | head -n 1"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True)
+    assert done.stdout.startswith("memfast ")
+    assert done.stderr == ""
