@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from memfast.auditing.inputs import as_images
-from memfast.criteria import Evidence, worst_tile
+from memfast.criteria import Evidence, worst_tile, worst_tiles
 from memfast.criteria.absolute import SMALLEST_SIDE
 from memfast.data import ArraySource, Source
 from memfast.foundation.errors import InputError
@@ -95,15 +95,16 @@ class Examiner:
         """Worst-tile distance of every sample to each of its neighbours, from the pixels themselves."""
         distances = np.empty(indices.shape, np.float64)
         for start in range(0, len(indices), TILE_ROWS):
-            images = as_images(samples.block(start, min(start + TILE_ROWS, len(indices))))
             group = indices[start : start + TILE_ROWS]
+            images = as_images(samples.block(start, start + len(group)))
             unique, where = np.unique(group, return_inverse=True)
-            training = as_images(self.training.take(unique))
-            where = where.reshape(group.shape)
-            for column in range(group.shape[1]):
-                distances[start : start + len(group), column] = worst_tile(
-                    images, training[where[:, column]], unit=self.unit, tiles=self.tiles
-                )
+            training, where = as_images(self.training.take(unique)), where.reshape(group.shape)
+            found = worst_tiles(images, training, where, unit=self.unit, tiles=self.tiles)
+            if images.dtype != np.uint8:
+                rows, best = np.arange(len(group)), found.argmin(axis=1)
+                closest = training[where[rows, best]]
+                found[rows, best] = worst_tile(images, closest, unit=self.unit, tiles=self.tiles)
+            distances[start : start + len(group)] = found
         return distances
 
     def _knn(self, samples: Source, stage: str, k: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,6 +1,6 @@
 """What "memorized" means: each criterion with its threshold, its source and its intervals. Receives arrays."""
 
-from memfast.criteria.absolute import Absolute, AbsoluteTiles, worst_tile
+from memfast.criteria.absolute import Absolute, AbsoluteTiles, worst_tile, worst_tiles
 from memfast.criteria.authenticity import Authenticity
 from memfast.criteria.base import Criterion, Evidence, Judgement
 from memfast.criteria.calibrated import Calibrated
@@ -28,4 +28,5 @@ __all__ = [
     "share",
     "wilson",
     "worst_tile",
+    "worst_tiles",
 ]

@@ -140,3 +140,37 @@ def worst_tile(first: np.ndarray, second: np.ndarray, *, unit: float, tiles: int
     channels = int(np.prod(first.shape[3:], dtype=np.int64))
     areas = np.outer(np.diff([*rows, height]), np.diff([*columns, width])) * channels
     return np.sqrt((sums / areas).max(axis=(1, 2))) / unit
+
+
+def worst_tiles(
+    images: np.ndarray, others: np.ndarray, pairs: np.ndarray, *, unit: float, tiles: int = DEFAULT_TILES
+) -> np.ndarray:
+    """`worst_tile` of many pairs at once, by one matrix product per tile.
+
+    ``|a|^2 + |b|^2 - 2ab`` in float64 is exact for uint8 values; for floats near copies lose digits, so recompute
+    those that count.
+
+    Args:
+        images: ``[n, H, W]`` or ``[n, H, W, C]``.
+        others: ``[m, H, W]`` or ``[m, H, W, C]``.
+        pairs: int ``[n, k]``, which of ``others`` each image is compared with.
+        unit: raw units in 1, 255 for uint8.
+        tiles: tiles per side.
+
+    Returns:
+        float64 ``[n, k]``.
+    """
+    height, width = images.shape[1:3]
+    worst = np.zeros(pairs.shape, np.float64)
+    for row in range(tiles):
+        for column in range(tiles):
+            down = slice(row * height // tiles, (row + 1) * height // tiles)
+            across = slice(column * width // tiles, (column + 1) * width // tiles)
+            first, second = (
+                one[:, down, across].reshape(len(one), -1).astype(np.float64) for one in (images, others)
+            )  # fmt: skip
+            norms = [np.einsum("ij,ij->i", one, one) for one in (first, second)]
+            products = np.take_along_axis(first @ second.T, pairs, axis=1)
+            squared = norms[0][:, None] + norms[1][pairs] - 2 * products
+            np.maximum(worst, squared / first.shape[1], out=worst)
+    return np.sqrt(worst) / unit

@@ -14,6 +14,7 @@ from memfast.criteria import (
     Similarity,
     choose,
     worst_tile,
+    worst_tiles,
 )
 from memfast.foundation.errors import InputError
 
@@ -100,6 +101,21 @@ def test_worst_tile_equals_a_loop_over_tiles(shape):
                 gap = first[number][where].astype(float) - second[number][where].astype(float)
                 tiles.append(np.sqrt((gap**2).mean()) / 255)
         assert found[number] == pytest.approx(max(tiles), rel=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float64])
+@pytest.mark.parametrize("shape", [(64, 64), (65, 70, 3)])
+def test_worst_tiles_of_many_pairs_equal_one_by_one(dtype, shape):
+    generator = np.random.default_rng(0)
+    images, others = (generator.integers(0, 256, (count, *shape)).astype(dtype) for count in (5, 7))
+    others[3] = images[2]
+    pairs = generator.integers(0, 7, (5, 4))
+    pairs[2, 1] = 3
+    found = worst_tiles(images, others, pairs, unit=255.0)
+    for column in range(4):
+        known = worst_tile(images, others[pairs[:, column]], unit=255.0)
+        assert np.array_equal(found[:, column], known)
+    assert found[2, 1] == 0
 
 
 def test_tiles_choose_the_best_neighbour_and_say_what_is_uncertain():
