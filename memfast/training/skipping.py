@@ -19,8 +19,8 @@ class LossGate:
     Args:
         ratio: the threshold; higher skips more. 0 skips nothing.
         bins: groups of neighbouring timesteps with a running mean each.
-        decay: of the running means, per batch that touches the group.
-        warmup: batches before anything is skipped.
+        decay: of the running means, per step that touches the group.
+        warmup: steps before anything is skipped.
     """
 
     name = "loss_gate"
@@ -49,26 +49,29 @@ class LossGate:
         self._rows = len(objective.schedule)
         self._means, self._filled = torch.zeros(self.bins, device=device), torch.zeros(self.bins, device=device)
         self._counts = torch.zeros(2, device=device)
-        self._batches = 0
+        self._sums = torch.zeros(2, self.bins, device=device)
+        self._steps = 0
 
-    def gate(self, losses: torch.Tensor, timesteps: torch.Tensor, world: World) -> torch.Tensor:
-        """The mean over the batch with skipped samples at 0; updates the running means."""
+    def gate(self, losses: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
+        """The mean over the part of a batch with skipped samples at 0, by the running means before this step."""
         group = timesteps * self.bins // self._rows
         detached = losses.detach()
         low = (detached < self.ratio * self._means[group]) & (self._filled[group] > 0)
-        keep = ~low if self._batches >= self.warmup else torch.ones_like(low)
+        keep = ~low if self._steps >= self.warmup else torch.ones_like(low)
         self._counts += torch.stack([(~keep).sum(), torch.tensor(len(keep), device=keep.device)]).to(self._counts)
-        sums = torch.zeros(2, self.bins, device=losses.device)
-        sums[0].index_add_(0, group, detached.float())
-        sums[1].index_add_(0, group, torch.ones_like(detached.float()))
-        world.sum(sums)
+        self._sums[0].index_add_(0, group, detached.float())
+        self._sums[1].index_add_(0, group, torch.ones_like(detached.float()))
+        return torch.where(keep, losses, torch.zeros_like(losses)).mean()
+
+    def finish_step(self, world: World) -> None:
+        """Update the running means with the losses of all parts and processes of the step."""
+        sums = world.sum(self._sums)
         mean, seen = sums[0] / sums[1].clamp(min=1), sums[1] > 0
         blended = torch.where(self._filled > 0, self.decay * self._means + (1 - self.decay) * mean, mean)
         self._means = torch.where(seen, blended, self._means)
         self._filled = torch.where(seen, torch.ones_like(self._filled), self._filled)
-        self._batches += 1
-        # A multiplication by 0 would keep a NaN of a skipped sample; where does not.
-        return torch.where(keep, losses, torch.zeros_like(losses)).mean()
+        self._sums = torch.zeros_like(self._sums)
+        self._steps += 1
 
     def entry(self) -> dict[str, float]:
         """The share of samples skipped since the last call, for the log."""
@@ -82,11 +85,11 @@ class LossGate:
             "means": self._means.tolist(),
             "filled": self._filled.tolist(),
             "counts": self._counts.tolist(),
-            "batches": self._batches,
+            "steps": self._steps,
         }
 
     def load(self, state: dict[str, Any]) -> None:
         """Take back ``state``."""
         device = self._means.device
         self._means, self._filled = (torch.tensor(state[name], device=device) for name in ("means", "filled"))
-        self._counts, self._batches = torch.tensor(state["counts"], device=device), int(state["batches"])
+        self._counts, self._steps = torch.tensor(state["counts"], device=device), int(state["steps"])

@@ -309,6 +309,8 @@ class Trainer:
                 total = total + self._backward(part)
         rate = learning_rate(self.step, **self._lr, total=self.steps)
         norm = self.update(rate)
+        if self.skip is not None:
+            self.skip.finish_step(self.world)
         self.step += 1
         self.averages.update(self.step)
         self.ledger.add(self.step, total, norm)
@@ -319,7 +321,7 @@ class Trainer:
             loss = self._run_forward(items, self._key)
         else:
             losses, batch = self._run_forward(items, self._key, "none")
-            loss = losses.mean() if self.skip is None else self.skip.gate(losses, batch.timesteps, self.world)
+            loss = losses.mean() if self.skip is None else self.skip.gate(losses, batch.timesteps)
             if self.adaptive:
                 self.objective.observe(batch, losses)
         loss = loss / self.accumulate if self.accumulate > 1 else loss

@@ -22,7 +22,6 @@ SCHEDULERS = {
         1000, rescale_betas_zero_snr=True, prediction_type="v_prediction", timestep_spacing="trailing"
     ),
     "pndm": lambda: diffusers.PNDMScheduler(1000),
-    "dpm-solver": lambda: diffusers.DPMSolverMultistepScheduler(1000),
     "trained": lambda: diffusers.DDPMScheduler(7, trained_betas=np.linspace(0.01, 0.5, 7)),
 }
 
@@ -51,6 +50,14 @@ def test_noised_samples_and_losses_are_those_of_diffusers(name):
     expected = (prediction - target).square().flatten(1).mean(1)
     torch.testing.assert_close(objective.loss(prediction, batch, reduction="none"), expected, rtol=1e-3, atol=1e-3)
     assert len(batch.timesteps.unique()) > min(7, 300) - 1
+
+
+@pytest.mark.parametrize("name", ["EulerDiscreteScheduler", "DPMSolverMultistepScheduler", "UniPCMultistepScheduler"])
+def test_the_schedule_is_that_of_every_scheduler_with_betas(name):
+    """Their add_noise wants set_timesteps first; the levels themselves are the same."""
+    scheduler = getattr(diffusers, name)(1000)
+    schedule = objective_from_scheduler(scheduler).schedule
+    np.testing.assert_allclose(schedule.alphas_cumprod, scheduler.alphas_cumprod.double().numpy(), rtol=2e-4)
 
 
 def test_snr_weights_are_those_of_diffusers():

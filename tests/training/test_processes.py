@@ -1,9 +1,11 @@
-"""Several processes by torchrun: noise and order exactly as with one, the loss to tolerance, resume across them."""
+"""Two processes, as torchrun starts them: noise and order exactly as with one, the loss to tolerance, resume."""
 
 import json
 import os
+import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,82 +15,77 @@ from memfast.foundation.errors import InputError
 from memfast.training import read_log
 from memfast.training.processes import World
 
-SCRIPT = """
-import sys, json
-import numpy as np, torch
-torch.set_num_threads(1)
-from memfast import schedules, timesteps
-from memfast.objective import DenoisingObjective
-from memfast.training import Hook, LossGate, Monitor, Trainer
-
-data = np.random.default_rng(0).normal(size=(22, 12)).astype(np.float32)
-out, options = sys.argv[1], json.loads(sys.argv[2])
-
-class Record(Hook):
-    name = "record"
-    def begin(self, trainer):
-        noise, self.seen = trainer.objective.noise, []
-        def spy(*args, **kwargs):
-            batch = noise(*args, **kwargs)
-            if trainer.model.training:
-                self.seen.append([batch.sample_ids.tolist(), batch.timesteps.tolist(), batch.x_t.double().sum((1, 2)).tolist()])
-            return batch
-        trainer.objective.noise = spy
-    def end(self, trainer):
-        open(f"{out}-seen-{trainer.world.rank}.json", "w").write(json.dumps(self.seen))
-
-objective = DenoisingObjective(schedules.linear(100), timesteps=timesteps.ConfidenceInterval(60, 100), stratified=True)
-hooks = [Record(), Monitor(every=4, samples=6, steps=2)]
-skip = LossGate(ratio=0.9, warmup=2, bins=3) if options.pop("gate", False) else None
-trainer = Trainer({"kind": "mlp", "width": 16, "blocks": 1}, data, objective, out=out, batch_size=8, lr=1e-2,
-                  log_every=1, checkpoint_every=4, device="cpu", progress=False, hooks=hooks, skip=skip, compile=False,
-                  **options)
-trainer.run()
-"""
+SCRIPT = Path(__file__).with_name("two_processes.py")
 
 
-def run(folder, ranks, **options):
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={ranks}"]
-    script = folder.parent / "script.py"
-    script.write_text(SCRIPT)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    finished = subprocess.run(
-        [*command, str(script), str(folder), json.dumps(options)], capture_output=True, text=True, env=environment
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """The same trainings by one process and by two."""
+    one, two = (tmp_path_factory.mktemp(name) for name in ("one", "two"))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    common = {"OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2"}
+    runs = [
+        subprocess.Popen(
+            [sys.executable, str(SCRIPT), str(two)], stderr=subprocess.PIPE, text=True,
+            env={**os.environ, **common, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+        )
+        for rank in (0, 1)
+    ]  # fmt: skip
+    alone = subprocess.run(
+        [sys.executable, str(SCRIPT), str(one)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
-    assert finished.returncode == 0, finished.stderr[-3000:]
-    return [json.loads((folder.parent / f"{folder.name}-seen-{rank}.json").read_text()) for rank in range(ranks)]
+    assert alone.returncode == 0, alone.stderr[-3000:]
+    for process in runs:
+        errors = process.communicate(timeout=200)[1]
+        assert process.returncode == 0, errors[-3000:]
+    return one, two
+
+
+def seen(folder, name, rank=0):
+    return json.loads((folder / f"{name}-{rank}.json").read_text())
 
 
 def losses(folder):
     return torch.tensor([entry["loss"] for entry in read_log(folder) if "loss" in entry], dtype=torch.float64)
 
 
-def test_two_processes_are_one(tmp_path):
-    (one,) = run(tmp_path / "one", 1, steps=10)
-    two = run(tmp_path / "two", 2, steps=6)
-    two_more = run(tmp_path / "two", 2, steps=10, resume=True)
-    assert len(one) == 10
-    for step in range(10):
-        first, second = (two[rank][step] if step < 6 else two_more[rank][step - 6] for rank in (0, 1))
-        assert [a + b for a, b in zip(first, second, strict=True)] == one[step]  # ids, timesteps, noised items: exactly
-    torch.testing.assert_close(losses(tmp_path / "one"), losses(tmp_path / "two"), rtol=1e-4, atol=1e-5)
-    a, b = (models.load_run(tmp_path / name).model.state_dict() for name in ("one", "two"))
+@pytest.mark.parametrize(("part", "steps"), [("plain-first", 6), ("plain-rest", 4)])
+def test_ids_timesteps_and_noised_items_are_exactly_those_of_one_process(folders, part, steps):
+    one, two = folders
+    alone, first, second = seen(one, part), seen(two, part, 0), seen(two, part, 1)
+    assert len(alone) == len(first) == steps
+    for step in range(steps):
+        assert [a + b for a, b in zip(first[step], second[step], strict=True)] == alone[step]
+
+
+def test_the_loss_and_the_weights_agree(folders):
+    one, two = (folder / "plain" for folder in folders)
+    assert len(losses(one)) == 10
+    torch.testing.assert_close(losses(one), losses(two), rtol=1e-4, atol=1e-5)
+    a, b = (models.load_run(folder).model.state_dict() for folder in (one, two))
     for name in a:
         torch.testing.assert_close(a[name], b[name], rtol=1e-3, atol=1e-4)
-    audits = [[entry["step"] for entry in read_log(tmp_path / name) if "memorized" in entry] for name in ("one", "two")]
+    audits = [[entry["step"] for entry in read_log(folder) if "memorized" in entry] for folder in (one, two)]
     assert audits == [[4, 8], [4, 8]]
 
 
-def test_accumulation_and_the_gate_agree_with_two_processes(tmp_path):
-    (one,) = run(tmp_path / "one", 1, steps=6, accumulate=2, gate=True)
-    first, second = run(tmp_path / "two", 2, steps=6, accumulate=2, gate=True)
-    assert len(one) == len(first) == 12  # two parts a step
+def test_accumulation_and_the_gate_draw_the_same_samples(folders):
+    one, two = folders
 
     def ids(*ranks):
-        return [sorted(number for rank in ranks for part in rank[at : at + 2] for number in part[0]) for at in range(0, 12, 2)]
+        return [sorted(i for rank in ranks for part in rank[at : at + 2] for i in part[0]) for at in range(0, 12, 2)]
 
-    assert ids(one) == ids(first, second)
-    torch.testing.assert_close(losses(tmp_path / "one")[:2], losses(tmp_path / "two")[:2], rtol=1e-4, atol=1e-5)
+    alone, first, second = seen(one, "gated-all"), seen(two, "gated-all", 0), seen(two, "gated-all", 1)
+    assert len(alone) == len(first) == 12  # two parts a step
+    assert ids(alone) == ids(first, second)
+    torch.testing.assert_close(losses(one / "gated"), losses(two / "gated"), rtol=1e-3, atol=1e-4)
+    shares = [[entry["skipped"] for entry in read_log(folder / "gated") if "loss" in entry] for folder in folders]
+    assert max(shares[0]) > 0
 
 
 @pytest.mark.parametrize(("batch", "size", "accumulate"), [(9, 2, 1), (8, 3, 1), (8, 2, 3), (8, 1, 0)])

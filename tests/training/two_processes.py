@@ -1,0 +1,57 @@
+"""What each process runs in ``test_processes.py``: three short trainings, recording what the network was given."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from memfast import schedules, timesteps
+from memfast.objective import DenoisingObjective
+from memfast.training import Hook, LossGate, Monitor, Trainer
+
+DATA = np.random.default_rng(0).normal(size=(22, 12)).astype(np.float32)
+
+
+class Record(Hook):
+    """Notes the sample ids, timesteps and noised items of every training call of the objective."""
+
+    name = "record"
+
+    def __init__(self, file):
+        self.file, self.seen = file, []
+
+    def begin(self, trainer):
+        noise = trainer.objective.noise
+
+        def spy(*args, **kwargs):
+            batch = noise(*args, **kwargs)
+            sums = batch.x_t.double().sum((1, 2))
+            self.seen.append([batch.sample_ids.tolist(), batch.timesteps.tolist(), sums.tolist()])
+            return batch
+
+        trainer.objective.noise = spy
+
+    def end(self, trainer):
+        Path(f"{self.file}-{trainer.world.rank}.json").write_text(json.dumps(self.seen))
+
+
+def train(out, record, **options):
+    where = timesteps.ConfidenceInterval(60, 100)
+    objective = DenoisingObjective(schedules.linear(100), timesteps=where, stratified=True)
+    model = {"kind": "mlp", "width": 16, "blocks": 1}
+    hooks = [Record(f"{out}-{record}"), Monitor(every=4, samples=6, steps=2)]
+    return Trainer(
+        model, DATA, objective, out=out, batch_size=8, lr=1e-2, log_every=1, checkpoint_every=4, device="cpu",
+        progress=False, hooks=hooks, **options,
+    ).run()  # fmt: skip
+
+
+def main(folder):
+    train(f"{folder}/plain", "first", steps=6)
+    train(f"{folder}/plain", "rest", steps=10, resume=True)
+    train(f"{folder}/gated", "all", steps=6, accumulate=2, skip=LossGate(ratio=0.9, warmup=2, bins=3))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
