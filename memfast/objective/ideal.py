@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from memfast.foundation.errors import InputError
-from memfast.schedules import Schedule, target
+from memfast.objective.levels import level_of_time
+from memfast.schedules import ContinuousSchedule, Schedule, target
 from memfast.schedules.predictions import SIGMA_DATA, check_prediction_type, input_scale
 
 BLOCK_ELEMENTS = 1 << 22
@@ -90,35 +91,50 @@ def ideal_denoiser(
 
 
 class IdealModel:
-    """The ideal memorizer in the place of a network: ``model(x_t, timesteps)`` gives its prediction, so that it can be
+    """The ideal memorizer in the place of a network: ``model(x, time)`` gives its prediction, so that it can be
     sampled, traced and audited like one.
 
     Args:
         data: as for ``ideal_denoiser``.
-        schedule: the schedule whose rows ``timesteps`` are.
+        schedule: the schedule it is asked under.
         prediction_type: what to predict.
         sigma_data: the data's standard deviation, for ``edm``.
     """
 
     def __init__(
-        self, data: Data, schedule: Schedule, prediction_type: str = "epsilon", *, sigma_data: float = SIGMA_DATA
+        self,
+        data: Data,
+        schedule: Schedule | ContinuousSchedule,
+        prediction_type: str = "epsilon",
+        *,
+        sigma_data: float = SIGMA_DATA,
     ) -> None:
         check_prediction_type(prediction_type)
         self.data, self.schedule = data, schedule
         self.prediction_type, self.sigma_data = prediction_type, sigma_data
 
-    def __call__(self, x_t: Tensor, timesteps: Tensor, labels: Tensor | None = None) -> Tensor:
-        """The prediction at these timesteps, in x_t's dtype; ``labels`` are ignored."""
-        rows = timesteps.detach().cpu().numpy()
-        shape = (-1, *[1] * (x_t.ndim - 1))
-        alpha, sigma = (
-            torch.from_numpy(values[rows]).to(x_t.device).expand(len(x_t)).reshape(shape)
-            for values in (self.schedule.alpha, self.schedule.sigma)
-        )
-        sample = x_t.double() / input_scale(self.prediction_type, alpha, sigma, self.sigma_data)
+    def __call__(self, x: Tensor, time: Tensor, labels: Tensor | None = None) -> Tensor:
+        """The prediction in x's dtype.
+
+        Args:
+            x: ``[B, ...]``, as a network gets it (``Batch.x_t``).
+            time: ``[B]``, rows of the schedule as integers, or ``Batch.time``'s floating values.
+            labels: ignored.
+        """
+        shape = (-1, *[1] * (x.ndim - 1))
+        alpha, sigma = (level.to(x.device).expand(len(x)).reshape(shape) for level in self._levels(time))
+        sample = x.double() / input_scale(self.prediction_type, alpha, sigma, self.sigma_data)
         x0 = ideal_denoiser(sample, self.data, alpha.flatten(), sigma.flatten()).x0
         noise = (sample - alpha * x0) / sigma
-        return target(self.prediction_type, x0, noise, alpha, sigma, self.sigma_data).to(x_t.dtype)
+        return target(self.prediction_type, x0, noise, alpha, sigma, self.sigma_data).to(x.dtype)
+
+    def _levels(self, time: Tensor) -> tuple[Tensor, Tensor]:
+        if time.is_floating_point():
+            return level_of_time(self.schedule.family, time)
+        if not isinstance(self.schedule, Schedule):
+            raise InputError("time", expected="floating values, for a continuous schedule", received=str(time.dtype))
+        rows = time.detach().cpu().numpy()
+        return torch.from_numpy(self.schedule.alpha[rows]), torch.from_numpy(self.schedule.sigma[rows])
 
 
 class _Running:

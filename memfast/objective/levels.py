@@ -89,3 +89,14 @@ def network_time(family: str, alpha: Any, sigma: Any) -> Any:
     if family == "flow":
         return (TIME_SCALE * sigma / (alpha + sigma)).float()
     return (TIME_SCALE * 2 / torch.pi * torch.atan2(sigma, alpha)).float()
+
+
+def level_of_time(family: str, time: Tensor) -> tuple[Tensor, Tensor]:
+    """(alpha, sigma), float64, of what ``network_time`` told."""
+    told = time.double()
+    if family == "ve":
+        return torch.ones_like(told), torch.exp(4 * told)
+    share = told / TIME_SCALE
+    if family == "flow":
+        return 1 - share, share
+    return torch.cos(torch.pi / 2 * share), torch.sin(torch.pi / 2 * share)

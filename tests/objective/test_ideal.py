@@ -7,7 +7,7 @@ import pytest
 import torch
 from mpmath import mp, mpf
 
-from memfast import schedules
+from memfast import sampling, schedules
 from memfast.foundation.errors import InputError
 from memfast.objective import DenoisingObjective, IdealModel, denoising_loss_curve, ideal_denoiser, ideal_gap
 from memfast.schedules.predictions import PREDICTION_TYPES, input_scale, x0_and_noise
@@ -109,20 +109,34 @@ def test_the_gap_of_the_memorizer_is_zero_and_of_the_mean_is_known(make, predict
     data = _data(16, 24)
     schedule = make(100)
     objective = DenoisingObjective(schedule, prediction_type=prediction_type)
-    told = objective.tables(torch.device("cpu")).time
-    ideal = IdealModel(data, schedule, prediction_type)
-
-    def memorizer(x_t, time):
-        rows = time if told is None else (told[None] - time[:, None]).abs().argmin(1)
-        return ideal(x_t, rows)
-
+    memorizer = IdealModel(data, schedule, prediction_type)
     rows = [10, 50, 90]
     curve = ideal_gap(memorizer, data, objective, levels=rows, batch=5)
     assert curve.timesteps == rows
-    assert max(curve.gap) < 1e-8
+    assert max(curve.gap) < 1e-7
     assert np.allclose(curve.model_loss, curve.ideal_loss, rtol=1e-3, atol=1e-9)
     assert curve.max_weight[0] > 0.99 > curve.max_weight[-1]
     json.dumps(curve.to_dict(), allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    ("make", "prediction_type", "sampler"),
+    [
+        (lambda: schedules.linear(1000), "epsilon", "ddim"),
+        (lambda: schedules.flow(1000), "flow_prediction", "ddim"),
+        (lambda: schedules.edm(1000), "edm", "heun"),
+        (schedules.edm_continuous, "edm", "heun"),
+    ],
+)
+def test_sampling_the_memorizer_gives_training_samples_and_nothing_else(make, prediction_type, sampler):
+    data, schedule = _data(12, 24).view(12, 1, 24), make()
+    model = IdealModel(data, schedule, prediction_type)
+    samples = getattr(sampling, sampler)(
+        model, schedule, shape=(1, 24), count=40, steps=30, prediction_type=prediction_type, device="cpu"
+    )
+    distance, copied = (samples[:, None] - data).flatten(2).norm(dim=2).min(1)
+    assert distance.max() < 0.05
+    assert len(copied.unique()) > 6
 
 
 def test_the_gap_of_a_known_wrong_model():
