@@ -15,8 +15,9 @@ _MODULES = {
     "loss": "launch",
     "gather_noise": "launch",
     "gather_loss": "launch",
-    "nearest": "nearest",
-    "within": "nearest",
+    "ema": "averages",
+    "nearest": "search",
+    "within": "search",
 }
 
 OLDEST_CAPABILITY = (8, 0)

@@ -69,12 +69,10 @@ def noise_kernel(
     inside = elements < numel
     sample_id = tl.load(sample_ids + sample)
     if DRAW:
-        one = tl.zeros([1], tl.int64)
-        position = one
+        position = sample_id
         if STRATIFIED:
-            position = one + tl.load(positions + sample)
-        found = drawn(one + sample_id, key, thresholds, count, position, total, STRATIFIED, SEARCH_STEPS)
-        timestep = tl.max(found, 0)
+            position = tl.load(positions + sample)
+        timestep = drawn(sample_id, key, thresholds, count, position, total, STRATIFIED, SEARCH_STEPS)
         if chunk == 0:
             tl.store(timesteps + sample, timestep)
     else:

@@ -23,11 +23,13 @@ def clean_values(x0, indices, sample, sample_id, key, elements, numel, rows, ins
         row = tl.load(indices + sample)
         known = (row >= 0) & (row < rows)
         if WIDTH > 0:
-            word, _, _, _ = words_of(tl.zeros([1], tl.uint32), sample_id, tl.load(key), tl.load(key + 1), AUGMENTATION)
-            flipped = tl.max((word & 1).to(tl.int32), 0) == 1
+            first = (sample_id & 0).to(tl.uint32)
+            word, _, _, _ = words_of(first, sample_id, tl.load(key), tl.load(key + 1), AUGMENTATION)
+            flipped = (word & 1) == 1
             column = elements % WIDTH
             elements = tl.where(flipped, elements - column + (WIDTH - 1 - column), elements)
-        byte = tl.load(x0 + row * numel + elements, mask=inside & known, other=0).to(tl.float32)
+        readable = elements < tl.where(known, numel, 0)
+        byte = tl.load(x0 + row * numel + elements, mask=readable, other=0).to(tl.float32)
         return tl.where(known, (byte * 2.0 - 255.0) * _ONE_OVER_255, float("nan"))
     return tl.load(x0 + sample * numel + elements, mask=inside, other=0.0).to(tl.float32)
 
@@ -54,9 +56,9 @@ def mixture(
 
 @triton.jit
 def drawn(sample_id, key, thresholds, count, position, total, STRATIFIED: tl.constexpr, SEARCH_STEPS: tl.constexpr):
-    """Timesteps int64 of sample ids ``[n]``: how many thresholds each one's 64-bit word has reached."""
-    quads = tl.zeros(sample_id.shape, tl.uint32)
-    w0, w1, _, _ = words_of(quads, sample_id, tl.load(key), tl.load(key + 1), TIMESTEP)
+    """Timesteps int64 of sample ids (a scalar or a block): how many thresholds each one's 64-bit word has reached."""
+    zero = sample_id & 0
+    w0, w1, _, _ = words_of(zero.to(tl.uint32), sample_id, tl.load(key), tl.load(key + 1), TIMESTEP)
     high, low = w1.to(tl.int64), w0.to(tl.int64)
     if STRATIFIED:
         # floor((position * 2**64 + word64) / total), 32 bits at a time; position < total <= 2**31 keeps it in range.
@@ -64,7 +66,7 @@ def drawn(sample_id, key, thresholds, count, position, total, STRATIFIED: tl.con
         high = value // total
         low = (((value - high * total) << 32) | low) // total
     signed = ((high ^ 0x80000000) << 32) | low
-    reached = tl.zeros(sample_id.shape, tl.int64)
+    reached = zero
     for i in tl.static_range(SEARCH_STEPS):
         candidate = reached + (1 << (SEARCH_STEPS - 1 - i))
         allowed = candidate <= count

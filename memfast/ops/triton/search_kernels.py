@@ -34,13 +34,13 @@ def scan_kernel(
     SPLITS: tl.constexpr, GROUP: tl.constexpr, CAPACITY: tl.constexpr, DENSE: tl.constexpr, WIDE: tl.constexpr,
     BLOCK_Q: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
-    """Rows nearer than their query's limit, as ``distance << packing | index``.
+    """Rows nearer than their query's limit.
 
     ``rows`` hold the block's rows ``first_index`` to ``first_index + row_count``, LENGTH elements each, a
     multiple of BLOCK_D and with WIDE of SEGMENT.
-    DENSE: kept ``[Q, row_count]`` holds every row, MISSING where it is not below the limit. Otherwise: kept
-    ``[Q, SPLITS, CAPACITY]`` holds the hits of each split of the rows and counts ``[Q, SPLITS]`` their number, which
-    may exceed the capacity: then some were dropped. Programs of GROUP query tiles and all splits run side by side, so
+    DENSE: kept ``[Q, row_count]`` holds every distance, its dtype's maximum where it is not below the limit. Otherwise:
+    kept ``[Q, SPLITS, CAPACITY]`` holds the hits of each split of the rows as int64 ``distance << packing | index``, and
+    counts ``[Q, SPLITS]`` their number, which may exceed the capacity: then some were dropped. Programs of GROUP query tiles and all splits run side by side, so
     that both operands come from the L2 cache.
     """
     query_tiles = tl.cdiv(query_count, BLOCK_Q)
@@ -85,18 +85,15 @@ def scan_kernel(
         is_row = row < row_count
         y_norm = tl.load(row_norms + row, mask=is_row, other=0)
         distance = x_norm[:, None] + y_norm[None, :] - 2 * product
-        own = (left_out - first_index - first)[:, None] == local[None, :].to(tl.int64)
-        hit = (distance < limit[:, None]) & is_row[None, :] & (own == 0)
+        own = tl.minimum(tl.maximum(left_out - first_index - first, -1), BLOCK_M).to(tl.int32)
+        hit = (distance < limit[:, None]) & (local < row_count - first)[None, :] & (own[:, None] != local[None, :])
+        nothing = MISSING if WIDE else _INT32_MAX
+        left = tl.where(hit, distance, nothing)
         if DENSE:
-            packed = (distance.to(tl.int64) << packing) | (first_index + row)[None, :]
-            tl.store(
-                kept + query[:, None] * row_count + row[None, :],
-                tl.where(hit, packed, MISSING),
-                mask=is_query[:, None] & is_row[None, :],
-            )
+            corner = kept + first_query * row_count + first
+            offsets = tl.arange(0, BLOCK_Q)[:, None] * row_count + local[None, :]
+            tl.store(corner + offsets, left, mask=is_query[:, None] & is_row[None, :])
         else:
-            nothing = MISSING if WIDE else _INT32_MAX
-            left = tl.where(hit, distance, nothing)
             nearest = tl.min(left, 1)
             while tl.min(nearest, 0) < nothing:
                 # One hit of every query that has one leaves the tile: the nearest, of equals the first.

@@ -16,7 +16,7 @@ from memfast.foundation.errors import InputError
 from memfast.ops.registry import implementation
 from memfast.ops.rows import Rows
 from memfast.ops.triton.launch import on
-from memfast.ops.triton.nearest_kernels import MISSING, scan_kernel, shift_kernel
+from memfast.ops.triton.search_kernels import MISSING, scan_kernel, shift_kernel
 
 # The largest D whose squared distances fit into an int32.
 NARROW_LENGTH = 33025
@@ -43,9 +43,11 @@ class Tile:
     stages: int
 
 
-# A wide tile holds int64 sums and is smaller for it.
-LARGE, SMALL, WIDE = Tile(128, 256, 128, 8, 3), Tile(128, 128, 64, 8, 3), Tile(64, 64, 128, 4, 3)
-LARGE_SHARED_MEMORY = 160 * 1024
+# The largest that compile without spills (128 x 256 spills a few bytes). A wide tile holds int64 sums.
+LARGE, SMALL, WIDE = Tile(128, 128, 128, 8, 4), Tile(128, 128, 64, 8, 3), Tile(64, 64, 128, 8, 3)
+# Stored distances change their layout on the way out, which takes registers.
+DENSE = Tile(64, 64, 64, 8, 3)
+LARGE_SHARED_MEMORY = 132 * 1024
 
 
 def nearest(
@@ -91,8 +93,8 @@ class _Search:
         self.tile = WIDE if self.wide else _tile(self.device)
         self.number = torch.int64 if self.wide else torch.int32
         self.x, self.x_norms = self._shifted(torch.as_tensor(queries.values))
-        none = INT64_MAX if self.wide else INT32_MAX
-        limit = np.full(self.count, none) if bound is None else np.minimum(bound, none - 1) + 1
+        self.none = INT64_MAX if self.wide else INT32_MAX
+        limit = np.full(self.count, self.none) if bound is None else np.minimum(bound, self.none - 1) + 1
         self.limits = torch.from_numpy(limit).to(self.device, self.number)
         left_out = np.full(self.count, -1, np.int64) if exclude is None else exclude
         self.exclude = torch.from_numpy(left_out).to(self.device)
@@ -144,9 +146,10 @@ class _Search:
         best[batch] = torch.topk(merged, k, largest=False, sorted=True).values
 
     def _dense(self, batch, limits, y, y_norms, start):
-        kept = torch.empty(batch.stop - batch.start, len(y), dtype=torch.int64, device=self.device)
+        kept = torch.empty(batch.stop - batch.start, len(y), dtype=self.number, device=self.device)
         self._scan(kept, kept, batch, limits, y, y_norms, start, 1, True)
-        return kept
+        index = torch.arange(start, start + len(y), device=self.device)
+        return torch.where(kept == self.none, INT64_MAX, (kept.long() << self.packing) | index)
 
     def _hits(self, batch, limits, y, y_norms, start, capacity):
         shape = (batch.stop - batch.start, SPLITS)
@@ -156,7 +159,8 @@ class _Search:
         return kept.flatten(1), counts
 
     def _scan(self, kept, counts, batch, limits, y, y_norms, start, capacity, dense):
-        tile, count = self.tile, batch.stop - batch.start
+        tile = DENSE if dense and not self.wide else self.tile
+        count = batch.stop - batch.start
         with on(self.rows):
             scan_kernel[(triton.cdiv(count, tile.queries) * SPLITS,)](
                 kept, counts, self.x[batch], y, self.x_norms[batch], y_norms, limits, self.exclude[batch],

@@ -1,0 +1,79 @@
+"""Several moving averages of many parameters in one launch: each parameter is read once, whatever the number of averages.
+
+The kernel finds its tensors through a table of addresses on the device. The table is built at the first call and kept,
+so later calls (and captured graphs) copy nothing to the device.
+"""
+
+from collections import OrderedDict
+
+import numpy as np
+import torch
+import triton
+import triton.language as tl
+
+from memfast.ops.triton.launch import EXACT, on
+
+CHUNK = 2048
+ALIGNMENT = 16
+KEPT_TABLES = 16
+_tables: OrderedDict[tuple, tuple[torch.Tensor, torch.Tensor]] = OrderedDict()
+_POINTERS = {torch.float32: tl.float32, torch.bfloat16: tl.bfloat16, torch.float16: tl.float16}
+
+
+@triton.jit
+def ema_kernel(
+    addresses, places, decays, PARAMETER: tl.constexpr, AVERAGES: tl.constexpr, ALIGNED: tl.constexpr, CHUNK: tl.constexpr
+):
+    """average += float32(1 - decay) * (parameter - average) over one chunk of one tensor.
+
+    ``places`` int64 ``[programs, 2]`` holds a tensor's number and the chunk's first element; ``addresses`` int64
+    ``[tensors, 2 + AVERAGES]`` its length, its address and those of its averages.
+    """
+    row = addresses + tl.load(places + 2 * tl.program_id(0)) * (2 + AVERAGES)
+    element = tl.load(places + 2 * tl.program_id(0) + 1) + tl.arange(0, CHUNK)
+    inside = element < tl.load(row)
+    parameter = tl.load(row + 1).to(tl.pointer_type(PARAMETER))
+    if ALIGNED:
+        parameter = tl.multiple_of(parameter, 16)
+    value = tl.load(parameter + element, mask=inside, other=0.0).to(tl.float32)
+    for k in tl.static_range(AVERAGES):
+        average = tl.load(row + 2 + k).to(tl.pointer_type(tl.float32))
+        if ALIGNED:
+            average = tl.multiple_of(average, 16)
+        weight = (1.0 - tl.load(decays + k)).to(tl.float32)
+        old = tl.load(average + element, mask=inside, other=0.0)
+        tl.store(average + element, old + weight * (value - old), mask=inside)
+
+
+def ema(parameters: list[torch.Tensor], averages: list[list[torch.Tensor]], decays: torch.Tensor) -> None:
+    """averages[k][i] += (1 - decays[k]) * (parameters[i] - averages[k][i]), in place."""
+    for dtype, kind in _POINTERS.items():
+        chosen = [i for i, parameter in enumerate(parameters) if parameter.dtype == dtype and parameter.numel()]
+        if not chosen:
+            continue
+        columns = [
+            (parameters[i].numel(), parameters[i].data_ptr(), *(tensors[i].data_ptr() for tensors in averages))
+            for i in chosen
+        ]
+        addresses, places = _table(tuple(columns), decays.device)
+        aligned = all(address % ALIGNMENT == 0 for column in columns for address in column[1:])
+        with on(decays):
+            ema_kernel[(len(places),)](addresses, places, decays, kind, len(averages), aligned, CHUNK, **EXACT)
+
+
+def _table(columns: tuple, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    key = (columns, device)
+    if key in _tables:
+        _tables.move_to_end(key)
+        return _tables[key]
+    places = np.concatenate(
+        [
+            np.stack((np.full(-(-column[0] // CHUNK), number), np.arange(0, column[0], CHUNK)), 1)
+            for number, column in enumerate(columns)
+        ]
+    )
+    made = torch.tensor(columns, dtype=torch.int64, device=device), torch.from_numpy(places.astype(np.int64)).to(device)
+    _tables[key] = made
+    if len(_tables) > KEPT_TABLES:
+        _tables.popitem(last=False)
+    return made
