@@ -243,7 +243,7 @@ class Trainer:
                     hook.begin(self)
                 self._mark = (time.monotonic(), self.step)
                 while self.step < self.steps and self.stopped is None:
-                    self._one_step()
+                    self.one_step()
                     bar.advance(1, self.ledger.note)
                     self._between_steps(interruption)
                 self._read_losses()
@@ -291,7 +291,8 @@ class Trainer:
             if swaps:
                 self.averages.swap(0)
 
-    def _one_step(self) -> None:
+    def one_step(self) -> None:
+        """Take one training step; ``run`` does the rest: log, checkpoints, hooks."""
         started = time.monotonic()
         self._key[1] = self.step
         self.objective.set_step(self.step)

@@ -54,7 +54,6 @@ def test_bad_gates_are_refused():
         LossGate(ratio=-1)
     with pytest.raises(InputError, match="loss gate: expected bins >= 1"):
         LossGate(bins=0)
+    continuous = DenoisingObjective(schedules.flow_continuous(), prediction_type="flow_prediction")
     with pytest.raises(InputError, match="skip: expected a schedule of timesteps"):
-        LossGate().prepare(
-            DenoisingObjective(schedules.flow_continuous(), prediction_type="flow_prediction"), torch.device("cpu")
-        )
+        LossGate().prepare(continuous, torch.device("cpu"))

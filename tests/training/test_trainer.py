@@ -28,7 +28,7 @@ def losses(folder):
 
 
 def plain_loop(steps, batch_size, lr, clip, decay, weight_decay):
-    """The loop without the Trainer: diffusers' formulas, torch's single-tensor AdamW, clipping and lerp as in the books."""
+    """The loop without the Trainer: the DDPM formula, torch's single-tensor AdamW, clip_grad_norm_ and lerp_."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = models.build({**SMALL, "item_shape": [1, 8, 8]})
@@ -99,17 +99,20 @@ def test_bfloat16_autocast_trains_close_to_float32_and_keeps_float32_weights(tmp
     assert all(p.dtype == torch.float32 for p in models.load_run(tmp_path / "b").model.parameters())
 
 
-@pytest.mark.parametrize(
-    "objective",
-    [
-        DenoisingObjective(schedules.flow(100), prediction_type="flow_prediction"),
-        DenoisingObjective(schedules.edm_continuous(), timesteps.LogNormal(), prediction_type="edm", loss_weight="edm"),
-        DenoisingObjective(schedules.cosine(100), prediction_type="v_prediction", ambient=Ambient(timestep=50)),
-        DenoisingObjective(schedules.linear(100), timesteps.LossSecondMoment(history=2)),
-        DenoisingObjective(schedules.linear(100), timesteps.Plan(((0, timesteps.Uniform()), (3, timesteps.ConfidenceInterval(60, 100))))),
-    ],
-    ids=["flow", "edm", "ambient", "adaptive", "plan"],
-)  # fmt: skip
+OBJECTIVES = {
+    "flow": DenoisingObjective(schedules.flow(100), prediction_type="flow_prediction"),
+    "edm": DenoisingObjective(
+        schedules.edm_continuous(), timesteps.LogNormal(), prediction_type="edm", loss_weight="edm"
+    ),
+    "ambient": DenoisingObjective(schedules.cosine(100), prediction_type="v_prediction", ambient=Ambient(timestep=50)),
+    "adaptive": DenoisingObjective(schedules.linear(100), timesteps.LossSecondMoment(history=2)),
+    "plan": DenoisingObjective(
+        schedules.linear(100), timesteps.Plan(((0, timesteps.Uniform()), (3, timesteps.ConfidenceInterval(60, 100))))
+    ),
+}
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES.values(), ids=OBJECTIVES)
 def test_every_kind_of_objective_trains_resumes_and_samples(tmp_path, objective):
     def again():
         return DenoisingObjective.from_dict(objective.to_dict())
