@@ -38,28 +38,5 @@ uint64_t float_keys(const int32_t* products, const FloatPanel& p, const FloatQue
     return mask_below<columns>(keys, limit);
 }
 
-// 16-bit packing, shared by the kernels that multiply pairs of 16-bit numbers.
-template <int width, int shift>
-void pack_pairs(const uint8_t* const* rows, int count, int64_t dim, void* packed) {
-    auto* out = static_cast<int16_t*>(packed);
-    const int64_t steps = (dim + 1) / 2;
-    for (int i = 0; i < width; ++i) {
-        int16_t* to = out + 2 * i;
-        if (i >= count) {
-            for (int64_t s = 0; s < steps; ++s, to += 2 * width) to[0] = to[1] = 0;
-            continue;
-        }
-        const uint8_t* row = rows[i];
-        for (int64_t s = 0; s < dim / 2; ++s, to += 2 * width) {
-            to[0] = static_cast<int16_t>(row[2 * s] - shift);
-            to[1] = static_cast<int16_t>(row[2 * s + 1] - shift);
-        }
-        if (dim % 2) {
-            to[0] = static_cast<int16_t>(row[dim - 1] - shift);
-            to[1] = 0;
-        }
-    }
-}
-
 }  // namespace
 }  // namespace memfast

@@ -82,8 +82,9 @@ class Search {
 
   private:
     static constexpr int64_t kQueryBytes = 48 << 20;
-    static constexpr int64_t kPanelBytes = 16 << 20;  // stays in a shared L3
-    static constexpr int64_t kQueriesPerTask = 48;    // with one panel they stay in L2
+    static constexpr int64_t kPanelBytes = 8 << 20;   // stays in a shared L3
+    static constexpr int64_t kQueriesPerTask = 96;    // with one panel they stay in L2
+    static constexpr int64_t kTaskBytes = 512 << 10;
     static constexpr int64_t kFlush = 1024;           // candidates of a query that wait, where all are kept
     static constexpr int64_t kWideDims = 65536;       // 65536 * 255 * 128 < 2**31
 
@@ -114,13 +115,15 @@ class Search {
         AlignedBuffer points(held * point_bytes);
         std::unique_ptr<typename Metric::PointSide[]> point_sides(new typename Metric::PointSide[held]);
 
-        const int64_t groups_per_task = std::max<int64_t>(1, kQueriesPerTask / rows);
-        const int64_t chunks = (groups + groups_per_task - 1) / groups_per_task;
+        const int64_t per_task = std::clamp<int64_t>(kTaskBytes / query_bytes, 1, kQueriesPerTask / rows);
+        // A multiple of the threads, in parts as equal as can be: a lone last task would leave the others waiting.
+        const int64_t least = (groups + per_task - 1) / per_task, threads = std::max(1, plan_.threads);
+        const int64_t chunks = std::min(groups, (least + threads - 1) / threads * threads);
         const int64_t wanted = int64_t{4} * plan_.threads;
         const int64_t splits = plan_.threads < 2 || chunks >= wanted ? 1 : std::min(held, (wanted + chunks - 1) / chunks);
         std::vector<Candidates> candidates(count * splits);
         parallel_for(chunks, plan_.threads, [&](int64_t c) {
-            const int64_t begin = c * groups_per_task * rows, end = std::min(count, begin + groups_per_task * rows);
+            const int64_t begin = groups * c / chunks * rows, end = std::min(count, groups * (c + 1) / chunks * rows);
             for (int64_t i = begin * splits; i < end * splits; ++i) {
                 candidates[i].limit = first_limit(first + i / splits);
                 if (plan_.keep) candidates[i].entries.reserve(capacity_);
@@ -135,9 +138,9 @@ class Search {
             });
             parallel_for(chunks * splits, plan_.threads, [&](int64_t task) {
                 const int64_t chunk = task / splits, split = task % splits;
-                const int64_t g_end = std::min(groups, (chunk + 1) * groups_per_task);
+                const int64_t g_begin = groups * chunk / chunks, g_end = groups * (chunk + 1) / chunks;
                 for (int64_t p = now * split / splits; p < now * (split + 1) / splits; ++p) {
-                    for (int64_t g = chunk * groups_per_task; g < g_end; ++g) {
+                    for (int64_t g = g_begin; g < g_end; ++g) {
                         const int here = static_cast<int>(std::min<int64_t>(rows, count - g * rows));
                         visit(queries.data() + g * query_bytes, here, &query_sides[g * rows], first + g * rows,
                               points.data() + p * point_bytes, point_sides[p], panel_at(start + p),

@@ -12,7 +12,7 @@ constexpr int kRows = 6, kColumns = 64, kVectors = kColumns / 16;
 
 // One step reads 256 bytes of points from L2 and does 24 multiply-adds; the points of the steps after the next few
 // are asked for early.
-constexpr int kPrefetchBytes = 2048;
+constexpr int kPrefetchBytes = 4096;
 
 template <int count>
 void multiply_rows(const void* queries, const void* points, int64_t steps, int32_t* out) {
