@@ -12,6 +12,7 @@ from memfast import ops
 from memfast.foundation.errors import InputError
 from memfast.foundation.progress import Progress
 from memfast.neighbors.faiss_index import ApproximateIndex
+from memfast.neighbors.precision import Converter
 from memfast.neighbors.result import Neighbors, Recall
 from memfast.neighbors.sets import Sets
 from memfast.neighbors.topk import NOBODY, RunningTopK
@@ -66,7 +67,7 @@ def wilson(successes: int, trials: int) -> tuple[float, float]:
 
 def _query_blocks(sets: Sets, memory: int | None, wanted: int) -> Iterator[tuple[int, np.ndarray]]:
     step = sets.block_sizes(memory, wanted).queries
-    convert = sets.query_converter
+    convert = Converter(sets.queries, sets.metric)
     for first in range(0, sets.queries.length, step):
         yield first, convert(sets.queries.read(first, min(first + step, sets.queries.length)), first)
 

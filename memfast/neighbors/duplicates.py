@@ -124,8 +124,7 @@ def _digests(rows: Rows, step: int) -> np.ndarray:
     check = Converter(rows, "euclidean")
     start = 0
     for block in read_ahead(units(rows, 0, rows.length, step)):
-        if block.dtype.kind == "f":
-            check.check_finite(block, start)
+        check.check_finite(block, start)
         for row, content in enumerate(_canonical(block)):
             found[start + row] = np.frombuffer(hashlib.sha256(content).digest()[:_DIGEST], np.uint8)
         start += len(block)

@@ -14,6 +14,7 @@ from memfast.foundation.progress import Progress
 from memfast.neighbors.checkpoint import Checkpoint, PartStore, hash_rows
 from memfast.neighbors.device import search_device, to_device
 from memfast.neighbors.distributed import Ranks
+from memfast.neighbors.memory import LARGEST_BLOCK, LARGEST_KEPT_BLOCK
 from memfast.neighbors.reading import read_ahead
 from memfast.neighbors.result import Neighbors
 from memfast.neighbors.sets import Sets
@@ -57,7 +58,8 @@ class ExactSearch:
             raise InputError(
                 "database", expected="data that ranks can share", received="an iterator", do="Give shards."
             )
-        self._sizes = self.sets.block_sizes(self.memory, self.k)
+        largest = LARGEST_BLOCK if self.checkpoint is None else LARGEST_KEPT_BLOCK
+        self._sizes = self.sets.block_sizes(self.memory, self.k, largest)
 
     def run(self, ranks: Ranks, progress: bool) -> Neighbors:
         """Search this rank's parts and merge with the others'."""
@@ -139,7 +141,8 @@ class ExactSearch:
             for unit, offset, block, rows in blocks:
                 ranks.check_peers()
                 if block is not None:
-                    results = search_block(lists, queries, block, offset, own=own, backend=self.backend)
+                    with self.sets.naming_rows(queries, first, block, offset):
+                        results = search_block(lists, queries, block, offset, own=own, backend=self.backend)
                     merging = True
                     for found in results:
                         lists.merge(found.first, found.squared_distances, found.indices)

@@ -33,13 +33,16 @@ def compute_dtype(dtype: np.dtype, metric: str) -> np.dtype:
 class Converter:
     """Turns blocks of one set into what the kernel reads: finite, contiguous, of its compute dtype.
 
+    The exact kernels look for NaN themselves; ``check=False`` leaves it to them, and ``check_finite`` names the row.
+
     Args:
         rows: the set, for its dtype and for naming a row in an error.
         metric: for ``"cosine"`` rows are scaled to length one in float64 and rounded to float32.
+        check: whether to look for NaN and infinity.
     """
 
-    def __init__(self, rows: Rows, metric: str) -> None:
-        self.rows, self.metric = rows, metric
+    def __init__(self, rows: Rows, metric: str, *, check: bool = True) -> None:
+        self.rows, self.metric, self.check = rows, metric, check or metric == "cosine"
         self.compute = compute_dtype(rows.dtype, metric)
 
     @property
@@ -53,7 +56,7 @@ class Converter:
         Raises:
             InputError: NaN or infinity, an integer that float64 does not hold, or a row of length zero under cosine.
         """
-        if block.dtype.kind == "f":
+        if self.check:
             self.check_finite(block, first)
         if self.metric == "cosine":
             return self._scale(block, first)
@@ -65,7 +68,13 @@ class Converter:
         return converted
 
     def check_finite(self, block: np.ndarray, first: int) -> None:
-        """Raise for the first NaN or infinity, naming its row."""
+        """Raise for the first NaN or infinity, naming its row.
+
+        Raises:
+            InputError: there is one.
+        """
+        if block.dtype.kind != "f":
+            return
         # A row's sum is finite unless an element is not, or it overflows; only then each element is looked at.
         with np.errstate(over="ignore", invalid="ignore"):
             suspects = np.flatnonzero(~np.isfinite(block.sum(axis=1)))

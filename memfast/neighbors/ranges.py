@@ -140,10 +140,11 @@ def _blocks(
             offset = first if upper else 0
             for raw in read_ahead(units(sets.database, offset, length, sizes.rows)):
                 block = convert_row(raw, offset)
-                for pairs in _tiles(queries, block, radius_squared, first, offset, tile_pairs, backend):
-                    kept = _filter(pairs, exclude_self, upper)
-                    if len(kept):
-                        yield kept
+                with sets.naming_rows(queries, first, block, offset):
+                    for pairs in _tiles(queries, block, radius_squared, first, offset, tile_pairs, backend):
+                        kept = _filter(pairs, exclude_self, upper)
+                        if len(kept):
+                            yield kept
                 bar.advance(len(raw))
                 offset += len(raw)
     if sets.streamed:

@@ -1,12 +1,14 @@
 """The two sets of a search, opened and checked against each other."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from memfast.foundation.errors import InputError
-from memfast.neighbors.memory import BlockSizes, block_sizes
+from memfast.neighbors.memory import LARGEST_BLOCK, BlockSizes, block_sizes
 from memfast.neighbors.precision import Converter, compute_dtype
 from memfast.neighbors.rows import Rows, is_iterator, open_rows
 from memfast.neighbors.stream import StreamRows, gather
@@ -61,14 +63,25 @@ class Sets:
     @property
     def query_converter(self) -> Converter:
         """Makes query blocks ready for the kernel."""
-        return Converter(self.queries, self.metric)
+        return Converter(self.queries, self.metric, check=False)
 
     @property
     def row_converter(self) -> Converter:
         """Makes database blocks ready for the kernel."""
-        return Converter(self.database, self.metric)
+        return Converter(self.database, self.metric, check=False)
 
-    def block_sizes(self, memory: int | None, k: int) -> BlockSizes:
+    @contextmanager
+    def naming_rows(self, queries: np.ndarray, first: int, block: np.ndarray, offset: int) -> Iterator[None]:
+        """Run a kernel; where it refuses NaN, name the row of the whole set rather than of the block."""
+        try:
+            yield
+        except InputError:
+            if not self.integers:
+                self.query_converter.check_finite(queries, first)
+                self.row_converter.check_finite(block, offset)
+            raise
+
+    def block_sizes(self, memory: int | None, k: int, largest: int = LARGEST_BLOCK) -> BlockSizes:
         """Block sizes for a budget.
 
         Raises:
@@ -80,6 +93,7 @@ class Sets:
             memory, queries=self.queries.length, rows=1 << 40 if self.streamed else self.database.length,
             width=self.queries.width, k=k, query_item=self.query_converter.compute.itemsize,
             row_item=self.database.dtype.itemsize + convert.compute.itemsize * (1 + convert.copies),
+            largest=largest,
         )  # fmt: skip
         if self.streamed and sizes.queries < self.queries.length:
             raise InputError(

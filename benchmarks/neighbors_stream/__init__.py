@@ -1,0 +1,1 @@
+"""What streaming, memory maps and checkpoints cost."""
