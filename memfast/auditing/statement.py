@@ -2,6 +2,9 @@
 
 from typing import Any
 
+HIGH_FLOOR = 0.1
+HIGH_BY_NATURE = ("authenticity",)
+
 
 def statement(result: dict[str, Any]) -> dict[str, list[str]]:
     """Sentences under "tested", "found", "warnings" and "not_proven", from the figures of a result."""
@@ -86,8 +89,9 @@ def _warnings(result: dict[str, Any]) -> list[str]:
     if training["count"] > training["distinct"]:
         extra = training["count"] - training["distinct"]
         sentences.append(
-            f"The training set holds {extra:,} exact duplicates in {training['duplicate_groups']:,} groups. They were "
-            "collapsed before the test, since two equal nearest neighbours would hide a copy."
+            f"The training set holds {_counted(extra, 'exact duplicate', 'exact duplicates')}, in "
+            f"{_counted(training['duplicate_groups'], 'group', 'groups')}. Each group counted as one item in the test, "
+            "since two equal nearest neighbours would hide a copy."
         )
     if held_out is not None and held_out["in_training"]:
         sentences.append(
@@ -99,6 +103,13 @@ def _warnings(result: dict[str, Any]) -> list[str]:
         sentences.append(f"{count} a training item in every value.")
     if generated["count"] > generated["distinct"]:
         sentences.append(f"Only {generated['distinct']:,} of {generated['count']:,} generated samples are different.")
+    for entry in result["criteria"]:
+        floor = entry["held_out"] if entry["applicable"] else None
+        if floor is not None and entry["name"] not in HIGH_BY_NATURE and floor["fraction"] >= HIGH_FLOOR:
+            sentences.append(
+                f"{entry['title']} at {entry['threshold']:.3g} flags {percent(floor['fraction'])} of held-out data "
+                "too: on this data its count says nothing by itself. See its curve, or choose another threshold."
+            )
     for name, one in inputs.items():
         if isinstance(one, dict) and one.get("skipped"):
             sentences.append(f"{len(one['skipped']):,} unreadable items of {name} were left out, as asked.")

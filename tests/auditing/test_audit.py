@@ -9,7 +9,7 @@ import torch
 
 import memfast
 from memfast.auditing import AuditResult, audit
-from memfast.criteria import NnRatio
+from memfast.criteria import Absolute, NnRatio
 from memfast.data import ArraySource
 from memfast.foundation.errors import InputError
 
@@ -114,7 +114,7 @@ def test_duplicates_are_collapsed_or_a_copy_would_hide():
     inputs = found.figures["inputs"]["training"]
     assert (inputs["count"], inputs["distinct"], inputs["duplicate_groups"]) == (50, 40, 10)
     assert inputs["duplicates"][0] == ["0", "40"]
-    assert any("10 exact duplicates in 10 groups" in text for text in found.figures["statement"]["warnings"])
+    assert any("10 exact duplicates, in 10 groups" in text for text in found.figures["statement"]["warnings"])
     assert found.pairs.columns["training"] == [0, 1, 2, 3, 4]
 
 
@@ -153,6 +153,13 @@ def test_without_held_out_data_training_stands_in(sets):
         gaps.append(squared[item, 1] < others[0])
     assert found.criterion("authenticity")["held_out"]["count"] == sum(gaps)
     assert any("each compared with all the others" in t for t in found.figures["statement"]["tested"])
+
+
+def test_a_threshold_that_means_nothing_on_this_data_is_said(sets):
+    found = audit(*sets, controls=False, criteria=Absolute(0.5))
+    warnings = found.figures["statement"]["warnings"]
+    assert any("Absolute distance at 0.5 flags 100 % of held-out data too" in text for text in warnings)
+    assert not any("flags" in text for text in audit(*sets, controls=False).figures["statement"]["warnings"])
 
 
 def test_without_controls_and_held_out_data_there_is_no_floor(sets):

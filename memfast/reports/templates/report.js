@@ -64,7 +64,7 @@
       const points = values.map((value, at) => `${(at * step).toFixed(1)},${(112 - value * 0.104).toFixed(1)}`).join(" ");
       made.append(svg("polyline", { points, class: className, fill: "none", "stroke-width": "1.6" }));
     };
-    draw(data.training[index], "line s2");
+    draw(data.training[index], "line under-line s2");
     draw(data.generated[index], "line s1");
     return made;
   };
