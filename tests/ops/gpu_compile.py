@@ -1,4 +1,4 @@
-"""What the compile tests share: Triton kernels built for GPUs that are not here, and what the assembler says of them."""
+"""What the compile tests share: Triton kernels built for GPUs that are not here, and what the assembler says."""
 
 import importlib
 import re
@@ -27,7 +27,9 @@ class Kernel:
     def label(self):
         told = ("DENSE", "WIDE", "GATHER", "BLOCK_D")
         shown = [f"{key}={value}" for key, value in self.constants.items() if key in told]
-        return "-".join([self.name, *sorted({t for t in self.types.values() if t in ("*bf16", "*fp16", "*u8")}), *shown])
+        return "-".join(
+            [self.name, *sorted({t for t in self.types.values() if t in ("*bf16", "*fp16", "*u8")}), *shown]
+        )
 
 
 def compile_kernel(kernel, capability):
@@ -65,18 +67,17 @@ def resources(cubin, triton_folder):
 def kernels():
     """Every Triton kernel, as it is launched on a GPU."""
     integers = dict.fromkeys(("numel", "chunks", "rows", "length", "count", "total"), "i32")
-    words = dict.fromkeys(
-        ("indices", "timesteps", "sample_ids", "fixed_ids", "key", "thresholds", "positions"), LONGS
-    )
+    words = dict.fromkeys(("indices", "timesteps", "sample_ids", "fixed_ids", "key", "thresholds", "positions"), LONGS)
     noise, loss = "memfast.ops.triton.noise_kernels", "memfast.ops.triton.loss_kernels"
     search = "memfast.ops.triton.search_kernels"
     yield Kernel("philox_kernel", noise, {"out": LONGS, "counter": LONGS, "key": LONGS, "count": "i32"}, {"BLOCK": 128})
     yield Kernel(
         "standard_normal_kernel", noise,
-        {"out": "*fp32", "sample_ids": LONGS, "key": LONGS, "numel": "i32", "first_quad": "i64", "shift": "i32", "chunks": "i32"},
+        {"out": "*fp32", "sample_ids": LONGS, "key": LONGS, "first_quad": "i64"}
+        | dict.fromkeys(("numel", "shift", "chunks"), "i32"),
         {"STREAM": 0, "QUADS": 256},
     )  # fmt: skip
-    draw = {name: LONGS for name in ("out", "thresholds", "sample_ids", "key", "positions")}
+    draw = dict.fromkeys(("out", "thresholds", "sample_ids", "key", "positions"), LONGS)
     yield Kernel(
         "draw_timesteps_kernel", noise, draw | dict.fromkeys(("batch", "count", "total"), "i32"),
         {"STRATIFIED": True, "SEARCH_STEPS": 10, "BLOCK": 128},
@@ -84,7 +85,13 @@ def kernels():
     for dtype in ("*fp32", "*bf16", "*fp16"):
         for gather in (False, True):
             x0 = "*u8" if gather else dtype
-            fields = {"HAS_FIXED": True, "GATHER": gather, "WIDTH": 32 if gather else 0, "QUADS": 256, "WIDE": dtype != "*fp32"}
+            fields = {
+                "HAS_FIXED": True,
+                "GATHER": gather,
+                "WIDTH": 32 if gather else 0,
+                "QUADS": 256,
+                "WIDE": dtype != "*fp32",
+            }
             drawing = {"DRAW": gather, "STRATIFIED": gather, "SEARCH_STEPS": 10 if gather else 0}
             yield Kernel(
                 "noise_kernel", noise, {"out": dtype, "x0": x0, "table": "*fp32"} | words | integers, fields | drawing,
@@ -126,6 +133,7 @@ def kernels():
     import triton.language as tl
 
     yield Kernel(
-        "ema_kernel", "memfast.ops.triton.averages", {"addresses": LONGS, "places": LONGS, "decays": "*fp64"},
+        "ema_kernel", "memfast.ops.triton.averages",
+        {"addresses": LONGS, "places": LONGS} | {f"weight_{k}": "fp32" for k in range(4)},
         {"PARAMETER": tl.float32, "AVERAGES": 2, "ALIGNED": True, "CHUNK": 2048},
     )  # fmt: skip

@@ -35,7 +35,8 @@ void host_normals(const uint32_t* words, float* out, int64_t n) {
         normals_of(four, out + 4 * i);
     }
 }
-void host_sample(int64_t id, int64_t seed, int64_t step, uint32_t stream, int64_t first_quad, float* out, int64_t quads) {
+void host_sample(int64_t id, int64_t seed, int64_t step, uint32_t stream, int64_t first_quad, float* out,
+                 int64_t quads) {
     for (int64_t q = 0; q < quads; ++q)
         normals_of(words_of(static_cast<uint32_t>(first_quad + q), id, seed, step, stream), out + 4 * q);
 }
@@ -66,9 +67,7 @@ def at(array):
 
 
 def test_philox_gives_the_known_answers(host):
-    counter = np.array(
-        [[0] * 4, [0xFFFFFFFF] * 4, [0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344]], np.uint32
-    )
+    counter = np.array([[0] * 4, [0xFFFFFFFF] * 4, [0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344]], np.uint32)
     keys = np.array([[0, 0], [0xFFFFFFFF] * 2, [0xA4093822, 0x299F31D0]], np.uint32)
     out = np.zeros_like(counter)
     host.host_philox(at(counter), at(keys), at(out), ctypes.c_int64(3))
@@ -119,12 +118,24 @@ def test_timestep_draws_equal_the_reference(host, total):
 
 @pytest.mark.parametrize("architecture", [80, 90])
 @pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
-def test_kernels_compile_without_spills_and_without_fused_multiply_adds(source, architecture, tmp_path, record_property):
+def test_kernels_compile_without_spills_and_without_fused_multiply_adds(
+    source, architecture, tmp_path, record_property
+):
     compiler = shutil.which("nvcc")
     if compiler is None:
         pytest.skip("nvcc is not on the PATH")
     flags = ["-std=c++17", "-O3", "-fmad=false", f"-I{ROOT / 'csrc'}", f"-arch=sm_{architecture}", "-Xptxas", "-v"]
-    command = [compiler, *flags, "--keep", "--keep-dir", str(tmp_path), "-c", str(source), "-o", str(tmp_path / "out.o")]
+    command = [
+        compiler,
+        *flags,
+        "--keep",
+        "--keep-dir",
+        str(tmp_path),
+        "-c",
+        str(source),
+        "-o",
+        str(tmp_path / "out.o"),
+    ]
     told = subprocess.run(command, capture_output=True, text=True)
     assert told.returncode == 0, told.stderr
     registers = [int(n) for n in re.findall(r"Used (\d+) registers", told.stderr)]

@@ -54,7 +54,7 @@ def test_philox_gives_the_known_answers():
     assert torch.equal(kernels.philox(counter, keys), expected)
 
 
-@pytest.mark.parametrize("batch, numel", SIZES)
+@pytest.mark.parametrize(("batch", "numel"), SIZES)
 @pytest.mark.parametrize("offset", [0, 2, BEYOND_32_BITS])
 def test_normals_have_the_reference_bits(batch, numel, offset):
     ids = problem(batch, numel, torch.float32)["sample_ids"]
@@ -77,7 +77,7 @@ def test_timesteps_equal_the_reference(thresholds, stratified):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("batch, numel", SIZES)
+@pytest.mark.parametrize(("batch", "numel"), SIZES)
 def test_noise_has_the_reference_bits(batch, numel, dtype):
     p = problem(batch, numel, dtype)
     for key in KEYS:
@@ -89,11 +89,21 @@ def test_noise_has_the_reference_bits(batch, numel, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("batch, numel", SIZES)
+@pytest.mark.parametrize(("batch", "numel"), SIZES)
 def test_loss_agrees_and_its_gradient_has_the_reference_bits(batch, numel, dtype):
     p = problem(batch, numel, dtype)
     for fixed_ids, mean, scale in ((None, False, None), (p["fixed_ids"], True, 2.0 / (batch * numel))):
-        arguments = (p["prediction"], p["x0"], p["table"], p["timesteps"], p["sample_ids"], fixed_ids, KEYS[1], mean, scale)
+        arguments = (
+            p["prediction"],
+            p["x0"],
+            p["table"],
+            p["timesteps"],
+            p["sample_ids"],
+            fixed_ids,
+            KEYS[1],
+            mean,
+            scale,
+        )
         value, gradient = kernels.loss(*arguments)
         expected, expected_gradient = reference.loss(*arguments)
         torch.testing.assert_close(value, expected, rtol=2e-6, atol=0)
@@ -147,8 +157,8 @@ def test_averages_equal_the_rounded_formula(parameter_dtype):
     generator = torch.Generator().manual_seed(0)
     shapes = ((1,), (63,), (5, 200), (3, 1, 7))
     parameters = [torch.randn(shape, generator=generator).to(parameter_dtype) for shape in shapes]
-    averages = [[torch.randn(shape, generator=generator) for shape in shapes] for _ in range(2)]
-    decays = torch.tensor([0.999, 0.5], dtype=torch.float64)
+    averages = [[torch.randn(shape, generator=generator) for shape in shapes] for _ in range(5)]
+    decays = torch.tensor([0.999, 0.5, 0.0, 1.0, 0.99], dtype=torch.float64)
     expected = [
         [a + (1 - decay).float() * (p.float() - a) for a, p in zip(row, parameters, strict=True)]
         for row, decay in zip(averages, decays, strict=True)

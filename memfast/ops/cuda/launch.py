@@ -25,7 +25,14 @@ def standard_normal(sample_ids: torch.Tensor, numel: int, key: torch.Tensor, str
     if out.numel():
         with torch.cuda.device(out.device):
             _C_cuda.standard_normal(
-                out.data_ptr(), sample_ids.data_ptr(), len(sample_ids), numel, key.data_ptr(), stream, offset, _stream(out)
+                out.data_ptr(),
+                sample_ids.data_ptr(),
+                len(sample_ids),
+                numel,
+                key.data_ptr(),
+                stream,
+                offset,
+                _stream(out),
             )
     return out
 
@@ -132,9 +139,7 @@ def _loss(prediction, operands, mean, gradient_scale):
     if not prediction.numel():
         return value.zero_(), gradient
     dtype = DTYPES[prediction.dtype]
-    partial = torch.empty(
-        batch * _C_cuda.loss_chunks(numel, dtype), dtype=torch.float32, device=prediction.device
-    )
+    partial = torch.empty(batch * _C_cuda.loss_chunks(numel, dtype), dtype=torch.float32, device=prediction.device)
     with torch.cuda.device(prediction.device):
         _C_cuda.loss(
             value.data_ptr(), partial.data_ptr(), _address(gradient), prediction.data_ptr(), dtype, operands, mean,

@@ -1,4 +1,4 @@
-"""Several moving averages of many parameters in one launch: each parameter is read once, whatever the number of averages.
+"""Several moving averages of many parameters in one launch: each parameter is read once for up to four of them.
 
 The kernel finds its tensors through a table of addresses on the device. The table is built at the first call and kept,
 so later calls (and captured graphs) copy nothing to the device.
@@ -14,6 +14,8 @@ import triton.language as tl
 from memfast.ops.triton.launch import EXACT, on
 
 CHUNK = 2048
+# Averages per launch.
+TOGETHER = 4
 ALIGNMENT = 16
 KEPT_TABLES = 16
 _tables: OrderedDict[tuple, tuple[torch.Tensor, torch.Tensor]] = OrderedDict()
@@ -22,9 +24,10 @@ _POINTERS = {torch.float32: tl.float32, torch.bfloat16: tl.bfloat16, torch.float
 
 @triton.jit
 def ema_kernel(
-    addresses, places, decays, PARAMETER: tl.constexpr, AVERAGES: tl.constexpr, ALIGNED: tl.constexpr, CHUNK: tl.constexpr
-):
-    """average += float32(1 - decay) * (parameter - average) over one chunk of one tensor.
+    addresses, places, weight_0, weight_1, weight_2, weight_3,
+    PARAMETER: tl.constexpr, AVERAGES: tl.constexpr, ALIGNED: tl.constexpr, CHUNK: tl.constexpr,
+):  # fmt: skip
+    """average += weight * (parameter - average) over one chunk of one tensor, for up to four averages.
 
     ``places`` int64 ``[programs, 2]`` holds a tensor's number and the chunk's first element; ``addresses`` int64
     ``[tensors, 2 + AVERAGES]`` its length, its address and those of its averages.
@@ -37,28 +40,42 @@ def ema_kernel(
         parameter = tl.multiple_of(parameter, 16)
     value = tl.load(parameter + element, mask=inside, other=0.0).to(tl.float32)
     for k in tl.static_range(AVERAGES):
+        weight = weight_0
+        if k == 1:
+            weight = weight_1
+        if k == 2:
+            weight = weight_2
+        if k == 3:
+            weight = weight_3
         average = tl.load(row + 2 + k).to(tl.pointer_type(tl.float32))
         if ALIGNED:
             average = tl.multiple_of(average, 16)
-        weight = (1.0 - tl.load(decays + k)).to(tl.float32)
         old = tl.load(average + element, mask=inside, other=0.0)
         tl.store(average + element, old + weight * (value - old), mask=inside)
 
 
 def ema(parameters: list[torch.Tensor], averages: list[list[torch.Tensor]], decays: torch.Tensor) -> None:
     """averages[k][i] += (1 - decays[k]) * (parameters[i] - averages[k][i]), in place."""
+    weights = (1.0 - decays.double()).float().tolist()
+    for first in range(0, len(averages), TOGETHER):
+        _launch(parameters, averages[first : first + TOGETHER], weights[first : first + TOGETHER])
+
+
+def _launch(parameters, averages, weights):
+    padded = [*weights, *[0.0] * (TOGETHER - len(weights))]
     for dtype, kind in _POINTERS.items():
         chosen = [i for i, parameter in enumerate(parameters) if parameter.dtype == dtype and parameter.numel()]
         if not chosen:
             continue
-        columns = [
+        columns = tuple(
             (parameters[i].numel(), parameters[i].data_ptr(), *(tensors[i].data_ptr() for tensors in averages))
             for i in chosen
-        ]
-        addresses, places = _table(tuple(columns), decays.device)
+        )
+        device = parameters[chosen[0]].device
+        addresses, places = _table(columns, device)
         aligned = all(address % ALIGNMENT == 0 for column in columns for address in column[1:])
-        with on(decays):
-            ema_kernel[(len(places),)](addresses, places, decays, kind, len(averages), aligned, CHUNK, **EXACT)
+        with on(addresses):
+            ema_kernel[(len(places),)](addresses, places, *padded, kind, len(averages), aligned, CHUNK, **EXACT)
 
 
 def _table(columns: tuple, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,4 +1,4 @@
-"""What the noise, loss and gather kernels share: clean values, coefficients and both noises of one stretch of elements."""
+"""What the noise and the loss kernels share: clean values, coefficients and both noises of a stretch of elements."""
 
 import triton
 import triton.language as tl
@@ -13,7 +13,9 @@ _ONE_OVER_255 = tl.constexpr(0.003921568859368563)
 
 
 @triton.jit
-def clean_values(x0, indices, sample, sample_id, key, elements, numel, rows, inside, WIDTH: tl.constexpr, GATHER: tl.constexpr):
+def clean_values(
+    x0, indices, sample, sample_id, key, elements, numel, rows, inside, WIDTH: tl.constexpr, GATHER: tl.constexpr
+):
     """float32 clean data of one sample: its row of ``x0``, or row ``indices[sample]`` of a uint8 data set.
 
     Bytes become (2 * byte - 255) / 255. With WIDTH > 0, every WIDTH elements are reversed where word w0 of the

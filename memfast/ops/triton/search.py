@@ -164,7 +164,8 @@ class _Search:
         with on(self.rows):
             scan_kernel[(triton.cdiv(count, tile.queries) * SPLITS,)](
                 kept, counts, self.x[batch], y, self.x_norms[batch], y_norms, limits, self.exclude[batch],
-                count, len(y), start, self.packing, y.shape[1], SEGMENT, SPLITS, GROUP, capacity, dense, self.wide, tile.queries, tile.rows, tile.length,
+                count, len(y), start, self.packing, y.shape[1], SEGMENT, SPLITS, GROUP, capacity, dense, self.wide,
+                tile.queries, tile.rows, tile.length,
                 num_warps=tile.warps, num_stages=tile.stages,
             )  # fmt: skip
 
@@ -176,16 +177,15 @@ class _Search:
         norms = torch.empty(len(values), dtype=self.number, device=self.device)
         if len(values):
             with on(values):
-                shift_kernel[(len(values),)](
-                    out, norms, values, values.stride(0), self.length, padded, SHIFT_BLOCK
-                )
+                shift_kernel[(len(values),)](out, norms, values, values.stride(0), self.length, padded, SHIFT_BLOCK)
         return out, norms
 
 
 def _tile(device: torch.device) -> Tile:
     if device.type != "cuda":
         return SMALL
-    shared = torch.cuda.get_device_properties(device).shared_memory_per_block_optin
+    index = torch.cuda.current_device() if device.index is None else device.index
+    shared = triton.runtime.driver.active.utils.get_device_properties(index)["max_shared_mem"]
     return LARGE if shared >= LARGE_SHARED_MEMORY else SMALL
 
 

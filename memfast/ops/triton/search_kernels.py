@@ -38,10 +38,11 @@ def scan_kernel(
 
     ``rows`` hold the block's rows ``first_index`` to ``first_index + row_count``, LENGTH elements each, a
     multiple of BLOCK_D and with WIDE of SEGMENT.
-    DENSE: kept ``[Q, row_count]`` holds every distance, its dtype's maximum where it is not below the limit. Otherwise:
-    kept ``[Q, SPLITS, CAPACITY]`` holds the hits of each split of the rows as int64 ``distance << packing | index``, and
-    counts ``[Q, SPLITS]`` their number, which may exceed the capacity: then some were dropped. Programs of GROUP query tiles and all splits run side by side, so
-    that both operands come from the L2 cache.
+    DENSE: kept ``[Q, row_count]`` holds every distance, its dtype's maximum where it is not below the limit.
+    Otherwise: kept ``[Q, SPLITS, CAPACITY]`` holds the hits of each split of the rows as int64
+    ``distance << packing | index``, and counts ``[Q, SPLITS]`` their number, which may exceed the capacity: then some
+    were dropped. Programs of GROUP query tiles and all splits run side by side, so that both operands come from the
+    L2 cache.
     """
     query_tiles = tl.cdiv(query_count, BLOCK_Q)
     group = tl.program_id(0) // (GROUP * SPLITS)
