@@ -11,6 +11,8 @@ from memfast.foundation.errors import InputError, MissingPackageError
 from memfast.models.embedding import labels_or_none, refuse_labels
 
 LARGEST_GROUPS = 32
+# The timestep enters as one number per channel, before a normalization: a group of one channel would take it out again.
+CHANNELS_PER_GROUP = 4
 
 
 class DiffusersUNet2d(nn.Module):
@@ -77,7 +79,7 @@ class UNet2d(DiffusersUNet2d):
             raise InputError("attention", expected=f"{len(widths)} values", received=str(len(attention)))
         down = tuple("AttnDownBlock2D" if flag else "DownBlock2D" for flag in attention)
         up = tuple("AttnUpBlock2D" if flag else "UpBlock2D" for flag in reversed(attention))
-        groups = math.gcd(LARGEST_GROUPS, *widths)
+        groups = math.gcd(LARGEST_GROUPS, max(1, math.gcd(*widths) // CHANNELS_PER_GROUP))
         super().__init__(
             {
                 "in_channels": item_shape[0],

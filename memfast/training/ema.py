@@ -1,6 +1,7 @@
 """Averages of the weights over training: constant decay and EDM2's power function, several at once."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from memfast import ops
 from memfast.foundation.errors import InputError
 
 
@@ -68,6 +70,7 @@ class PowerFunction:
 
 
 Profile = ConstantDecay | PowerFunction
+FUSED_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
 def profiles(value: Any) -> list[Profile]:
@@ -86,26 +89,31 @@ def profiles(value: Any) -> list[Profile]:
 
 
 class Averages:
-    """The averages of one model's parameters, in the parameters' own dtype.
+    """The averages of one model's parameters, float32 (float64 where the model is); its buffers are not averaged.
 
     Args:
-        model: the network; its buffers are not averaged.
+        model: the network.
         wanted: the profiles.
     """
 
     def __init__(self, model: nn.Module, wanted: Iterable[Profile]) -> None:
         self.profiles = list(wanted)
         self._names = [name for name, _ in model.named_parameters()]
-        self._parameters: list[torch.Tensor] = list(model.parameters())
+        self._parameters: list[torch.Tensor] = [parameter.detach() for parameter in model.parameters()]
+        self._fused = all(parameter.dtype in FUSED_DTYPES for parameter in self._parameters)
         self._averages: list[list[torch.Tensor]] = [
-            [p.detach().clone() for p in self._parameters] for _ in self.profiles
+            [p.float().clone() if self._fused else p.clone() for p in self._parameters] for _ in self.profiles
         ]
 
     @torch.no_grad()
     def update(self, step: int) -> None:
         """Take in the weights after step ``step`` = 1, 2, ..."""
-        for profile, average in zip(self.profiles, self._averages, strict=True):
-            torch._foreach_lerp_(average, self._parameters, profile.weight(step))
+        weights = [profile.weight(step) for profile in self.profiles]
+        if self._fused:
+            ops.ema(self._parameters, self._averages, [1.0 - weight for weight in weights])
+            return
+        for weight, average in zip(weights, self._averages, strict=True):
+            torch._foreach_lerp_(average, self._parameters, weight)
 
     def state(self, name: str) -> dict[str, torch.Tensor]:
         """One average by parameter name."""
@@ -118,10 +126,17 @@ class Averages:
         for parameter, average in self.state(name).items():
             average.copy_(state[parameter])
 
+    @contextmanager
+    def applied(self, index: int = 0) -> Iterator[None]:
+        """The model with an average for its parameters, in place; afterwards its own, to the bit."""
+        own = [parameter.clone() for parameter in self._parameters]
+        self._set(self._averages[index])
+        try:
+            yield
+        finally:
+            self._set(own)
+
     @torch.no_grad()
-    def swap(self, index: int = 0) -> None:
-        """Exchange the model's parameters with an average, in place; a second call undoes it."""
-        for parameter, average in zip(self._parameters, self._averages[index], strict=True):
-            kept = parameter.detach().clone()
-            parameter.copy_(average)
-            average.copy_(kept)
+    def _set(self, values: Sequence[torch.Tensor]) -> None:
+        for parameter, value in zip(self._parameters, values, strict=True):
+            parameter.copy_(value)

@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -280,16 +280,13 @@ class Trainer:
     @contextmanager
     def averaged_weights(self) -> Iterator[None]:
         """The network with its first average, in evaluation mode; afterwards as it was."""
-        swaps, training = bool(self.averages.profiles), self.model.training
-        if swaps:
-            self.averages.swap(0)
+        training = self.model.training
         self.model.eval()
         try:
-            yield
+            with self.averages.applied() if self.averages.profiles else nullcontext():
+                yield
         finally:
             self.model.train(training)
-            if swaps:
-                self.averages.swap(0)
 
     def one_step(self) -> None:
         """Take one training step; ``run`` does the rest: log, checkpoints, hooks."""

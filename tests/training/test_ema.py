@@ -54,7 +54,7 @@ def test_the_power_function_has_the_stated_relative_width(std):
     np.testing.assert_allclose(response[9999] / response[19999], 0.5**profile.gamma, rtol=1e-3)
 
 
-def test_several_at_once_and_swap():
+def test_several_at_once_and_applied():
     model = torch.nn.Linear(2, 1)
     averages = Averages(model, profiles([0.5, PowerFunction(0.1)]))
     before = model.weight.detach().clone()
@@ -63,11 +63,24 @@ def test_several_at_once_and_swap():
     averages.update(1)
     kept = model.weight.detach().clone()
     assert torch.equal(averages.state("power-0.1")["weight"], kept)
-    averages.swap(0)
-    # Step 1 of the ramp: decay 2/11.
-    torch.testing.assert_close(model.weight.detach(), before * 2 / 11 + kept * 9 / 11)
-    averages.swap(0)
+    with averages.applied(0):
+        # Step 1 of the ramp: decay 2/11.
+        torch.testing.assert_close(model.weight.detach(), before * 2 / 11 + kept * 9 / 11)
     assert torch.equal(model.weight, kept)
+    torch.testing.assert_close(averages.state("0.5")["weight"], before * 2 / 11 + kept * 9 / 11)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_averages_are_never_narrower_than_float32(dtype):
+    model = torch.nn.Linear(3, 2).to(dtype)
+    averages = Averages(model, profiles(ConstantDecay(0.5, ramp=False)))
+    kept = averages.state("0.5")["weight"]
+    assert kept.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+    before = model.weight.detach().clone().to(kept.dtype)
+    with torch.no_grad():
+        model.weight.add_(1)
+    averages.update(1)
+    torch.testing.assert_close(averages.state("0.5")["weight"], (before + model.weight.detach().to(kept.dtype)) / 2)
 
 
 def test_wrong_profiles_are_refused():
