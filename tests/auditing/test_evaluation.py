@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from memfast import metrics
-from memfast.auditing.evaluate import evaluate
+from memfast.auditing.evaluation import evaluate
 from memfast.foundation.errors import InputError
 from memfast.metrics.catalog import CATALOG, choose
 from memfast.metrics.cost import estimate_cost
