@@ -19,7 +19,8 @@ def nearest(
     """The k nearest rows of ``block``; see :func:`memfast.ops.nearest.nearest`."""
     count, rows = queries.shape[0], block.shape[0]
     dtype, missing = _dtype(queries, block)
-    distances, indices = np.empty((count, k), dtype), np.empty((count, k), np.int64)
+    distances: np.ndarray = np.empty((count, k), dtype)
+    indices: np.ndarray = np.empty((count, k), np.int64)
     for start, squared in _blocks(queries, block):
         here = slice(start, start + len(squared))
         valid = _valid(squared, here, bound, exclude)
@@ -35,14 +36,15 @@ def within(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """All pairs within a radius; see :func:`memfast.ops.nearest.within`."""
     dtype, _ = _dtype(queries, block)
-    found = [(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, dtype))]
+    found: list[tuple[np.ndarray, ...]] = [(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, dtype))]
     for start, squared in _blocks(queries, block):
         valid = _valid(squared, slice(start, start + len(squared)), None, exclude) & (squared <= radius_squared)
         query, index = np.nonzero(valid)
         values = squared[query, index]
         order = np.lexsort((index, values, query))
         found.append((query[order] + start, index[order], values[order]))
-    return tuple(np.concatenate(parts) for parts in zip(*found, strict=True))
+    query, index, values = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    return query, index, values
 
 
 def squared_distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:
