@@ -1,4 +1,4 @@
-"""The source archive holds what a build needs, and the wheel builds from it in an isolated environment without torch."""
+"""The source archive holds what a build needs, and the wheel builds from it in isolation, without torch."""
 
 import subprocess
 import sys

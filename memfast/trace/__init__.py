@@ -1,1 +1,22 @@
-"""trace."""
+"""Follow a denoising trajectory: what of it is the training item, what the initial noise, and when."""
+
+from memfast.trace.decomposition import Decomposition, decompose
+from memfast.trace.deviation import DeviationScores, deviation_scores
+from memfast.trace.estimates import alignment, overestimation, pairwise_diversity
+from memfast.trace.recording import Recording, record
+from memfast.trace.theory import Weights, constant_estimate_weights, schedule_weights
+
+__all__ = [
+    "Decomposition",
+    "DeviationScores",
+    "Recording",
+    "Weights",
+    "alignment",
+    "constant_estimate_weights",
+    "decompose",
+    "deviation_scores",
+    "overestimation",
+    "pairwise_diversity",
+    "record",
+    "schedule_weights",
+]

@@ -1,0 +1,55 @@
+"""What the weights of a decomposition would be without memorization, and with a perfectly memorized target."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from memfast.foundation.errors import InputError
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Weights of target and initial noise per state.
+
+    Attributes:
+        w_target: float64 ``[S]``.
+        w_initial: float64 ``[S]``.
+    """
+
+    w_target: np.ndarray
+    w_initial: np.ndarray
+
+
+def schedule_weights(alpha_bar: ArrayLike) -> Weights:
+    """The schedule's own lines: sqrt(alpha_bar) of the target and sqrt(1 - alpha_bar) of the noise.
+
+    Args:
+        alpha_bar: ``[S]``, each state's own alpha**2 (diffusers' ``alphas_cumprod``), in [0, 1].
+    """
+    bars = _checked(alpha_bar)
+    return Weights(np.sqrt(bars), np.sqrt(1.0 - bars))
+
+
+def constant_estimate_weights(alpha_bar: ArrayLike, overestimate: float = 1.0) -> Weights:
+    """The exact weights of a deterministic DDIM run whose clean estimate is ``overestimate * target`` at every step.
+
+    w_initial = sqrt(1 - a_t) / sqrt(1 - a_T) and w_target = k (sqrt(a_t) - sqrt(a_T) sqrt(1 - a_t) / sqrt(1 - a_T)),
+    with a_T the first state's alpha_bar and k the overestimate.
+
+    Args:
+        alpha_bar: ``[S]`` in the order of the run: the noisiest state first.
+        overestimate: k; 1 is the target itself.
+    """
+    bars = _checked(alpha_bar)
+    w_initial = np.sqrt(1.0 - bars) / np.sqrt(1.0 - bars[0])
+    return Weights(overestimate * (np.sqrt(bars) - np.sqrt(bars[0]) * w_initial), w_initial)
+
+
+def _checked(alpha_bar: ArrayLike) -> np.ndarray:
+    bars = np.asarray(alpha_bar, dtype=np.float64)
+    if bars.ndim != 1 or len(bars) == 0 or not ((bars >= 0) & (bars <= 1)).all() or bars[0] == 1:
+        raise InputError(
+            "alpha_bar", expected="values [S] from 0 to 1, the noisiest first", received=np.array2string(bars[:4])
+        )
+    return bars
