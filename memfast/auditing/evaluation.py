@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from memfast.auditing.extracting import open_features
+from memfast.auditing.inputs import kind_of
 from memfast.data import open_source
 from memfast.foundation.errors import InputError
 from memfast.foundation.progress import Progress
@@ -91,7 +93,8 @@ def evaluate(
         floor: compute the floors; doubles the work of most metrics.
         seed: of subsets, directions and bootstraps.
         options: ``k`` (neighbours of precision to coverage), ``exact_transport_rows``.
-        extraction: options of `memfast.features.extract`: ``batch_size``, ``device``, ``dtype``, ``cache``.
+        extraction: options of `memfast.features.extract`: ``preprocessing``, ``batch_size``, ``device``, ``dtype``,
+            ``cache``.
         search: options of `memfast.knn`: ``memory``, ``backend``.
         progress: show progress, and the expected time before the start.
 
@@ -139,15 +142,9 @@ def _features(
     if len(shapes) > 1:
         described = ", ".join(f"{name} {source.item_shape}" for name, source in sources.items())
         raise InputError("sets", expected="items of one shape", received=described)
-    if isinstance(features, str) and features in ("pixels", "given"):
-        rows = {name: source.block(0, len(source)).reshape(len(source), -1) for name, source in sources.items()}
-    else:
-        from memfast.features import extract, open_extractor
-
-        extractor = open_extractor(features)
-        rows = {
-            name: extract(source, extractor, progress=progress, **extraction).values for name, source in sources.items()
-        }
+    images = kind_of(sources["training"].item_shape) == "images"
+    run, _ = open_features(features, images=images, extraction=extraction, progress=progress)
+    rows = {name: run(source) for name, source in sources.items()}
     integer = all(part.dtype == np.uint8 for part in rows.values()) and features == "pixels"
     checked = {name: part if integer else as_matrix(name, part, dtype=None) for name, part in rows.items()}
     for name, part in checked.items():

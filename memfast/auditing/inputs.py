@@ -1,5 +1,6 @@
 """The three sets of an audit: opened, checked against each other, and their units named."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,6 +95,45 @@ def as_images(block: np.ndarray) -> np.ndarray:
     if block.ndim == 4 and block.shape[-1] not in CHANNELS:
         block = np.moveaxis(block, 1, -1)
     return block[..., 0] if block.ndim == 4 and block.shape[-1] == 1 else block
+
+
+class ChannelsLast:
+    """A source of images with the channels moved to the end.
+
+    Args:
+        source: items ``[C, H, W]``.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        channels, height, width = source.item_shape
+        self.item_shape: tuple[int, ...] = (height, width, channels)
+        self.name, self.dtype = source.name, source.dtype
+        self.labels, self.skipped = source.labels, source.skipped
+
+    @classmethod
+    def where_needed(cls, source: Source) -> Source:
+        """``source`` itself where its channels are last already."""
+        return cls(source) if len(source.item_shape) == 3 and source.item_shape[-1] not in CHANNELS else source
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def block(self, start: int, stop: int) -> np.ndarray:
+        """Items ``start`` to ``stop``."""
+        return np.moveaxis(self.source.block(start, stop), 1, -1)
+
+    def take(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+        """The items of these indices, in this order."""
+        return np.moveaxis(self.source.take(indices), 1, -1)
+
+    def item_name(self, index: int) -> str:
+        """The item's name."""
+        return self.source.item_name(index)
+
+    def content_hash(self) -> str:
+        """The source's hash, marked as moved."""
+        return f"{self.source.content_hash()}-channels-last"
 
 
 def _check_same(name: str, source: Source, reference: Source) -> None:

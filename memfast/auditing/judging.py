@@ -1,6 +1,6 @@
 """Evidence and criteria become figures: counts, intervals, floors, curves, classes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,8 +27,8 @@ class Statistics:
 
 def judge(
     criterion: Criterion, generated: Evidence, held_out: Evidence | None, statistics: Statistics
-) -> tuple[dict[str, Any], Judgement | None]:
-    """One criterion's entry in the result, and its judgement of the generated samples (None where it cannot apply)."""
+) -> tuple[dict[str, Any], Judgement | None, Judgement | None]:
+    """One criterion's entry in the result, and its judgements of both sets (None where it cannot apply)."""
     entry: dict[str, Any] = {
         "name": criterion.name,
         "title": criterion.title,
@@ -41,7 +41,7 @@ def judge(
     why_not = criterion.why_not(generated)
     entry["applicable"], entry["why_not"] = why_not is None, why_not
     if why_not is not None:
-        return entry, None
+        return entry, None, None
     judgement = criterion.judge(generated)
     floor = None
     if held_out is not None and criterion.why_not(held_out) is None:
@@ -57,24 +57,32 @@ def judge(
     ]
     entry["curve"] = _curve(criterion, generated, judgement, held_out, floor)
     entry["matched"] = None if floor is None else _matched(criterion, judgement, floor, statistics)
-    return entry, judgement
+    return entry, judgement, floor
 
 
 def by_class(
-    names: Sequence[str], judgements: Sequence[Judgement], labels: np.ndarray, statistics: Statistics
+    judgements: Mapping[str, Judgement],
+    labels: np.ndarray,
+    floors: Mapping[str, Judgement],
+    floor_labels: np.ndarray | None,
+    statistics: Statistics,
 ) -> list[dict[str, Any]]:
-    """The figures of every class: for each label how many samples, and each criterion's share."""
+    """The figures of every class: how many samples, each criterion's share, and the same of held-out items.
+
+    ``held_out`` is None where the held-out items have no labels, or none of this class.
+    """
     rows = []
     for label in np.unique(labels):
         here = labels == label
+        there = np.zeros(0, bool) if floor_labels is None else floor_labels == label
         rows.append(
             {
                 "label": int(label),
                 "total": int(here.sum()),
-                "criteria": {
-                    name: statistics.share(judgement.flags[here])
-                    for name, judgement in zip(names, judgements, strict=True)
-                },
+                "criteria": {name: statistics.share(one.flags[here]) for name, one in judgements.items()},
+                "held_out": {name: statistics.share(one.flags[there]) for name, one in floors.items()}
+                if there.any()
+                else None,
             }
         )
     return rows

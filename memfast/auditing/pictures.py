@@ -23,11 +23,24 @@ def take_pictures(inputs: Inputs, pairs: Pairs, largest: int = DEFAULT_PICTURES)
     """
     if inputs.kind == "values" or largest < 1:
         return None
-    sample = _shrink(inputs.generated.block(0, 1), inputs)
+    sample = shrink(inputs.generated.block(0, 1), inputs)
     count = min(len(pairs), largest, max(1, BUDGET_BYTES // (2 * sample.nbytes)))
     generated = _gather(inputs.generated, pairs.columns["generated"][:count], inputs)
     training = _gather(inputs.training, pairs.columns["training"][:count], inputs)
     return Pictures(inputs.kind, generated, training)
+
+
+def shrink(block: np.ndarray, inputs: Inputs, largest: int = LARGEST_SIDE) -> np.ndarray:
+    """Items made small: images uint8 of at most ``largest`` pixels a side, signals float32 of at most 512 points."""
+    if inputs.kind == "signals":
+        flat = block.reshape(len(block), -1).astype(np.float32)
+        return flat[:, :: -(-flat.shape[1] // LONGEST_SIGNAL)]
+    images = as_images(block)
+    if images.dtype != np.uint8:
+        scaled = (images.astype(np.float64) - inputs.low) / inputs.unit
+        images = np.rint(np.clip(scaled, 0, 1) * 255).astype(np.uint8)
+    factor = -(-max(images.shape[1:3]) // largest)
+    return images if factor == 1 else _area_mean(images, factor)
 
 
 def save_pictures(pictures: Pictures, path: Path) -> None:
@@ -51,20 +64,8 @@ def load_pictures(path: Path) -> Pictures:
 
 def _gather(source: Source, indices: list[int], inputs: Inputs) -> np.ndarray:
     rows = 256
-    blocks = [_shrink(source.take(indices[start : start + rows]), inputs) for start in range(0, len(indices), rows)]
+    blocks = [shrink(source.take(indices[start : start + rows]), inputs) for start in range(0, len(indices), rows)]
     return np.concatenate(blocks)
-
-
-def _shrink(block: np.ndarray, inputs: Inputs) -> np.ndarray:
-    if inputs.kind == "signals":
-        flat = block.reshape(len(block), -1).astype(np.float32)
-        return flat[:, :: -(-flat.shape[1] // LONGEST_SIGNAL)]
-    images = as_images(block)
-    if images.dtype != np.uint8:
-        scaled = (images.astype(np.float64) - inputs.low) / inputs.unit
-        images = np.rint(np.clip(scaled, 0, 1) * 255).astype(np.uint8)
-    factor = -(-max(images.shape[1:3]) // LARGEST_SIDE)
-    return images if factor == 1 else _area_mean(images, factor)
 
 
 def _area_mean(images: np.ndarray, factor: int) -> np.ndarray:

@@ -7,21 +7,24 @@ from typing import Any
 
 import numpy as np
 
+from memfast.auditing.classes import Judged, per_class, read_labels
 from memfast.auditing.controls import DEFAULT_PLANTED, leave_one_out, positive_control
+from memfast.auditing.describing import describe_inputs, describe_source, exact_copies
 from memfast.auditing.examine import Examiner
 from memfast.auditing.inputs import Inputs, open_inputs
-from memfast.auditing.judging import Statistics, by_class, judge, quantiles
+from memfast.auditing.judging import Statistics, judge, quantiles
 from memfast.auditing.pairs import make_pairs
 from memfast.auditing.pictures import DEFAULT_PICTURES, take_pictures
+from memfast.auditing.projection import project
 from memfast.auditing.result import SCHEMA, AuditResult
 from memfast.auditing.scan import Collapsed
 from memfast.auditing.similar import similarity_search
 from memfast.auditing.statement import statement
-from memfast.criteria import AbsoluteTiles, Criterion, Evidence, choose, closer_than
+from memfast.criteria import AbsoluteTiles, Criterion, Evidence, Judgement, choose, closer_than
 from memfast.criteria.intervals import DEFAULT_CONFIDENCE, DEFAULT_RESAMPLES
-from memfast.data import Source
 from memfast.foundation import provenance
 from memfast.foundation.errors import InputError
+from memfast.neighbors.distributed import Ranks
 
 DEFAULT_NEIGHBOURS = 50
 
@@ -34,8 +37,10 @@ def audit(
     *,
     criteria: str | Criterion | Iterable[str | Criterion] | None = None,
     features: Any = None,
+    extraction: Mapping[str, Any] | None = None,
     labels: Any = None,
     training_labels: Any = None,
+    test_labels: Any = None,
     value_range: tuple[float, float] | None = None,
     controls: bool = True,
     planted: int = DEFAULT_PLANTED,
@@ -62,10 +67,14 @@ def audit(
         k: nearest training items to know per sample. The default shrinks to a smaller training set, and says so.
         criteria: names or criteria; None: all that apply. ``nndr`` and ``dcr`` are accepted for ``nn_ratio`` and
             ``absolute``.
-        features: for ``similarity``: a mapping of arrays ``generated``, ``training`` and ``test``, or a function of a
-            block of items.
+        features: for ``similarity``: ``pixels``, ``given`` (items are features) or whatever
+            `memfast.features.open_extractor` takes (a module, a file, a name), extracted once and cached; a mapping of
+            arrays ``generated``, ``training`` and ``test``; or a function of a block of items.
+        extraction: options of `memfast.features.extract`: ``preprocessing``, ``batch_size``, ``device``, ``dtype``,
+            ``cache``.
         labels: class of each generated sample, ``[n]``; default: the source's own. Gives results per class.
-        training_labels: class of each training item.
+        training_labels: class of each training item; default: the source's own.
+        test_labels: class of each held-out item; default: the source's own. Gives floors per class.
         value_range: the values that mean 0 and 1; see the result's ``units``.
         controls: whether to run the controls.
         planted: training items that the positive control copies in each way.
@@ -89,55 +98,75 @@ def audit(
     1.0
     """
     chosen = choose(criteria)
-    inputs = open_inputs(
-        generated, training, test, value_range=value_range, skip_bad=skip_bad, progress=progress
-    )  # fmt: skip
+    ranks = Ranks.current()
+    with ranks.together():
+        inputs = open_inputs(
+            generated, training, test, value_range=value_range, skip_bad=skip_bad, progress=progress
+        )  # fmt: skip
+        of_generated = read_labels("labels", labels, inputs.generated)
+        of_training = read_labels("training_labels", training_labels, inputs.training)
+        of_test = None if inputs.test is None else read_labels("test_labels", test_labels, inputs.test)
+        kept = inputs.scans["training"].firsts
+        distinct = inputs.training if len(kept) == len(inputs.training) else Collapsed(inputs.training, kept)
+        neighbours, notes = _neighbours(k, len(distinct), len(inputs.training))
     statistics = Statistics(confidence, resamples, seed)
-    kept = inputs.scans["training"].firsts
-    distinct = inputs.training if len(kept) == len(inputs.training) else Collapsed(inputs.training, kept)
-    neighbours, notes = _neighbours(k, len(distinct), len(inputs.training))
-    search = {
-        "backend": backend, "memory": memory, "approximate": approximate, "progress": progress,
-    }  # fmt: skip
+    folder = None if checkpoint is None else Path(checkpoint)
+    similar, used = None, None
+    if any(criterion.name == "similarity" for criterion in chosen):
+        similar, used = similarity_search(
+            features, inputs, kept, search={"backend": backend, "memory": memory}, checkpoint=folder,
+            extraction=extraction, progress=progress,
+        )  # fmt: skip
     examiner = Examiner(
         distinct,
         neighbours,
         kind=inputs.kind,
         unit=inputs.unit,
-        search=search,
-        checkpoint=None if checkpoint is None else Path(checkpoint),
+        search={"backend": backend, "memory": memory, "approximate": approximate, "progress": progress},
+        checkpoint=folder,
         gaps=any(criterion.name == "authenticity" for criterion in chosen),
         tiles=next((one.tiles for one in chosen if isinstance(one, AbsoluteTiles)), 0),
-        similar=_similar(chosen, features, distinct, kept, search),
+        similar=similar,
     )
     evidence = examiner.evidence(inputs.generated, "generated")
-    floor, held_out = _negative_control(inputs, examiner, controls, seed)
-    entries, judgements = [], {}
+    floor, held_out, own = _negative_control(inputs, examiner, controls, seed)
+    entries = []
+    judgements: dict[str, Judgement] = {}
+    floors: dict[str, Judgement] = {}
     for criterion in chosen:
-        entry, judgement = judge(criterion, evidence, floor, statistics)
+        entry, judgement, of_floor = judge(criterion, evidence, floor, statistics)
         entries.append(entry)
-        if judgement is not None:
-            judgements[criterion.name] = judgement
-    of_generated = _labels("labels", labels, inputs.generated)
-    of_training = _labels("training_labels", training_labels, inputs.training)
+        judgements |= {} if judgement is None else {criterion.name: judgement}
+        floors |= {} if of_floor is None else {criterion.name: of_floor}
+    known_labels = None if of_training is None else of_training[kept]
+    if own is not None:
+        of_test = None if known_labels is None else known_labels[own]
+    classes = per_class(
+        Judged(evidence, judgements, of_generated),
+        None if floor is None else Judged(floor, floors, of_test),
+        known_labels,
+        statistics,
+    )
     pairs = make_pairs(
         inputs.generated, inputs.training, evidence, judgements,
         kept=kept, labels=of_generated, training_labels=of_training,
     )  # fmt: skip
     figures = {
         "schema": SCHEMA,
-        "inputs": {**_describe(inputs, evidence), "held_out": held_out},
+        "inputs": {**describe_inputs(inputs, evidence), "held_out": held_out},
         "parameters": {
             "k": neighbours, "asked_k": k, "confidence": confidence, "resamples": resamples, "seed": seed,
             "backend": backend, "approximate": None if approximate is None else str(approximate),
         },
+        "features": used,
         "search": {"exactness": examiner.exactness, "recall": examiner.recall},
         "criteria": entries,
         "nearest": {
             "generated": quantiles(evidence.rms()), "held_out": None if floor is None else quantiles(floor.rms()),
         },
         "closer_than_held_out": None if floor is None else closer_than(evidence.rms(), floor.rms(), seed=seed),
-        "per_class": _per_class(judgements, of_generated, of_training, kept, evidence, statistics),
+        "per_class": classes,
+        "projection": project(inputs, seed=seed),
         "positive_control": positive_control(examiner, chosen, statistics, low=inputs.low, planted=planted)
         if controls
         else None,
@@ -162,81 +191,17 @@ def _neighbours(k: int, distinct: int, whole: int) -> tuple[int, list[str]]:
     return distinct, [f"k is {distinct} instead of {k}: there are no more different training items."]
 
 
-def _similar(chosen: list[Criterion], features: Any, training: Source, kept: np.ndarray, search: dict[str, Any]) -> Any:
-    if not any(criterion.name == "similarity" for criterion in chosen):
-        return None
-    options = {key: value for key, value in search.items() if key in ("backend", "memory")}
-    return similarity_search(features, training, kept, options)
-
-
 def _negative_control(
     inputs: Inputs, examiner: Examiner, controls: bool, seed: int
-) -> tuple[Evidence | None, dict[str, Any] | None]:
-    """Evidence of held-out data, and what to say about it; training items stand in where none was given."""
+) -> tuple[Evidence | None, dict[str, Any] | None, np.ndarray | None]:
+    """Evidence of held-out data, what to say about it, and the training items that stand in where none was given."""
     if inputs.test is not None:
         evidence = examiner.evidence(inputs.test, "held-out")
-        described = _describe_source(inputs.test, len(inputs.scans["test"].firsts))
-        return evidence, {**described, "origin": "given", "in_training": _zeros(evidence)}
+        described = describe_source(inputs.test, len(inputs.scans["test"].firsts))
+        return evidence, {**described, "origin": "given", "in_training": exact_copies(evidence)}, None
     if not controls or len(examiner.training) < 3:
-        return None, None
+        return None, None, None
     samples, own = leave_one_out(examiner.training, seed)
     evidence = examiner.evidence(samples, "held-out", own=own)
     described = {"name": samples.name, "count": len(samples), "distinct": len(samples)}
-    return evidence, {**described, "origin": "leave-one-out", "in_training": 0}
-
-
-def _describe(inputs: Inputs, evidence: Evidence) -> dict[str, Any]:
-    training_scan = inputs.scans["training"]
-    generated = _describe_source(inputs.generated, len(inputs.scans["generated"].firsts))
-    generated["exact_copies"] = _zeros(evidence)
-    generated["is_training_set"] = sorted(inputs.scans["generated"].digests) == sorted(training_scan.digests)
-    training = _describe_source(inputs.training, len(training_scan.firsts))
-    training["duplicate_groups"] = len(training_scan.groups)
-    training["duplicates"] = [
-        [inputs.training.item_name(index) for index in group] for group in training_scan.groups[:100]
-    ]
-    return {"kind": inputs.kind, "units": inputs.units, "generated": generated, "training": training}
-
-
-def _describe_source(source: Source, distinct: int) -> dict[str, Any]:
-    return {
-        "name": source.name,
-        "count": len(source),
-        "distinct": distinct,
-        "item_shape": list(source.item_shape),
-        "dtype": str(source.dtype),
-        "sha256": source.content_hash(),
-        "skipped": [[str(name), str(reason)] for name, reason in source.skipped],
-    }
-
-
-def _zeros(evidence: Evidence) -> int:
-    return int((evidence.squared_distances[:, 0] == 0).sum())
-
-
-def _labels(name: str, given: Any, source: Source) -> np.ndarray | None:
-    labels = source.labels if given is None else np.asarray(given)
-    if labels is None:
-        return None
-    if labels.shape != (len(source),):
-        raise InputError(name, expected=f"{len(source)} labels", received=f"shape {list(labels.shape)}")
-    if labels.dtype.kind not in "iub":
-        raise InputError(name, expected="whole numbers", received=str(labels.dtype))
-    return labels.astype(np.int64)
-
-
-def _per_class(
-    judgements: Mapping[str, Any],
-    labels: np.ndarray | None,
-    training_labels: np.ndarray | None,
-    kept: np.ndarray,
-    evidence: Evidence,
-    statistics: Statistics,
-) -> dict[str, Any] | None:
-    """By the generated samples' own labels, otherwise by those of the training items nearest to them."""
-    origin = "generated"
-    if labels is None and training_labels is not None:
-        labels, origin = training_labels[kept[evidence.indices[:, 0]]], "nearest training item"
-    if labels is None:
-        return None
-    return {"labels_of": origin, "classes": by_class(list(judgements), list(judgements.values()), labels, statistics)}
+    return evidence, {**described, "origin": "leave-one-out", "in_training": 0}, own

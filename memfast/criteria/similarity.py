@@ -1,5 +1,7 @@
 """Similarity of features that the user chose."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from memfast.criteria.base import Criterion, Evidence, Judgement
@@ -18,6 +20,7 @@ class Similarity(Criterion):
 
     Args:
         threshold: the similarity above which a sample counts as a copy.
+        levels: other thresholds to report in full.
 
     Source: Somepalli et al. 2023 (DCR); Pizzi et al. 2022 (SSCD).
     """
@@ -28,11 +31,12 @@ class Similarity(Criterion):
     source = "Somepalli et al. 2023 (0.5); Pizzi et al. 2022, SSCD (0.75)"
     copies_are_low = False
 
-    def __init__(self, threshold: float = DEFAULT_THRESHOLD) -> None:
-        if not -1 <= threshold < 1:
-            raise InputError("similarity threshold", expected="a cosine in [-1, 1)", received=repr(threshold))
+    def __init__(self, threshold: float = DEFAULT_THRESHOLD, levels: Sequence[float] = OTHER_LEVELS) -> None:
+        for value in (threshold, *levels):
+            if not -1 <= value < 1:
+                raise InputError("similarity threshold", expected="a cosine in [-1, 1)", received=repr(value))
         self.threshold = float(threshold)
-        self.levels = tuple(sorted({*OTHER_LEVELS, self.threshold}))
+        self.levels = tuple(sorted({*map(float, levels), self.threshold}))
 
     @property
     def grid(self) -> np.ndarray:
