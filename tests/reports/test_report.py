@@ -91,7 +91,7 @@ def test_report_holds_the_results_figures(result, tmp_path):
     for one in ("generated", "training"):
         assert result.figures["inputs"][one]["sha256"] in checker.text
     headings = {attributes.get("id") for name, attributes in checker.elements if name == "section"}
-    assert headings == {"glance", "pairs", "criteria", "learning", "training", "classes", "power", "made"}
+    assert headings == {"glance", "pairs", "criteria", "learning", "training", "classes", "power", "distribution", "made"}
 
 
 def test_report_is_the_same_from_a_loaded_result(result, tmp_path):

@@ -1,13 +1,16 @@
-"""Scales and ticks of a chart."""
+"""Scales, ticks, colours and the frame of a chart."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-WIDTH = 460
+from memfast.reports.markup import Markup, join, tag
+
+WIDTH, HEIGHT = 460, 260
 LEFT, RIGHT, TOP, BOTTOM = 52, 14, 12, 40
 TICKS = 5
+SERIES = 6
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,29 @@ def in_percent(value: float) -> str:
 
 
 Words = Callable[[float], str]
+
+
+def colour(series: int) -> int:
+    """The number of a series' colour: 1 to 6, round and round; 0 is grey."""
+    return (series - 1) % SERIES + 1 if series else 0
+
+
+def frame(x: Scale, y: Scale, x_label: str, y_label: str, x_words: Words, y_words: Words) -> Markup:
+    """Grid lines, ticks and the names of both axes."""
+    parts = []
+    for tick in y.ticks():
+        place = y(tick)
+        parts.append(tag("line", x1=LEFT, x2=WIDTH - RIGHT, y1=place, y2=place, class_="grid"))
+        parts.append(tag("text", y_words(tick), x=LEFT - 6, y=place + 4, text_anchor="end"))
+    for tick in x.ticks():
+        parts.append(tag("text", x_words(tick), x=x(tick), y=HEIGHT - BOTTOM + 16, text_anchor="middle"))
+    bottom = HEIGHT - BOTTOM
+    return join(
+        parts,
+        tag("line", x1=LEFT, x2=WIDTH - RIGHT, y1=bottom, y2=bottom, class_="axis"),
+        tag("text", x_label, x=(LEFT + WIDTH - RIGHT) / 2, y=HEIGHT - 6, text_anchor="middle", class_="label"),
+        tag("text", y_label, x=2, y=TOP, class_="label"),
+    )
 
 
 def _decades(low: float, high: float) -> list[float]:

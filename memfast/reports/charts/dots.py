@@ -4,8 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from memfast.reports.charts.axes import Scale, in_percent
-from memfast.reports.charts.lines import SERIES
+from memfast.reports.charts.axes import Scale, colour, in_percent
 from memfast.reports.markup import Markup, join, tag
 from memfast.reports.numbers import percent, percent_range
 
@@ -68,12 +67,12 @@ def dot_chart(
 
 def _row(dot: Dot, x: Scale, y: float) -> Markup:
     low, high = dot.share["wilson"]
-    colour = f"s{(dot.series - 1) % SERIES + 1 if dot.series else 0}"
+    series = f"s{colour(dot.series)}"
     at = x(dot.share["fraction"])
     return tag(
         "g",
         tag("title", f"{dot.name}: {dot.share['count']} of {dot.share['total']}, {percent_range(dot.share['wilson'])}"),
-        tag("line", x1=x(low), x2=x(high), y1=y, y2=y, class_=f"whisker {colour}"),
-        tag("circle", cx=at, cy=y, r=4.5, class_=("ring " if dot.hollow else "dot ") + colour),
+        tag("line", x1=x(low), x2=x(high), y1=y, y2=y, class_=f"whisker {series}"),
+        tag("circle", cx=at, cy=y, r=4.5, class_=("ring " if dot.hollow else "dot ") + series),
         tag("text", percent(dot.share["fraction"]), x=WIDTH - 4, y=y + 4, text_anchor="end", class_="value"),
     )

@@ -5,13 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from memfast.reports.charts.axes import BOTTOM, LEFT, RIGHT, TOP, WIDTH, Scale, Words, plain
+from memfast.reports.charts.axes import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Scale, Words, colour, frame, plain
 from memfast.reports.markup import Markup, folded, join, table, tag
 
-HEIGHT = 260
 MOST_POINTS = 400
 MOST_ROWS = 24
-SERIES = 6
 
 
 @dataclass(frozen=True)
@@ -70,7 +68,7 @@ def line_chart(
         "svg",
         tag("title", title),
         tag("desc", description or f"{y_label} against {x_label}: " + ", ".join(line.name for line in thinned)),
-        _frame(x, y, x_label, y_label, x_words, y_words),
+        frame(x, y, x_label, y_label, x_words, y_words),
         _marker(marker, x),
         [_path(line, x, y) for line in thinned],
         viewBox=f"0 0 {WIDTH} {HEIGHT}",
@@ -94,15 +92,11 @@ def legend(entries: Sequence[tuple[str, int, bool]]) -> Markup:
     return tag(
         "ul",
         [
-            tag("li", tag("span", "", class_=f"key s{_colour(series)}" + (" dashed" if dashed else "")), name)
+            tag("li", tag("span", "", class_=f"key s{colour(series)}" + (" dashed" if dashed else "")), name)
             for name, series, dashed in entries
         ],
         class_="legend",
     )
-
-
-def _colour(series: int) -> int:
-    return (series - 1) % SERIES + 1 if series else 0
 
 
 def _thin(line: Line, logarithmic: bool) -> Line:
@@ -127,23 +121,6 @@ def _value_scale(lines: Sequence[Line], logarithmic: bool, from_zero: bool) -> S
     return Scale(low if from_zero else low - 0.05 * room, high + 0.05 * room, HEIGHT - BOTTOM, TOP + 14)
 
 
-def _frame(x: Scale, y: Scale, x_label: str, y_label: str, x_words: Words, y_words: Words) -> Markup:
-    parts = []
-    for tick in y.ticks():
-        place = y(tick)
-        parts.append(tag("line", x1=LEFT, x2=WIDTH - RIGHT, y1=place, y2=place, class_="grid"))
-        parts.append(tag("text", y_words(tick), x=LEFT - 6, y=place + 4, text_anchor="end"))
-    for tick in x.ticks():
-        parts.append(tag("text", x_words(tick), x=x(tick), y=HEIGHT - BOTTOM + 16, text_anchor="middle"))
-    bottom = HEIGHT - BOTTOM
-    return join(
-        parts,
-        tag("line", x1=LEFT, x2=WIDTH - RIGHT, y1=bottom, y2=bottom, class_="axis"),
-        tag("text", x_label, x=(LEFT + WIDTH - RIGHT) / 2, y=HEIGHT - 6, text_anchor="middle", class_="label"),
-        tag("text", y_label, x=2, y=TOP, class_="label"),
-    )
-
-
 def _marker(marker: tuple[float, str] | None, x: Scale) -> Markup | None:
     if marker is None or not x.low <= marker[0] <= x.high:
         return None
@@ -161,8 +138,8 @@ def _marker(marker: tuple[float, str] | None, x: Scale) -> Markup | None:
 def _path(line: Line, x: Scale, y: Scale) -> Markup:
     points = [f"{x(place)} {y(value)}" for place, value in zip(line.x, line.y, strict=True)]
     if len(points) == 1:
-        return tag("circle", cx=x(line.x[0]), cy=y(line.y[0]), r=4, class_=f"dot s{_colour(line.series)}")
-    style = f"line s{_colour(line.series)}" + (" dashed" if line.dashed else "")
+        return tag("circle", cx=x(line.x[0]), cy=y(line.y[0]), r=4, class_=f"dot s{colour(line.series)}")
+    style = f"line s{colour(line.series)}" + (" dashed" if line.dashed else "")
     return tag("path", d="M" + "L".join(points), class_=style)
 
 

@@ -6,6 +6,7 @@ from memfast.reports.markup import Markup
 from memfast.reports.run import ReportRun
 from memfast.reports.sections.classes import classes
 from memfast.reports.sections.criteria import criteria
+from memfast.reports.sections.distribution import distribution
 from memfast.reports.sections.gallery import gallery
 from memfast.reports.sections.glance import glance
 from memfast.reports.sections.learning import learning, training
@@ -21,6 +22,7 @@ SECTIONS: tuple[tuple[str, str, Callable[[Sequence[ReportRun]], Markup | None]],
     ("training", "How training went", training),
     ("classes", "Copies by class", classes),
     ("power", "What this audit would have found", power),
+    ("distribution", "Where the sets lie", distribution),
     ("metrics", "Distribution metrics", metrics),
     ("made", "What was run", made),
 )

@@ -34,7 +34,7 @@ def _of_run(number: int, run: ReportRun, runs: int) -> Markup | None:
     middle = -(-len(shown) // 2)
     charts = [
         dot_chart(
-            [(f"class {row['label']}", [Dot(run.label, row["criteria"][first], number)]) for row in half],
+            [(f"class {row['label']}", _dots(number, run.label, row, first)) for row in half],
             title="Fraction of copies by class",
             show_title=False,
             largest=largest,
@@ -45,16 +45,31 @@ def _of_run(number: int, run: ReportRun, runs: int) -> Markup | None:
     whose = "generated sample" if per_class["labels_of"] == "generated" else per_class["labels_of"]
     return join(
         tag("h3", run.label) if runs > 1 else None,
-        tag("p", f"By {entries[0]['title'].lower()}; the class is that of the {whose}.", class_="note"),
+        tag(
+            "p",
+            f"By {entries[0]['title'].lower()}; the class is that of the {whose}."
+            + (" Hollow: held-out data of the class." if any(row["held_out"] for row in shown) else ""),
+            class_="note",
+        ),
         tag("div", charts, class_="grid"),
         folded("All classes and criteria", _table(entries, rows)),
     )
 
 
+def _dots(number: int, label: str, row: Mapping[str, Any], name: str) -> list[Dot]:
+    dots = [Dot(label, row["criteria"][name], number)]
+    if row["held_out"] and name in row["held_out"]:
+        dots.append(Dot("held-out", row["held_out"][name], 0, hollow=True))
+    return dots
+
+
 def _table(entries: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]]) -> Markup:
     lines = []
     for row in sorted(rows, key=lambda row: row["label"]):
-        shares = [row["criteria"][entry["name"]] for entry in entries]
-        cells = [f"{percent(share['fraction'])} ({percent_range(share['wilson'])})" for share in shares]
+        cells = []
+        for entry in entries:
+            share, floor = row["criteria"][entry["name"]], (row["held_out"] or {}).get(entry["name"])
+            text = f"{percent(share['fraction'])} ({percent_range(share['wilson'])})"
+            cells.append(text + (f"; held-out {percent(floor['fraction'])}" if floor else ""))
         lines.append([str(row["label"]), f"{row['total']:,}", *cells])
     return table(["Class", "Samples", *(entry["title"] for entry in entries)], lines)
