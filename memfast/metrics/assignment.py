@@ -15,7 +15,9 @@ import torch
 from memfast.foundation.errors import MemfastError, MissingPackageError
 
 BLOCK_ENTRIES = 1 << 22
-FIRST_EDGES = 12
+EDGES_PER_ROW = 16
+SAMPLED_ROWS = 64
+NEGLIGIBLE_SHIFT = 1e-20
 PASSES_PER_CYCLE_CHECK = 16
 MAXIMUM_ROUNDS = 200
 RELAXATION_TOLERANCE = 1e-14
@@ -77,6 +79,10 @@ def optimal_assignment(x: np.ndarray, y: np.ndarray, p: float) -> Assignment:
         from lap import lapjvs
     except ImportError:
         raise MissingPackageError("lapx", purpose="the exact transport distance", extra="audit") from None
+    step, shift = x.mean(axis=0) - y.mean(axis=0), 0.0
+    if p == 2 and step @ step > NEGLIGIBLE_SHIFT * np.square(x).mean():
+        # Squared costs split: the shift between the means costs the same whatever the assignment.
+        x, shift = x - step, len(x) * float(step @ step)
     costs = np.empty((len(x), len(y)), dtype=np.float32)
     scale = _power_of_two_scale(x, y, p)
     for start, block in cost_blocks(x, y, p):
@@ -89,7 +95,7 @@ def optimal_assignment(x: np.ndarray, y: np.ndarray, p: float) -> Assignment:
         return np.concatenate(parts) * scale if parts else np.empty(0)
 
     result = _certify(torch.from_numpy(costs), np.asarray(columns, dtype=np.int64), exact)
-    return Assignment(result.columns, result.total / scale, result.lower_bound / scale)
+    return Assignment(result.columns, result.total / scale + shift, result.lower_bound / scale + shift)
 
 
 def _power_of_two_scale(x: np.ndarray, y: np.ndarray, p: float) -> float:
@@ -105,12 +111,11 @@ def _certify(
     own = exact(np.arange(count), columns)
     if not own.any():
         return Assignment(columns, 0.0, 0.0)
-    potentials = np.zeros(count)
-    potentials[columns] = own / 2
+    potentials = _first_potentials(costs, columns, own)
     edges = _Edges(count)
-    edges.add(*_cheapest_entries(costs, potentials), exact)
     for _ in range(MAXIMUM_ROUNDS):
-        columns, own = _relax(edges, columns, own, potentials, exact)
+        if len(edges.rows):
+            columns, own = _relax(edges, columns, own, potentials, exact)
         rows, chosen, lowest = _violations(costs, own - potentials[columns], potentials, own, exact)
         if not len(rows):
             total = float(np.sum(own))
@@ -120,6 +125,22 @@ def _certify(
         "the optimality of the assignment could not be proven: expected the potentials to settle within "
         f"{MAXIMUM_ROUNDS} rounds, which they did not. Use method='network_simplex'."
     )
+
+
+def _first_potentials(costs: torch.Tensor, columns: np.ndarray, own: np.ndarray) -> np.ndarray:
+    """Of three guesses the one that the fewest entries of some rows contradict: nothing, half the costs, the means."""
+    half = np.zeros(len(own))
+    half[columns] = own / 2
+    rows = torch.from_numpy(np.linspace(0, len(own) - 1, min(SAMPLED_ROWS, len(own))).astype(np.int64))
+    sample = costs[rows].double().numpy()
+    guesses = [np.zeros(len(own)), half, sample.mean(axis=0) - sample.mean()]
+    sampled = rows.numpy()
+
+    def contradictions(guess: np.ndarray) -> int:
+        limits = own[sampled] - guess[columns[sampled]]
+        return int((sample - guess < limits[:, None]).sum())
+
+    return min(guesses, key=contradictions).copy()
 
 
 class _Edges:
@@ -186,20 +207,13 @@ def _find_cycle(parents: np.ndarray, columns: np.ndarray) -> np.ndarray | None:
     return np.asarray(cycle)
 
 
-def _cheapest_entries(costs: torch.Tensor, potentials: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The few entries of each row with the smallest reduced cost."""
-    per_row = min(FIRST_EDGES, costs.shape[1])
-    chosen = [block.topk(per_row, dim=1, largest=False, sorted=False).indices for _, block in _reduced(costs, potentials)]
-    columns = torch.cat(chosen).numpy()
-    return np.repeat(np.arange(len(columns)), per_row), columns.ravel()
-
-
 def _violations(
     costs: torch.Tensor, row_potentials: np.ndarray, potentials: np.ndarray, own: np.ndarray, exact: Callable
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Entries whose exact reduced cost is negative, and each row's lowest exact reduced cost (at most 0).
 
-    Float32 only screens: whatever lies within its error of 0 is computed again, block by block.
+    Float32 only screens: whatever lies within its error of 0 is computed again, block by block. A block with very
+    many candidates gives only its smallest ones, unless none of those is negative: then all are looked at.
     """
     slack = FLOAT32_SLACK * (np.abs(row_potentials) + np.abs(potentials).max() + own)
     limits = torch.from_numpy((row_potentials + slack).astype(np.float32))
@@ -207,14 +221,28 @@ def _violations(
     lowest = np.zeros(len(own))
     found_rows, found_columns = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
     for start, block in _reduced(costs, potentials):
-        tight = (block <= limits[start : start + len(block), None]).nonzero(as_tuple=True)
-        rows, columns = tight[0].numpy() + start, tight[1].numpy()
-        reduced = exact(rows, columns) - row_potentials[rows] - potentials[columns]
-        np.minimum.at(lowest, rows, reduced)
-        violated = reduced < -tolerance
+        inside = block <= limits[start : start + len(block), None]
+        candidates = [inside]
+        if int(inside.sum()) > 4 * EDGES_PER_ROW * len(block):
+            candidates.insert(0, inside & _smallest(block - limits[start : start + len(block), None]))
+        for mask in candidates:
+            rows, columns = (found.numpy() for found in mask.nonzero(as_tuple=True))
+            rows += start
+            reduced = exact(rows, columns) - row_potentials[rows] - potentials[columns]
+            np.minimum.at(lowest, rows, reduced)
+            violated = reduced < -tolerance
+            if violated.any():
+                break
         found_rows.append(rows[violated])
         found_columns.append(columns[violated])
     return np.concatenate(found_rows), np.concatenate(found_columns), lowest
+
+
+def _smallest(block: torch.Tensor) -> torch.Tensor:
+    """Where the few smallest entries of each row and the smallest of each column are; the others can wait."""
+    of_rows = block.topk(min(EDGES_PER_ROW, block.shape[1]), dim=1, largest=False).indices
+    mask = torch.zeros_like(block, dtype=torch.bool).scatter_(1, of_rows, True)
+    return mask.scatter_(0, block.argmin(dim=0)[None], True)
 
 
 def _reduced(costs: torch.Tensor, potentials: np.ndarray) -> Iterator[tuple[int, torch.Tensor]]:

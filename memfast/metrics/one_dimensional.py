@@ -1,13 +1,16 @@
 """Wasserstein distances on the line: by sorting, or by merging the two quantile functions."""
 
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
+import torch
 
 from memfast.foundation.errors import InputError
 from memfast.metrics.arrays import as_matrices, as_weights
 
-VALUES_PER_BLOCK = 1 << 24
+VALUES_PER_BLOCK = 1 << 18
 
 
 def wasserstein_per_dimension(
@@ -32,20 +35,38 @@ def wasserstein_per_dimension(
     require_exponent(p)
     x, y = as_matrices(("x", "y"), (x, y), dtype=_common_dtype(x, y))
     x_weights, y_weights = as_weights("x_weights", x_weights, len(x)), as_weights("y_weights", y_weights, len(y))
-    step = max(1, VALUES_PER_BLOCK // max(len(x), len(y)))
-    parts = [
-        transport_costs(x[:, s : s + step], y[:, s : s + step], p, x_weights, y_weights)
-        for s in range(0, x.shape[1], step)
-    ]
-    return np.concatenate(parts) ** (1 / p)
+    return transport_costs(x, y, p, x_weights, y_weights) ** (1 / p)
 
 
 def transport_costs(
     x: np.ndarray, y: np.ndarray, p: float, x_weights: np.ndarray | None = None, y_weights: np.ndarray | None = None
 ) -> np.ndarray:
-    """``W_p^p`` of each column, float64 ``[d]``."""
+    """``W_p^p`` of each column, float64 ``[d]``; columns are sorted a cache-full at a time, on all cores."""
+    step = max(1, VALUES_PER_BLOCK // max(len(x), len(y)))
+    starts = range(0, x.shape[1], step)
+
+    def of(start: int) -> np.ndarray:
+        columns = slice(start, start + step)
+        return _block_costs(x[:, columns], y[:, columns], p, x_weights, y_weights)
+
+    return np.concatenate(in_threads(of, starts))
+
+
+def in_threads(function: Callable[[int], np.ndarray], starts: Sequence[int]) -> list[np.ndarray]:
+    """``function`` of every start, in order; NumPy sorts and subtracts without the interpreter's lock."""
+    if len(starts) < 2:
+        return [function(start) for start in starts]
+    with ThreadPoolExecutor(min(len(starts), torch.get_num_threads())) as pool:
+        return list(pool.map(function, starts))
+
+
+def _block_costs(
+    x: np.ndarray, y: np.ndarray, p: float, x_weights: np.ndarray | None, y_weights: np.ndarray | None
+) -> np.ndarray:
     if x_weights is None and y_weights is None:
-        x, y = np.sort(x.T.copy(), axis=1), np.sort(y.T.copy(), axis=1)
+        x, y = x.T.copy(), y.T.copy()
+        x.sort(axis=1)
+        y.sort(axis=1)
         if x.shape == y.shape:
             return _mean_power(x, y, p)
         left, right, mass = _merge_levels(*_uniform_levels(x.shape[1], y.shape[1]))

@@ -7,7 +7,7 @@ import torch
 
 from memfast.foundation.errors import InputError
 from memfast.metrics.arrays import as_matrices, as_weights, require_count
-from memfast.metrics.one_dimensional import require_exponent, transport_costs
+from memfast.metrics.one_dimensional import VALUES_PER_BLOCK, in_threads, require_exponent, transport_costs
 
 PROJECTIONS = 128
 RESTARTS = 4
@@ -89,12 +89,16 @@ def _equal_weight_costs(x: np.ndarray, y: np.ndarray, p: float, directions: torc
     projected = [(directions @ torch.from_numpy(points).T).numpy() for points in (x, y)]
     if len(x) != len(y):
         return transport_costs(projected[0].T, projected[1].T, p)
-    for rows in projected:
-        rows.sort(axis=1)
-    gap = np.subtract(projected[0], projected[1], out=projected[0])
-    if p == 2:
-        return np.einsum("ij,ij->i", gap, gap, dtype=np.float64, casting="unsafe") / len(x)
-    return np.mean(np.abs(gap) ** p, axis=1, dtype=np.float64)
+
+    def of(start: int) -> np.ndarray:
+        first, second = (rows[start : start + step] for rows in projected)
+        first.sort(axis=1)
+        second.sort(axis=1)
+        gap = np.subtract(first, second, dtype=np.float64)
+        return np.einsum("ij,ij->i", gap, gap) / len(x) if p == 2 else np.mean(np.abs(gap) ** p, axis=1)
+
+    step = max(1, VALUES_PER_BLOCK // len(x))
+    return np.concatenate(in_threads(of, range(0, len(directions), step)))
 
 
 def _sliced_on_device(x: torch.Tensor, y: torch.Tensor, p: float, directions: torch.Tensor) -> torch.Tensor:

