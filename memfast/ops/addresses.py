@@ -55,13 +55,18 @@ def check_key(key: torch.Tensor) -> None:
 
 def check_sample_ids(sample_ids: torch.Tensor, batch: int | None = None, name: str = "sample_ids") -> None:
     """Raise unless ``sample_ids`` is an int64 vector (of length ``batch``)."""
-    wanted = f"an int64 tensor of shape [{'B' if batch is None else batch}]"
     if not isinstance(sample_ids, torch.Tensor) or sample_ids.dtype != torch.int64 or sample_ids.ndim != 1:
         received = (
             f"{sample_ids.dtype} {list(sample_ids.shape)}"
             if isinstance(sample_ids, torch.Tensor)
             else type(sample_ids).__name__
         )
-        raise InputError(name, expected=wanted, received=received)
-    if batch is not None and len(sample_ids) != batch:
-        raise InputError(name, expected=wanted, received=f"length {len(sample_ids)}", do="Give one id per sample.")
+        raise InputError(name, expected=_vector(batch), received=received)
+    # The text is made only where it is needed: as a string a batch size would be constant in a compiled graph.
+    if batch is not None and sample_ids.shape[0] != batch:
+        received = f"length {len(sample_ids)}"
+        raise InputError(name, expected=_vector(batch), received=received, do="Give one id per sample.")
+
+
+def _vector(length: int | None) -> str:
+    return f"an int64 tensor of shape [{'B' if length is None else length}]"

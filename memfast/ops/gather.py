@@ -4,6 +4,7 @@ The clean data never exists as floats: the loss reads the same bytes again (1 by
 read float32), with the same flips, which are addresses too.
 """
 
+import functools
 from typing import NamedTuple
 
 import torch
@@ -54,7 +55,8 @@ def gather_noise(
     """Noise a batch of a uint8 data set: ``x0 = (2 * byte - 255) / 255``, then as :func:`noise` does.
 
     Args:
-        dataset: uint8 ``[N, ...]`` contiguous, items in the network's layout: ``[N, C, H, W]`` or ``[N, L]`` (so that an element's address is the same as in :func:`noise`, and a flip reverses the last axis).
+        dataset: uint8 ``[N, ...]`` contiguous, items in the network's layout: ``[N, C, H, W]`` or ``[N, L]`` (so
+            that an element's address is the same as in :func:`noise`, and a flip reverses the last axis).
         indices: int64 ``[B]``, rows of ``dataset``.
         table: float32 ``[T, 7]``.
         timesteps_or_thresholds: int64 ``[B]`` timesteps; with ``draw`` the thresholds of :func:`draw_timesteps`.
@@ -170,8 +172,7 @@ def _loss(
     return (value, shaped_like(gradient, prediction)) if with_gradient else value
 
 
-def _loss_value(*arguments):
-    return _loss(*arguments, False)
+_loss_value = functools.partial(_loss, with_gradient=False)
 
 
 def _loss_fake(prediction, dataset, indices, table, timesteps, sample_ids, key, fixed_ids, flip, mean, backend):

@@ -28,7 +28,7 @@ def flat(tensor: torch.Tensor) -> torch.Tensor:
     """``[B, ...]`` as contiguous ``[B, D]`` in C order of the logical shape; a view where that is possible."""
     if tensor.ndim == 2:
         return tensor.contiguous()
-    return tensor.reshape(tensor.shape[0], math.prod(tensor.shape[1:]))
+    return tensor.reshape(tensor.shape[0], math.prod(tensor.shape[1:])).contiguous()
 
 
 def shaped_like(values: torch.Tensor, like: torch.Tensor) -> torch.Tensor:

@@ -1,5 +1,6 @@
 """The loss op: mean of (k_p * prediction - (k_x * x0 + k_f * fixed + k_n * noise))**2, and its gradient in one pass."""
 
+import functools
 import math
 
 import torch
@@ -109,18 +110,23 @@ def save_gradient(ctx, gradient, mean):
     """Keep what the backward pass needs: the gradient, and what remains to multiply it with."""
     ctx.set_materialize_grads(False)
     ctx.save_for_backward(gradient)
-    ctx.scale = _divisor(gradient, mean) if gradient.dtype == torch.float16 else 1.0
+    ctx.mean = mean
 
 
 def scaled_gradient(ctx, grad):
     """The gradient of the prediction: what the forward pass stored, times the cotangent, out of place."""
+    if torch.is_grad_enabled():
+        raise RuntimeError(
+            "memfast.ops.loss has no second derivative: its gradient is computed in the forward pass. Call backward "
+            "without create_graph, or use the plain formula (memfast.ops.standard_normal gives the noise)."
+        )
     (gradient,) = ctx.saved_tensors
     if grad is None:
         return None
-    eager = type(grad) is torch.Tensor and grad.device.type == "cpu" and not torch.is_grad_enabled()
-    if eager and ctx.scale == 1.0 and grad.ndim == 0 and grad.item() == 1.0:
+    on_cpu = type(grad) is torch.Tensor and grad.device.type == "cpu"
+    if on_cpu and gradient.dtype != torch.float16 and grad.ndim == 0 and grad.item() == 1.0:
         return gradient
-    return _loss_backward_op(gradient, grad, ctx.scale)
+    return _loss_backward_op(gradient, grad, ctx.mean)
 
 
 def _divisor(prediction, mean):
@@ -139,8 +145,7 @@ def _loss(prediction, x0, table, timesteps, sample_ids, key, fixed_ids, mean, ba
     return (value, shaped_like(gradient, prediction)) if with_gradient else value
 
 
-def _loss_value(*arguments):
-    return _loss(*arguments, False)
+_loss_value = functools.partial(_loss, with_gradient=False)
 
 
 def _loss_fake(prediction, x0, table, timesteps, sample_ids, key, fixed_ids, mean, backend):
@@ -160,18 +165,10 @@ def _backward(ctx, grad, _):
     return scaled_gradient(ctx, grad), *[None] * 8
 
 
-def _scale(gradient, grad, scale):
-    factor = (grad * scale).view(-1, *[1] * (gradient.ndim - 1)) if grad.ndim else grad * scale
-    if gradient.dtype == torch.float32:
-        return gradient * factor
-    return torch.mul(gradient, factor).to(gradient.dtype) if grad.ndim else gradient * factor
-
-
-def _no_second_derivative(ctx, grad):
-    raise RuntimeError(
-        "memfast.ops.loss has no second derivative: its gradient is computed in the forward pass. "
-        "Use the plain formula (memfast.ops.standard_normal gives the noise) where you need one."
-    )
+def _scale(gradient, grad, mean):
+    factor = grad * _divisor(gradient, mean) if gradient.dtype == torch.float16 else grad
+    # As a tensor with axes the float32 factor is not rounded to a 16-bit gradient's type; the product is, once.
+    return torch.mul(gradient, factor.view(-1, *[1] * (gradient.ndim - 1)), out=torch.empty_like(gradient))
 
 
 _ARGUMENTS = (
@@ -182,9 +179,8 @@ _loss_value_op = define(f"loss_value{_ARGUMENTS} -> Tensor", _loss_value, _loss_
 _plain_loss_op = define(f"plain_loss{_ARGUMENTS} -> (Tensor, Tensor)", _loss, _loss_fake)
 _loss_op = define(f"loss{_ARGUMENTS} -> (Tensor, Tensor)", _loss, _loss_fake)
 _loss_backward_op = define(
-    "loss_backward(Tensor gradient, Tensor grad, float scale) -> Tensor",
+    "loss_backward(Tensor gradient, Tensor grad, bool mean) -> Tensor",
     _scale,
-    lambda gradient, grad, scale: torch.empty_like(gradient),
+    lambda gradient, grad, mean: torch.empty_like(gradient),
 )
 torch.library.register_autograd("memfast::loss", _backward, setup_context=_save)
-torch.library.register_autograd("memfast::loss_backward", _no_second_derivative)
