@@ -96,7 +96,9 @@ void nearest_uint8(const NearestRequest& request, const int64_t* bound, int64_t*
     search.run([&](int64_t q) { return bound ? limit_of(bound[q]) : uint64_t{1} << 62; },
                [&](int64_t q, Candidates& found) {
                    const int64_t k = request.k, count = std::min<int64_t>(k, found.entries.size());
-                   std::partial_sort(found.entries.begin(), found.entries.begin() + count, found.entries.end());
+                   const auto begin = found.entries.begin(), last = begin + count;
+                   if (last != found.entries.end()) std::nth_element(begin, last, found.entries.end());
+                   std::sort(begin, last);
                    for (int64_t i = 0; i < k; ++i) {
                        distances[q * k + i] = i < count ? static_cast<int64_t>(found.entries[i] >> shift)
                                                         : std::numeric_limits<int64_t>::max();
