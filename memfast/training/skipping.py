@@ -49,7 +49,7 @@ class LossGate:
         self._rows = len(objective.schedule)
         self._means, self._filled = torch.zeros(self.bins, device=device), torch.zeros(self.bins, device=device)
         self._counts = torch.zeros(2, device=device)
-        self._sums = torch.zeros(2, self.bins, device=device)
+        self._sums = torch.zeros(3, self.bins, device=device)
         self._steps = 0
 
     def gate(self, losses: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
@@ -58,14 +58,14 @@ class LossGate:
         detached = losses.detach()
         low = (detached < self.ratio * self._means[group]) & (self._filled[group] > 0)
         keep = ~low if self._steps >= self.warmup else torch.ones_like(low)
-        self._counts += torch.stack([(~keep).sum(), torch.tensor(len(keep), device=keep.device)]).to(self._counts)
-        self._sums[0].index_add_(0, group, detached.float())
-        self._sums[1].index_add_(0, group, torch.ones_like(detached.float()))
+        columns = torch.stack([detached.float(), torch.ones_like(detached.float()), (~keep).float()])
+        self._sums.index_add_(1, group, columns)
         return torch.where(keep, losses, torch.zeros_like(losses)).mean()
 
     def finish_step(self, world: World) -> None:
-        """Update the running means with the losses of all parts and processes of the step."""
+        """Update the running means and the counts with all parts and processes of the step."""
         sums = world.sum(self._sums)
+        self._counts += torch.stack([sums[2].sum(), sums[1].sum()])
         mean, seen = sums[0] / sums[1].clamp(min=1), sums[1] > 0
         blended = torch.where(self._filled > 0, self.decay * self._means + (1 - self.decay) * mean, mean)
         self._means = torch.where(seen, blended, self._means)
@@ -74,7 +74,7 @@ class LossGate:
         self._steps += 1
 
     def entry(self) -> dict[str, float]:
-        """The share of samples skipped since the last call, for the log."""
+        """The share of samples skipped since the last call, over all processes, for the log."""
         skipped, total = self._counts.tolist()
         self._counts.zero_()
         return {"skipped": skipped / max(total, 1.0)}

@@ -29,7 +29,7 @@ from memfast.training.items import Feed, Items, count_classes
 from memfast.training.ledger import Ledger
 from memfast.training.logs import RunLog
 from memfast.training.order import SampleOrder
-from memfast.training.preparing import choose_device, count_steps, make_model
+from memfast.training.preparing import choose_device, count_steps, make_model, seed_generator
 from memfast.training.processes import average_gradients, join_world, without_averaging
 from memfast.training.skipping import LossGate
 from memfast.training.step import Conditions, Forward
@@ -294,9 +294,7 @@ class Trainer:
         self._key[1] = self.step
         self.objective.set_step(self.step)
         # Dropout inside the network draws from torch's own generator; this makes it a function of seed and step too.
-        torch.manual_seed(
-            (self.seed * 0x9E3779B97F4A7C15 + self.step * self.world.size + self.world.rank) & (2**63 - 1)
-        )
+        seed_generator(self.device, (self.seed * GOLDEN + self.step * self.world.size + self.world.rank) & (2**63 - 1))
         parts = self.feed.items(self.step).chunks(self.accumulate)
         total = torch.zeros((), device=self.device)
         for number, part in enumerate(parts):

@@ -65,11 +65,12 @@ class Update:
         gradients = [p.grad for p in self.parameters.values() if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
         if norm.device.type == "cpu":
-            if not torch.isfinite(norm):
+            length = norm.item()
+            if not math.isfinite(length):
                 self.optimizer.zero_grad(set_to_none=True)
                 return norm
-            if self.clip is not None and norm > self.clip:
-                torch._foreach_mul_(gradients, self.clip / (norm.item() + 1e-6))
+            if self.clip is not None and length > self.clip:
+                torch._foreach_mul_(gradients, self.clip / (length + 1e-6))
         else:
             if self.clip is not None:
                 torch.nn.utils.clip_grads_with_norm_(self.parameters.values(), self.clip, norm)

@@ -86,6 +86,7 @@ def test_accumulation_and_the_gate_draw_the_same_samples(folders):
     torch.testing.assert_close(losses(one / "gated"), losses(two / "gated"), rtol=1e-3, atol=1e-4)
     shares = [[entry["skipped"] for entry in read_log(folder / "gated") if "loss" in entry] for folder in folders]
     assert max(shares[0]) > 0
+    assert shares[0] == shares[1]
 
 
 @pytest.mark.parametrize(("batch", "size", "accumulate"), [(9, 2, 1), (8, 3, 1), (8, 2, 3), (8, 1, 0)])
