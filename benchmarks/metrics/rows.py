@@ -123,7 +123,10 @@ def main(names: list[str]) -> None:
         if not names or row.name in names:
             ours, peer = measure(row)
             verdict = "reached" if peer >= row.goal * ours else "missed"
-            print(f"{row.name}: {peer / ours:.1f} x {row.against} (goal {row.goal:g}, {verdict}; {ours:.2f} s)", flush=True)
+            print(
+                f"{row.name}: {peer / ours:.1f} x {row.against} (goal {row.goal:g}, {verdict}; {ours:.2f} s)",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Features of a whole data set, batch by batch, kept in npy shards so that a second run or a killed one pays nothing."""
+"""Features of a whole data set, kept in npy shards so that a second run, or one after a kill, pays nothing."""
 
 import hashlib
 import json
@@ -76,7 +76,8 @@ def extract(
     description = opened.describe()
     key = _key(description, source.content_hash())
     store = _Shards(_cache_folder(cache) / "features" / key, description) if cache is not False else None
-    parts, reused = [], 0
+    parts: list[np.ndarray] = []
+    reused = 0
     with Progress(f"features {opened.name}", len(source), "items", show=progress) as shown:
         for start in range(0, len(source), shard_items):
             stop = min(start + shard_items, len(source))

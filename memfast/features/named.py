@@ -129,7 +129,9 @@ def _open_clip(model: str) -> Loaded:
     module = open_clip.create_model(architecture, pretrained=path)
     side = module.visual.image_size
     side = side[0] if isinstance(side, tuple | list) else side
-    preprocessing = Preprocessing(side, side, "bicubic", tuple(module.visual.image_mean), tuple(module.visual.image_std), 3)
+    preprocessing = Preprocessing(
+        side, side, "bicubic", tuple(module.visual.image_mean), tuple(module.visual.image_std), 3
+    )
     return Loaded(module, module.encode_image, preprocessing)
 
 

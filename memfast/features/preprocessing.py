@@ -109,6 +109,8 @@ class Preprocessing:
         top, left = ((side - self.crop_to) // 2 for side in tensor.shape[-2:])
         if top < 0 or left < 0:
             raise InputError(
-                "items", expected=f"at least {self.crop_to} pixels a side to cut from", received=f"{tuple(tensor.shape[-2:])}"
+                "items",
+                expected=f"at least {self.crop_to} pixels a side to cut from",
+                received=f"{tuple(tensor.shape[-2:])}",
             )
         return tensor[..., top : top + self.crop_to, left : left + self.crop_to]

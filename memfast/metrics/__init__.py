@@ -1,6 +1,8 @@
 """Distribution metrics: how near two sets of samples are. Functions of arrays; no files, no extractors."""
 
+from memfast.metrics.catalog import CATALOG, Metric
 from memfast.metrics.copying import NeighborRatios, auth_pct, cosine_penalty, mifid, neighbor_ratios
+from memfast.metrics.cost import Cost, estimate_cost
 from memfast.metrics.data_copying import DataCopying, c_t, copying_z
 from memfast.metrics.diversity import vendi, vendi_per_class
 from memfast.metrics.frechet import FrechetInfinity, frechet_distance, frechet_from_moments, frechet_infinity
@@ -28,6 +30,8 @@ from memfast.metrics.shared import SharedNeighbors
 from memfast.metrics.transport import WassersteinResult, wasserstein
 
 __all__ = [
+    "CATALOG",
+    "Cost",
     "DataCopying",
     "FeatureLikelihood",
     "FrechetInfinity",
@@ -36,6 +40,7 @@ __all__ = [
     "L2Distances",
     "ManifoldCounts",
     "ManifoldScores",
+    "Metric",
     "Moments",
     "NeighborRatios",
     "PrincipalComponents",
@@ -47,6 +52,7 @@ __all__ = [
     "c_t",
     "copying_z",
     "cosine_penalty",
+    "estimate_cost",
     "feature_likelihood",
     "frechet_distance",
     "frechet_from_moments",

@@ -11,7 +11,7 @@ ROWS_PER_CHECK = 4096
 
 
 def as_matrix(name: str, value: Any, *, minimum: int = 1, dtype: Any = np.float64) -> np.ndarray:
-    """``value`` as a finite C-ordered matrix ``[n, d]`` of ``dtype``; items of any shape are flattened, ``[n]`` is ``[n, 1]``.
+    """``value`` as a finite C-ordered matrix ``[n, d]``; items of any shape are flattened, ``[n]`` is ``[n, 1]``.
 
     Args:
         name: what the error calls it.
@@ -26,7 +26,7 @@ def as_matrix(name: str, value: Any, *, minimum: int = 1, dtype: Any = np.float6
     array = array.detach().cpu().numpy() if isinstance(array, torch.Tensor) else np.asarray(array)
     if array.dtype.kind not in "biuf":
         raise InputError(name, expected="real numbers", received=f"dtype {array.dtype}")
-    if array.ndim == 0 or array[:1].size == 0 and len(array):
+    if array.ndim == 0 or (array[:1].size == 0 and len(array)):
         raise InputError(name, expected="an array [n, d] with n and d of at least 1", received=f"shape {array.shape}")
     if len(array) < minimum:
         items = "row" if minimum == 1 else "rows"

@@ -107,9 +107,7 @@ def neighbor_ratios(
     )
 
 
-def mifid(
-    generated: Any, training: Any, *, epsilon: float = COSINE_EPSILON, average_over: str = "generated"
-) -> float:
+def mifid(generated: Any, training: Any, *, epsilon: float = COSINE_EPSILON, average_over: str = "generated") -> float:
     """The Frechet distance divided by the mean least cosine distance to the training set, where that is below epsilon.
 
     Range 0 to infinity; lower is meant to be better: copies shrink the divisor and so raise the score.

@@ -33,7 +33,9 @@ def vendi(features: Any, *, order: float = ORDER, normalize: bool = True) -> flo
     if normalize:
         norms = np.linalg.norm(rows, axis=1, keepdims=True)
         if not norms.all():
-            raise InputError("features", expected="rows other than zero", received=f"zeros in row {int(np.argmin(norms))}")
+            raise InputError(
+                "features", expected="rows other than zero", received=f"zeros in row {int(np.argmin(norms))}"
+            )
         rows = rows / norms
     matrix = torch.from_numpy(rows)
     product = matrix @ matrix.T if len(rows) <= rows.shape[1] else matrix.T @ matrix

@@ -38,7 +38,9 @@ def bootstrap_mean(
         step = max(1, DRAWS_AT_ONCE // len(values))
         means = np.concatenate(
             [
-                values[generator.integers(0, len(values), (min(step, resamples - start), len(values)), np.int32)].mean(1)
+                values[generator.integers(0, len(values), (min(step, resamples - start), len(values)), np.int32)].mean(
+                    1
+                )
                 for start in range(0, resamples, step)
             ]
         )

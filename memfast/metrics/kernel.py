@@ -65,7 +65,9 @@ def kernel_distance(
     generator = np.random.default_rng(seed)
     values = np.asarray(
         [
-            _unbiased(x[generator.permutation(len(x))[:subset_size]], y[generator.permutation(len(y))[:subset_size]], compute)
+            _unbiased(
+                x[generator.permutation(len(x))[:subset_size]], y[generator.permutation(len(y))[:subset_size]], compute
+            )
             for _ in range(subsets)
         ]
     )

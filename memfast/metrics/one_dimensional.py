@@ -76,7 +76,7 @@ def _block_costs(
 
 def require_exponent(p: float) -> float:
     """``p``, or an error where it is not a finite number of at least 1."""
-    if not (np.isscalar(p) and 1 <= float(p) < np.inf):  # type: ignore[arg-type]
+    if not (isinstance(p, int | float | np.number) and 1 <= float(p) < np.inf):
         raise InputError("p", expected="a finite number of at least 1", received=repr(p))
     return float(p)
 

@@ -94,7 +94,9 @@ def projected_distances(
     each = wasserstein_per_dimension(x, y, p)
     if wasserstein_kind not in ("per_component", "sliced"):
         raise InputError("wasserstein_kind", expected="'per_component' or 'sliced'", received=repr(wasserstein_kind))
-    value = each.mean() if wasserstein_kind == "per_component" else wasserstein(x, y, 2, method="sliced", seed=seed).value
+    value = (
+        each.mean() if wasserstein_kind == "per_component" else wasserstein(x, y, 2, method="sliced", seed=seed).value
+    )
     options = {"bins": bins, "histogram_range": histogram_range, "pseudocount": pseudocount, "base": base, "root": root}
     shannon = np.asarray([jensen_shannon(x[:, j], y[:, j], **options) for j in range(x.shape[1])])  # type: ignore[arg-type]
     share = float(projection.explained_variance_ratio.sum())

@@ -23,7 +23,7 @@ class SharedNeighbors:
         self._found: dict[tuple[str, str], tuple[np.ndarray, np.ndarray]] = {}
 
     def nearest(self, queries: str, database: str, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """Squared distances float64 ``[n, k]``, ascending, and row numbers int64 ``[n, k]``; a row is its own neighbour.
+        """Squared distances float64 ``[n, k]``, ascending, and row numbers; within one set a row is its own neighbour.
 
         Raises:
             InputError: ``database`` has fewer than ``k`` rows.

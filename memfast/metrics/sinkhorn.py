@@ -60,7 +60,7 @@ def sinkhorn_cost(
         else torch.from_numpy(given).to(device)
         for points, given in zip(tensors, (x_weights, y_weights), strict=True)
     ]
-    scale = _mean_cost(*tensors, p, *weights)
+    scale = _mean_cost(tensors[0], tensors[1], p, weights[0], weights[1])
     if regularization is None:
         regularization = RELATIVE_REGULARIZATION * scale
     if scale == 0:
@@ -77,7 +77,14 @@ def sinkhorn_cost(
 
 
 def _between(
-    x: torch.Tensor, y: torch.Tensor, a: torch.Tensor, b: torch.Tensor, p: float, eps: float, limit: int, tolerance: float
+    x: torch.Tensor,
+    y: torch.Tensor,
+    a: torch.Tensor,
+    b: torch.Tensor,
+    p: float,
+    eps: float,
+    limit: int,
+    tolerance: float,
 ) -> tuple[float, int]:
     """Averaging the old with the new potentials keeps near-equal sets, the usual case, from creeping."""
     f, g = torch.zeros_like(a), torch.zeros_like(b)
@@ -91,7 +98,9 @@ def _between(
     raise _not_converged(limit, eps)
 
 
-def _within(points: torch.Tensor, mass: torch.Tensor, p: float, eps: float, limit: int, tol: float) -> tuple[float, int]:
+def _within(
+    points: torch.Tensor, mass: torch.Tensor, p: float, eps: float, limit: int, tol: float
+) -> tuple[float, int]:
     """The symmetric problem has one potential."""
     f = torch.zeros_like(mass)
     for iteration in range(1, limit + 1):

@@ -177,5 +177,7 @@ def flatten_model() -> bytes:
         return field(1, name) + field(2, field(1, field(1, 1) + field(2, shape)))
 
     node = field(1, "x") + field(2, "y") + field(4, "Flatten")
-    graph = field(1, node) + field(2, "g") + field(11, tensor("x", ["b", 3, 12, 12])) + field(12, tensor("y", ["b", 432]))
+    graph = (
+        field(1, node) + field(2, "g") + field(11, tensor("x", ["b", 3, 12, 12])) + field(12, tensor("y", ["b", 432]))
+    )
     return field(1, 8) + field(7, graph) + field(8, field(1, "") + field(2, 13))

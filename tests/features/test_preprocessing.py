@@ -42,7 +42,7 @@ def test_floats_are_taken_from_their_range():
     symmetric = PIXELS.astype(np.float32) / 127.5 - 1
     found = Preprocessing(value_range=(-1.0, 1.0))(symmetric)
     np.testing.assert_allclose(found, Preprocessing()(PIXELS), atol=1e-6)
-    with pytest.raises(InputError, match="float values from 0.0 to 1.0"):
+    with pytest.raises(InputError, match=r"float values from 0\.0 to 1\.0"):
         Preprocessing()(symmetric)
 
 

@@ -42,7 +42,7 @@ def test_ratios_equal_their_definition():
 
 
 def test_duplicates_in_training_hide_copies_and_are_counted():
-    generated, training = sets()
+    _, training = sets()
     found = neighbor_ratios(training[:10], np.concatenate([training, training[:10]]))
     assert found.undefined == 10
     assert found.fraction_below == 0
@@ -82,7 +82,7 @@ def test_penalty_averages_over_the_generated_set():
 
 
 def test_penalty_of_opposite_rows_is_zero_and_zero_rows_are_left_out():
-    generated, training = sets()
+    _, training = sets()
     assert cosine_penalty(np.concatenate([-training[:5], np.zeros((1, 10))]), training) == pytest.approx(0, abs=1e-15)
 
 

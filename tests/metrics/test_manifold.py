@@ -19,7 +19,9 @@ def peer(real, generated, k):
         return compute_prdc(real.astype(np.float64), generated.astype(np.float64), k)
 
 
-@pytest.mark.parametrize(("n", "m", "width", "k"), [(500, 450, 20, 5), (63, 500, 3, 1), (200, 63, 200, 10), (11, 7, 1, 5)])
+@pytest.mark.parametrize(
+    ("n", "m", "width", "k"), [(500, 450, 20, 5), (63, 500, 3, 1), (200, 63, 200, 10), (11, 7, 1, 5)]
+)
 def test_equals_prdc(n, m, width, k):
     real, generated = sets(n, m, width)
     assert precision_recall_density_coverage(real, generated, k)._asdict() == pytest.approx(peer(real, generated, k))
@@ -53,7 +55,9 @@ def test_comparison_conventions_differ_at_radius_zero():
 def test_a_point_on_a_sphere_is_decided_by_the_convention():
     """A generated copy of a real sample's k-th neighbour lies exactly on the sphere, whatever float rounding says."""
     real, _ = sets(200, 10, 50)
-    strict, closed = (precision_recall_density_coverage(real, real.copy(), 3, closed=closed) for closed in (False, True))
+    strict, closed = (
+        precision_recall_density_coverage(real, real.copy(), 3, closed=closed) for closed in (False, True)
+    )
     assert strict.density == pytest.approx(1.0)
     assert closed.density == pytest.approx(4 / 3)
 

@@ -29,7 +29,9 @@ def test_defaults_equal_scikit_learn_and_scipy():
     assert found.components == 50
     assert found.wasserstein == pytest.approx(np.mean([wasserstein_distance(x[:, j], y[:, j]) for j in range(50)]))
     # The sign of a component mirrors its histogram; only values on a bin's edge could tell the two apart.
-    assert found.jensen_shannon == pytest.approx(np.mean([shannon_by_scipy(x[:, j], y[:, j]) for j in range(50)]), rel=1e-6)
+    assert found.jensen_shannon == pytest.approx(
+        np.mean([shannon_by_scipy(x[:, j], y[:, j]) for j in range(50)]), rel=1e-6
+    )
     assert found.explained_variance == pytest.approx(pca.explained_variance_ratio_.sum())
 
 
@@ -37,7 +39,9 @@ def test_two_components_and_sliced():
     generated, training = sets()
     pca = PCA(2, svd_solver="full").fit(training)
     found = projected_distances(generated, training, components=2, wasserstein_kind="sliced")
-    limit = ot.sliced_wasserstein_distance(pca.transform(generated), pca.transform(training), n_projections=20000, seed=0)
+    limit = ot.sliced_wasserstein_distance(
+        pca.transform(generated), pca.transform(training), n_projections=20000, seed=0
+    )
     assert found.wasserstein == pytest.approx(limit, rel=0.1)
 
 

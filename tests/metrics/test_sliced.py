@@ -10,7 +10,9 @@ from memfast.metrics.sliced import random_directions
 
 def clouds(n=200, m=200, width=7, dtype=np.float64):
     generator = np.random.default_rng(0)
-    return generator.standard_normal((n, width)).astype(dtype), (generator.standard_normal((m, width)) + 0.3).astype(dtype)
+    return generator.standard_normal((n, width)).astype(dtype), (generator.standard_normal((m, width)) + 0.3).astype(
+        dtype
+    )
 
 
 @pytest.mark.parametrize("p", [1, 2])
