@@ -112,7 +112,7 @@ def evaluate(
     _check_sizes(chosen, kinds)
     classes = None if labels is None else as_labels("labels", labels, len(kinds["generated"]))
     if progress:
-        _announce(estimate_cost({name: rows.shape for name, rows in kinds.items()}, metrics, floor=floor))
+        announce(estimate_cost({name: rows.shape for name, rows in kinds.items()}, metrics, floor=floor))
     settings = dict(options or {})
     shared = _shared(kinds, dict(search or {}))
     main = _sets(kinds, shared, "generated", seed, settings)
@@ -212,10 +212,11 @@ def _check_sizes(chosen: list[Metric], kinds: dict[str, np.ndarray]) -> None:
                 )
 
 
-def _announce(cost: Cost) -> None:
+def announce(cost: Cost, verb: str = "evaluate") -> None:
+    """Say on stderr what is expected, and what most of it is."""
     parts = sorted(cost.seconds.items(), key=lambda item: -item[1])[:3]
     listed = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in parts)
-    print(f"evaluate: about {cost.total_seconds:.0f} s expected ({listed})", file=sys.stderr)
+    print(f"{verb}: about {cost.total_seconds:.0f} s expected ({listed})", file=sys.stderr)
 
 
 def _plain(value: Any) -> Any:

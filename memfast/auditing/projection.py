@@ -12,8 +12,8 @@ from memfast.metrics import PrincipalComponents
 LARGEST_SIDE = 32
 FITTED_ITEMS = 2000
 DRAWN_ITEMS = 1000
-COMPONENTS = 4
-BINS = 40
+COMPONENTS = 3
+FEWEST_BINS, MOST_BINS = 6, 40
 ROWS = 256
 
 
@@ -24,7 +24,6 @@ def project(
     fitted: int = FITTED_ITEMS,
     drawn: int = DRAWN_ITEMS,
     components: int = COMPONENTS,
-    bins: int = BINS,
 ) -> dict[str, Any] | None:
     """Coordinates of a random part of each set on the training set's principal components.
 
@@ -36,12 +35,12 @@ def project(
         fitted: at most how many items of each set are read; the components are fitted on those of the training set.
         drawn: at most how many points of each set are kept.
         components: at most how many components.
-        bins: of each histogram.
 
     Returns:
         ``fitted`` (training items), ``explained`` (share of the variance per component), ``points`` (set -> pairs of
         coordinates on the first two components) and ``histograms``, one per component: ``edges`` and, per set, the
-        share of its items in each bin. None where the training set has no two components.
+        share of its items in each bin; the smallest set sets the number of bins. None where the training set has no
+        two components.
     """
     sets = {"training": inputs.training, "generated": inputs.generated, "held_out": inputs.test}
     rows = {name: _part(source, inputs, seed, fitted) for name, source in sets.items() if source is not None}
@@ -50,6 +49,8 @@ def project(
         return None
     fit = PrincipalComponents.fit(rows["training"], most, solver="randomized", seed=seed)
     places = {name: fit.transform(part) for name, part in rows.items()}
+    # Rice's rule for the smallest set: with more bins its histogram would show chance.
+    bins = int(np.clip(2 * min(map(len, rows.values())) ** (1 / 3), FEWEST_BINS, MOST_BINS))
     return {
         "fitted": len(rows["training"]),
         "explained": [_rounded(share) for share in fit.explained_variance_ratio],

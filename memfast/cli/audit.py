@@ -2,18 +2,23 @@
 
 import shutil
 import sys
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from memfast.cli.labels import read_labels
 from memfast.cli.printing import JsonOption, OverwriteOption, QuietOption, SeedOption, percent, print_json
 from memfast.cli.story import training_story
 from memfast.foundation.errors import InputError
 from memfast.foundation.files import claim_output_folder, write_json
 
 if TYPE_CHECKING:
-    from memfast.auditing import AuditResult, MetricResult
+    import numpy as np
+
+    from memfast.auditing import AuditResult
+    from memfast.criteria import Criterion
     from memfast.data import Source
 
 NAME = "audit"
@@ -32,6 +37,15 @@ def run(
     test: Annotated[str | None, typer.Option("--test", help="Held-out data of the same distribution.")] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="Nearest training items to know per sample.")] = 50,
     criteria: Annotated[str | None, typer.Option(help="Names, comma-separated; default: all that apply.")] = None,
+    features: Annotated[
+        str | None, typer.Option(help="For similarity and metrics: pixels, given, a file or a name on disk.")
+    ] = None,
+    similarity: Annotated[
+        str | None, typer.Option(help="Thresholds of similarity, comma-separated; the first decides.")
+    ] = None,
+    labels: Annotated[Path | None, typer.Option("--labels", help="Classes of GENERATED: npy or text.")] = None,
+    training_labels: Annotated[Path | None, typer.Option(help="Classes of TRAINING: npy or text.")] = None,
+    test_labels: Annotated[Path | None, typer.Option(help="Classes of --test: npy or text.")] = None,
     metrics: Annotated[
         str | None, typer.Option(help="Also evaluate: 'all', or names of metrics, comma-separated.")
     ] = None,
@@ -66,22 +80,31 @@ def run(
     generated, training = _split(paths, training)
     with distributed.session() as ranks:
         main = ranks.rank == 0
+        progress = main and not quiet
         options: dict[str, Any] = {
-            "skip_bad": skip_bad, "image_size": image_size, "mode": mode, "progress": main and not quiet,
+            "skip_bad": skip_bad, "image_size": image_size, "mode": mode, "progress": progress,
         }  # fmt: skip
         with ranks.together():
+            chosen = _criteria(criteria, similarity, features)
+            of_generated = read_labels("--labels", labels)
+            of_training = read_labels("--training-labels", training_labels)
+            of_test = read_labels("--test-labels", test_labels)
+            known = open_source(training, **options)
+            held_out = None if test is None else open_source(test, **options)
+            sources = {label: open_source(path, **options) for label, path in _labels(generated).items()}
+            _check_labels(of_generated, sources)
             if main:
                 _claim(out, overwrite)
-        known = open_source(training, **options)
-        held_out = None if test is None else open_source(test, **options)
-        sources = {label: open_source(path, **options) for label, path in _labels(generated).items()}
+        if progress and metrics is not None and features in (None, "pixels", "given"):
+            _announce(sources, known, held_out, metrics)
         results: dict[str, AuditResult] = {}
         for label, source in sources.items():
             results[label] = memfast.audit(
                 source, known, held_out, k,
-                criteria=None if criteria is None else criteria.split(","),
+                criteria=chosen, features=features,
+                labels=of_generated, training_labels=of_training, test_labels=of_test,
                 memory=None if memory is None else int(memory * 2**30), controls=controls, backend=backend,
-                approximate=approximate, checkpoint=out / PROGRESS / label, seed=seed, progress=main and not quiet,
+                approximate=approximate, checkpoint=out / PROGRESS / label, seed=seed, progress=progress,
             )  # fmt: skip
         if not main:
             return
@@ -89,7 +112,12 @@ def run(
     runs = []
     for label, result in results.items():
         folder = out if len(results) == 1 else out / label
-        measured = _evaluate(sources[label], known, held_out, metrics, seed, not quiet)
+        measured = None
+        if metrics is not None:
+            measured = memfast.evaluate(
+                sources[label], known, held_out, metrics=metrics, features=features or "pixels",
+                labels=sources[label].labels if of_generated is None else of_generated, seed=seed, progress=progress,
+            )  # fmt: skip
         result.report(folder, label=label, training=story, metrics=measured)
         if measured is not None:
             write_json(folder / "metrics.json", {name: value.to_dict() for name, value in measured.items()})
@@ -130,20 +158,56 @@ def _labels(paths: list[str]) -> dict[str, str]:
     return named
 
 
-def _evaluate(
-    source: "Source", training: "Source", test: "Source | None", metrics: str | None, seed: int, progress: bool
-) -> "dict[str, MetricResult] | None":
-    if metrics is None:
-        return None
-    import memfast
+def _criteria(names: str | None, similarity: str | None, features: str | None) -> "list[str | Criterion] | None":
+    """The chosen criteria; the first threshold of --similarity decides, the others are reported beside it."""
+    chosen: list[str | Criterion] | None = None if names is None else [name.strip() for name in names.split(",")]
+    if similarity is None:
+        return chosen
+    from memfast.criteria import CRITERIA, Similarity
 
-    return memfast.evaluate(source, training, test, metrics=metrics, seed=seed, progress=progress)
+    if features is None:
+        raise InputError("--similarity", expected="--features beside it", received="no features")
+    try:
+        thresholds = [float(word) for word in similarity.split(",")]
+    except ValueError as error:
+        expected = "thresholds separated by commas, like 0.75,0.5"
+        raise InputError("--similarity", expected=expected, received=repr(similarity)) from error
+    every = [kind.name for kind in CRITERIA] if chosen is None else [one for one in chosen if one != Similarity.name]
+    own = Similarity(thresholds[0], thresholds[1:])
+    return [own if one == Similarity.name else one for one in every] + ([] if chosen is None else [own])
+
+
+def _check_labels(labels: "np.ndarray | None", sources: "dict[str, Source]") -> None:
+    if labels is not None and len(sources) > 1:
+        raise InputError(
+            "--labels", expected="one generated set", received=f"{len(sources)}",
+            do="Give each set its own labels, in a file of its own with its samples, or audit one at a time.",
+        )  # fmt: skip
+
+
+def _announce(sources: "dict[str, Source]", training: "Source", test: "Source | None", metrics: str) -> None:
+    """What the audit's searches and the metrics will take together, before anything starts."""
+    from memfast.auditing.evaluation import announce
+    from memfast.metrics.cost import estimate_cost
+
+    operations: dict[str, float] = {}
+    seconds: dict[str, float] = {}
+    for source in sources.values():
+        sets = {"generated": source, "training": training} | ({} if test is None else {"test": test})
+        shapes = {name: (len(one), prod(one.item_shape)) for name, one in sets.items()}
+        cost = estimate_cost(shapes, metrics)
+        searched = sum(2.0 * len(one) * len(training) * prod(training.item_shape) for one in (source, test or source))
+        rate = sum(cost.operations.values()) / max(cost.total_seconds, 1e-9)
+        for name, count in {**cost.operations, "the audit's searches": searched}.items():
+            operations[name] = operations.get(name, 0.0) + count
+            seconds[name] = seconds.get(name, 0.0) + count / rate
+    announce(type(cost)(operations, seconds), "audit")
 
 
 def _claim(out: Path, overwrite: bool) -> None:
-    """Take the output folder; one that holds nothing but an unfinished audit's progress is taken up again."""
-    unfinished = out.is_dir() and [entry.name for entry in out.iterdir()] == [PROGRESS]
-    claim_output_folder(out, overwrite=overwrite or unfinished)
+    """Take the output folder; one that holds an unfinished audit is taken up again."""
+    claim_output_folder(out, overwrite=overwrite or (out / PROGRESS).is_dir())
+    (out / PROGRESS).mkdir(exist_ok=True)
 
 
 def _check_gate(results: "dict[str, AuditResult]", max_memorized: float | None) -> None:

@@ -8,7 +8,7 @@ from memfast.reports.charts.axes import Scale, colour, in_percent
 from memfast.reports.markup import Markup, join, tag
 from memfast.reports.numbers import percent, percent_range
 
-SIDE, WIDTH = 10, 380
+SIDE, WIDTH = 18, 380
 HEAD, DOT_STEP, GROUP_GAP, FOOT = 20, 17, 10, 24
 
 

@@ -18,6 +18,7 @@ from memfast.reports.charts.axes import (
 from memfast.reports.markup import Markup, tag
 
 ROOM = 0.04
+FEW = 200
 ARM = 2
 
 
@@ -80,10 +81,12 @@ def _path(one: Points, x: Scale, y: Scale) -> str:
 
 
 def _style(one: Points) -> str:
-    return "crosses ink" if one.crosses else f"s{colour(one.series)}"
+    if one.crosses:
+        return "crosses ink"
+    return f"s{colour(one.series)}" + (" few" if one.series and len(one.places) <= FEW else "")
 
 
 def _key(one: Points) -> Markup:
     if one.crosses:
         return tag("span", "+", class_="key cross ink")
-    return tag("span", "", class_=f"key point {_style(one)}")
+    return tag("span", "", class_=f"key point s{colour(one.series)}")

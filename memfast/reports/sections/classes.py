@@ -30,7 +30,7 @@ def _of_run(number: int, run: ReportRun, runs: int) -> Markup | None:
     first, per_class = entries[0]["name"], run.audit["per_class"]
     rows = sorted(per_class["classes"], key=lambda row: -row["criteria"][first]["fraction"])
     shown = rows[:MOST_BARS]
-    largest = max(row["criteria"][first]["wilson"][1] for row in shown)
+    largest = max(dot.share["wilson"][1] for row in shown for dot in _dots(number, run.label, row, first))
     middle = -(-len(shown) // 2)
     charts = [
         dot_chart(

@@ -36,9 +36,9 @@ def _of_training_set(group: Sequence[tuple[int, ReportRun]], groups: int, runs: 
         f"component {number} ({percent(share)} of the variance)" for number, share in enumerate(first["explained"], 1)
     ]
     points = [Points("training", first["points"]["training"], 0)]
-    points += [Points(name, one["points"]["generated"], number) for number, name, one in projections]
     if held_out is not None:
         points.append(Points("held-out", held_out["points"]["held_out"], crosses=True))
+    points += [Points(name, one["points"]["generated"], number) for number, name, one in projections]
     charts = [scatter_chart(points, title="The sets on two components", x_label=labels[0], y_label=labels[1])]
     for at, label in enumerate(labels):
         lines = [_line("training", first, "training", at, 0)]
