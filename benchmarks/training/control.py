@@ -1,11 +1,11 @@
-"""What ``Monitor(control=)`` does to the memorized fraction in a real run: where it holds the target, where it does not.
+"""What ``Monitor(control=)`` does to the memorized fraction in a real run: where it holds the target and where not.
 
     python -m benchmarks.training.control [--out control.json] [--seeds 2] [--steps 3000] [--threads 1]
 
-A width-256 MLP learns 150 of the package's demo images at 14x14 with x0 prediction, from two places: a late confidence
-interval (800..1000 of 1,000), where it memorizes little, and an early one (200..400), where it memorizes most. Each place
-runs free and under targets. Every line is one run: the fraction at each audit, its confidence interval at the last one,
-and where the interval's mean went. The same seed gives the same start to all runs of a place.
+A width-256 MLP learns 150 of the package's demo images at 14x14 with x0 prediction, from two places: a late interval
+(800..1000 of 1,000), where it memorizes little, and an early one (200..400), where it memorizes more. Each place runs
+free and under targets. Every line is one run: the fraction at each audit, its confidence interval at the last one, and
+where the interval's mean went. The same seed gives the same start to all runs of a place.
 """
 
 import argparse

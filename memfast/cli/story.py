@@ -14,13 +14,24 @@ def training_story(folder: Path) -> dict[str, Any]:
     from memfast.training import read_log
 
     settings = read_json(folder / RUN_FILE)
-    log = [entry for entry in read_log(folder) if "loss" in entry]
+    entries = read_log(folder)
+    log = [entry for entry in entries if "loss" in entry]
+    audits = [entry for entry in entries if "memorized" in entry]
     objective = DenoisingObjective.from_dict(settings["objective"])
     story: dict[str, Any] = {
         "steps": [entry["step"] for entry in log],
         "loss": [entry["loss"] for entry in log],
         "facts": _facts(settings),
     }
+    if audits:
+        floors = [entry["memorized_floor"] for entry in audits]
+        story["audits"] = {
+            "steps": [entry["step"] for entry in audits],
+            "fraction": [entry["memorized"] for entry in audits],
+            "low": [entry["memorized_low"] for entry in audits],
+            "high": [entry["memorized_high"] for entry in audits],
+            "floor": None if None in floors else floors,
+        }
     if isinstance(objective.schedule, Schedule):
         density = objective.density.probabilities(objective.schedule)
         story["density"] = density.tolist()

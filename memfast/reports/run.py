@@ -33,7 +33,8 @@ class ReportRun:
         total_pairs: how many pairs there are in all.
         pictures: pictures of the first pairs.
         training: ``steps`` and ``loss`` (equal lengths), maybe ``held_out_steps`` and ``held_out_loss``; ``density``
-            and ``contribution`` (one value per timestep: where learning happened); ``facts``, names and values to list.
+            and ``contribution`` (one value per timestep: where learning happened); ``audits`` while training, with
+            ``steps``, ``fraction``, ``low``, ``high`` and ``floor`` (or None); ``facts``, names and values to list.
         metrics: distribution metrics by name, as `MetricResult.to_dict` gives them: ``value`` and maybe ``interval``,
             ``floor``, ``better``, ``copying``, ``summary``.
     """

@@ -35,7 +35,7 @@ def learning(runs: Sequence[ReportRun]) -> Markup | None:
 
 
 def training(runs: Sequence[ReportRun]) -> Markup | None:
-    """The loss over steps, and what each run was trained with."""
+    """The loss over steps, what the monitor's audits found, and what each run was trained with."""
     lines, facts = [], []
     for number, run in enumerate(runs, 1):
         about = run.training or {}
@@ -50,6 +50,7 @@ def training(runs: Sequence[ReportRun]) -> Markup | None:
             facts.append(folded(f"How {run.label} was trained", table(["Setting", "Value"], rows)))
     if not lines and not facts:
         return None
+    charts = [_memorization(runs)]
     positive = all(value > 0 for line in lines for value in line.y)
     y_label = "loss, logarithmic" if positive else "loss"
     chart = line_chart(lines, title="Loss", x_label="step", y_label=y_label, logarithmic=positive) if lines else None
@@ -57,7 +58,27 @@ def training(runs: Sequence[ReportRun]) -> Markup | None:
         "p", "Losses of runs with different timestep densities cannot be compared: they average over different noise.",
         class_="note",
     ) if len(lines) > 1 else None  # fmt: skip
-    return join(tag("div", chart, class_="grid") if chart else None, note, facts)
+    charts = [one for one in (chart, *charts) if one is not None]
+    return join(tag("div", charts, class_="grid") if charts else None, note, facts)
+
+
+def _memorization(runs: Sequence[ReportRun]) -> Markup | None:
+    """The fraction at each audit of the monitor, its interval, and the held-out floor."""
+    lines: list[Line] = []
+    for number, run in enumerate(runs, 1):
+        audits, prefix = (run.training or {}).get("audits"), f"{run.label}, " if len(runs) > 1 else ""
+        if not audits:
+            continue
+        steps = list(audits["steps"])
+        lines.append(Line(f"{prefix}generated", steps, list(audits["fraction"]), number))
+        lines += [
+            Line(f"{prefix}95 % interval, {end}", steps, list(audits[end]), number, True) for end in ("low", "high")
+        ]
+        if audits["floor"] is not None:
+            lines.append(Line(f"{prefix}held-out", steps, list(audits["floor"]), 0, True))
+    if not lines:
+        return None
+    return line_chart(lines, title="Memorized fraction while training", x_label="step", y_label="fraction of samples")
 
 
 def _words(value: object) -> str:
