@@ -64,7 +64,7 @@ def _found(result: dict[str, Any]) -> list[str]:
         share, floor = entry["generated"], entry["held_out"]
         low, high = share["wilson"]
         text = f"{entry['title']}: {share['count']:,} of {share['total']:,} samples ({percent(share['fraction'])}, "
-        text += f"{result['parameters']['confidence']:.0%} interval {percent(low)} to {percent(high)}) count as copies"
+        text += f"{100 * result['parameters']['confidence']:g} % interval {percent(low)} to {percent(high)}) count as copies"
         if share["count"]:
             text += f", of {share['distinct_training_items']:,} different training items"
         text += f"; held-out: {percent(floor['fraction'])}." if floor else "; no held-out figure."

@@ -58,9 +58,8 @@ def _line(
     name: str, projection: Mapping[str, Any], side: str, component: int, series: int, *, dashed: bool = False
 ) -> Line:
     histogram = projection["histograms"][component]
-    edges = histogram["edges"]
-    centres = [(low + high) / 2 for low, high in pairwise(edges)]
-    return Line(name, centres, histogram[side], series, dashed)
+    corners = [corner for edges in pairwise(histogram["edges"]) for corner in edges]
+    return Line(name, corners, [share for share in histogram[side] for _ in range(2)], series, dashed)
 
 
 def _projection(run: ReportRun) -> Mapping[str, Any]:
