@@ -32,7 +32,7 @@ def open_extractor(
         InputError: nothing that can be opened, or weights that are not on this machine.
 
     >>> extractor = open_extractor(torch.nn.Flatten(), preprocessing=Preprocessing(images=False), device="cpu")
-    >>> extractor(np.ones((2, 3, 4), np.float32)).shape
+    >>> extractor(torch.ones(2, 3, 4).numpy()).shape
     (2, 12)
     """
     if isinstance(features, Extractor):

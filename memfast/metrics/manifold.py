@@ -74,7 +74,7 @@ def precision_recall_density_coverage(
     Source: Kynkaanniemi et al. 2019; Naeem et al. 2020. Equal to the package prdc with ``closed=False``.
 
     >>> precision_recall_density_coverage([[0.0], [1.0], [2.0]], [[0.5], [1.5], [9.0]], k=1)
-    ManifoldScores(precision=0.6666666666666666, recall=0.6666666666666666, density=1.3333333333333333, coverage=1.0)
+    ManifoldScores(precision=0.6666666666666666, recall=1.0, density=1.3333333333333333, coverage=1.0)
     """
     return manifold_counts(real, generated, k, closed=closed).scores()
 
