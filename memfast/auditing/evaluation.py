@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from memfast.auditing.extracting import open_features
+from memfast.auditing.extracting import PLAIN, open_features
 from memfast.auditing.inputs import kind_of
 from memfast.data import open_source
 from memfast.foundation.errors import InputError
@@ -74,6 +74,7 @@ def evaluate(
     options: Mapping[str, Any] | None = None,
     extraction: Mapping[str, Any] | None = None,
     search: Mapping[str, Any] | None = None,
+    neighbors: Mapping[str, tuple[np.ndarray, np.ndarray]] | None = None,
     progress: bool = False,
 ) -> dict[str, MetricResult]:
     """Measure how near the generated samples are to the training set, by every metric whose needs are met.
@@ -96,6 +97,8 @@ def evaluate(
         extraction: options of `memfast.features.extract`: ``preprocessing``, ``batch_size``, ``device``, ``dtype``,
             ``cache``.
         search: options of `memfast.knn`: ``memory``, ``backend``.
+        neighbors: `AuditResult.neighbors` of an audit of the same sets: what it found is not searched again. Only for
+            ``pixels`` and ``given``.
         progress: show progress, and the expected time before the start.
 
     Returns:
@@ -115,6 +118,9 @@ def evaluate(
         announce(estimate_cost({name: rows.shape for name, rows in kinds.items()}, metrics, floor=floor))
     settings = dict(options or {})
     shared = _shared(kinds, dict(search or {}))
+    if isinstance(features, str) and features in PLAIN:
+        for name, found in (neighbors or {}).items():
+            shared.add(name, "training", *found)
     main = _sets(kinds, shared, "generated", seed, settings)
     results: dict[str, MetricResult] = {}
     floored = [row for row in chosen if floor and "test" in kinds and not row.needs_test]

@@ -3,9 +3,11 @@
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from memfast.auditing.pairs import Pairs
 from memfast.auditing.pictures import load_pictures, save_pictures
@@ -28,11 +30,14 @@ class AuditResult:
         figures: everything that was counted and how, as plain values.
         pairs: one row per generated sample, worst first.
         pictures: small pictures of the worst pairs, or None.
+        neighbors: set name -> (squared distances, indices) of the nearest training items, for `memfast.evaluate`; not
+            saved. None where the search was approximate, or left out duplicates in the training set.
     """
 
     figures: dict[str, Any]
     pairs: Pairs
     pictures: Pictures | None = None
+    neighbors: dict[str, tuple[np.ndarray, np.ndarray]] | None = field(default=None, compare=False, repr=False)
 
     def to_dict(self, *, pairs: int | None = None) -> dict[str, Any]:
         """Everything as plain values for strict JSON; ``pairs`` limits the rows of the table (None: all)."""

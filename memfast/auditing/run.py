@@ -176,7 +176,10 @@ def audit(
         },
     }  # fmt: skip
     figures["statement"] = statement(figures)
-    return AuditResult(figures, pairs, take_pictures(inputs, pairs, pictures))
+    found = {"generated": evidence} | ({} if floor is None or own is not None else {"test": floor})
+    whole = examiner.exactness != "approximate" and len(kept) == len(inputs.training)
+    neighbors = {name: (one.squared_distances, one.indices) for name, one in found.items()} if whole else None
+    return AuditResult(figures, pairs, take_pictures(inputs, pairs, pictures), neighbors)
 
 
 def _neighbours(k: int, distinct: int, whole: int) -> tuple[int, list[str]]:

@@ -63,8 +63,9 @@ def _found(result: dict[str, Any]) -> list[str]:
             continue
         share, floor = entry["generated"], entry["held_out"]
         low, high = share["wilson"]
+        confidence = f"{100 * result['parameters']['confidence']:g} %"
         text = f"{entry['title']}: {share['count']:,} of {share['total']:,} samples ({percent(share['fraction'])}, "
-        text += f"{100 * result['parameters']['confidence']:g} % interval {percent(low)} to {percent(high)}) count as copies"
+        text += f"{confidence} interval {percent(low)} to {percent(high)}) count as copies"
         if share["count"]:
             text += f", of {share['distinct_training_items']:,} different training items"
         text += f"; held-out: {percent(floor['fraction'])}." if floor else "; no held-out figure."

@@ -117,6 +117,7 @@ def run(
             measured = memfast.evaluate(
                 sources[label], known, held_out, metrics=metrics, features=features or "pixels",
                 labels=sources[label].labels if of_generated is None else of_generated, seed=seed, progress=progress,
+                neighbors=result.neighbors,
             )  # fmt: skip
         result.report(folder, label=label, training=story, metrics=measured)
         if measured is not None:

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from memfast.foundation.errors import InputError
 from memfast.metrics.arrays import require_count
 
 
@@ -36,6 +37,21 @@ class SharedNeighbors:
         squared, indices = self._found[key]
         return squared[:, :k], indices[:, :k]
 
+    def add(self, queries: str, database: str, squared_distances: np.ndarray, indices: np.ndarray) -> None:
+        """Take neighbours ``[n, k]`` of an exact search made elsewhere, squared distances in the sets' units.
+
+        Raises:
+            InputError: another number of rows than the set ``queries`` has.
+        """
+        rows = len(self.sets[queries])
+        if len(squared_distances) != rows or squared_distances.shape != indices.shape:
+            raise InputError(
+                f"neighbours of {queries}",
+                expected=f"squared distances and indices [{rows}, k]",
+                received=f"{list(squared_distances.shape)} and {list(indices.shape)}",
+            )
+        self._found[queries, database] = squared_distances.astype(np.float64) * self.unit**2, indices
+
     def radii(self, name: str, k: int) -> np.ndarray:
         """Squared distance of every row of ``name`` to its k-th neighbour other than itself, float64 ``[n]``."""
         return self.nearest(name, name, k + 1)[0][:, k]
@@ -44,7 +60,11 @@ class SharedNeighbors:
         """The same with sets under other names (old -> new); a set that stood there is left out."""
         sets = {name: rows for name, rows in self.sets.items() if name not in (*names, *names.values())}
         other = SharedNeighbors(sets | {names[old]: self.sets[old] for old in names}, unit=self.unit, **self.options)
-        other._found = {pair: found for pair, found in self._found.items() if set(pair) <= set(sets)}
+        other._found = {
+            (names.get(queries, queries), names.get(database, database)): found
+            for (queries, database), found in self._found.items()
+            if {queries, database}.isdisjoint(names.values())
+        }
         return other
 
 

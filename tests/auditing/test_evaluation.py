@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from memfast import metrics
+from memfast.auditing import audit
 from memfast.auditing.evaluation import evaluate
 from memfast.foundation.errors import InputError
 from memfast.metrics.catalog import CATALOG, choose
@@ -62,6 +63,30 @@ def test_planted_copies_move_every_value_the_way_the_catalogue_says():
     for name, result in after.items():
         if result.copying != "none":
             assert (result.value > before[name].value) == (result.copying == "higher"), name
+
+
+def test_neighbours_of_an_audit_are_not_searched_again(monkeypatch):
+    from memfast.metrics import shared
+
+    names = ["l2", "auth_pct", "neighbor_ratio", "prdc"]
+    known = evaluate(GENERATED, TRAINING, TEST, metrics=names)
+    neighbors = audit(GENERATED, TRAINING, TEST, controls=False).neighbors
+    searched, real = [], shared.nearest
+
+    def spy(queries, database, k, **options):
+        searched.append((len(queries), queries is database))
+        return real(queries, database, k, **options)
+
+    monkeypatch.setattr(shared, "nearest", spy)
+    found = evaluate(GENERATED, TRAINING, TEST, metrics=names, neighbors=neighbors)
+    assert all(same for _, same in searched)
+    assert {name: (one.value, one.floor, one.interval) for name, one in found.items()} == {
+        name: (one.value, one.floor, one.interval) for name, one in known.items()
+    }
+    doubled = np.concatenate([TRAINING, TRAINING[:3]])
+    assert audit(GENERATED, doubled, controls=False).neighbors is None
+    with pytest.raises(InputError, match=r"neighbours of generated: expected .* \[9, k\], received \[120, 50\]"):
+        evaluate(GENERATED[:9], TRAINING, metrics="auth_pct", neighbors=neighbors)
 
 
 def test_floor_is_the_held_out_set_in_the_generated_sets_place():

@@ -15,7 +15,7 @@ from memfast.auditing import AuditResult, audit
 from memfast.data import ArraySource
 from memfast.foundation.errors import InputError
 from memfast.reports import ReportRun, render, write_report
-from memfast.reports.charts import Dot, Line, dot_chart, line_chart
+from memfast.reports.charts import Dot, Line, Points, dot_chart, line_chart, scatter_chart
 from memfast.reports.markup import Markup, escape, tag
 from memfast.reports.sprites import sprite_sheets
 
@@ -91,7 +91,17 @@ def test_report_holds_the_results_figures(result, tmp_path):
     for one in ("generated", "training"):
         assert result.figures["inputs"][one]["sha256"] in checker.text
     headings = {attributes.get("id") for name, attributes in checker.elements if name == "section"}
-    assert headings == {"glance", "pairs", "criteria", "learning", "training", "classes", "power", "distribution", "made"}
+    assert headings == {
+        "glance",
+        "pairs",
+        "criteria",
+        "learning",
+        "training",
+        "classes",
+        "power",
+        "distribution",
+        "made",
+    }
 
 
 def test_report_is_the_same_from_a_loaded_result(result, tmp_path):
@@ -185,6 +195,31 @@ def test_charts_are_readable_without_eyes():
     assert "0.25" in checker.text
     share = {"count": 5, "total": 50, "fraction": 0.1, "wilson": [0.05, 0.2]}
     assert "group, run: 10.0 % (5.0 to 20.0 %)" in parse(dot_chart([("group", [Dot("run", share)])], title="t")).text
+
+
+def test_points_are_one_path_per_set_and_stay_small():
+    places = np.random.default_rng(0).normal(size=(1000, 2)).round(3).tolist()
+    chart = scatter_chart(
+        [Points("training", places, 0), Points("none", []), Points("held-out", places[:500], crosses=True)],
+        title="t", x_label="one", y_label="two",
+    )  # fmt: skip
+    checker = parse(chart)
+    paths = [a for n, a in checker.elements if n == "path"]
+    assert [a["d"].count("M") for a in paths] == [1000, 500]
+    assert "1,000 of training, 500 of held-out" in checker.text
+    assert len(chart) < 40_000
+    where = np.array([[float(word) for word in one[:-2].split()] for one in paths[0]["d"].split("M")[1:]])
+    assert np.corrcoef(where[:, 0], np.array(places)[:, 0])[0, 1] > 0.9999
+    assert np.corrcoef(where[:, 1], np.array(places)[:, 1])[0, 1] < -0.9999
+
+
+def test_the_sets_are_drawn_once_for_runs_of_one_training_set(result):
+    checker = parse(render([result.report_run("uniform"), result.report_run("late")]))
+    paths = [a["class"] for n, a in checker.elements if n == "path" and a["class"].startswith("points")]
+    assert paths == ["points s0", "points s1 few", "points s2 few"]
+    without = {**result.figures, "projection": None}
+    checker = parse(render([ReportRun("x", audit=without)]))
+    assert not any(a.get("id") == "distribution" for n, a in checker.elements if n == "section")
 
 
 @pytest.mark.parametrize("values", [[], [0.0], [1.0, 1.0], [1e-30, 1e30], [float("nan"), 2.0]])
