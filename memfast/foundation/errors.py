@@ -48,5 +48,10 @@ class MissingPackageError(MemfastError, ImportError):
         super().__init__(f"{purpose} needs the package {package}: pip install 'memfast[{extra}]'")
 
 
+def first_line(error: BaseException) -> str:
+    """An error's cause alone: some libraries add a page of advice, some say nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def _rebuild_input_error(cls: type[InputError], what: str, expected: str, received: str, do: str) -> InputError:
     return cls(what, expected=expected, received=received, do=do)

@@ -19,11 +19,12 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         OutputError: the file could not be written (disk full, no permission); what stood at ``path`` still does.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    os.close(handle)
-    temporary = Path(name)
+    temporary: Path | None = None
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        os.close(handle)
+        temporary = Path(name)
         yield temporary
         _flush_to_disk(temporary)
         os.chmod(temporary, 0o666 & ~_umask())
@@ -31,8 +32,9 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror or error}. Nothing there was changed.") from error
     finally:
-        with suppress(FileNotFoundError):
-            temporary.unlink()
+        if temporary is not None:
+            with suppress(FileNotFoundError):
+                temporary.unlink()
 
 
 def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
@@ -64,17 +66,22 @@ def claim_output_folder(folder: str | os.PathLike[str], *, overwrite: bool = Fal
         overwrite: accept a folder that holds results; its files are replaced one by one, none is deleted.
 
     Raises:
-        OutputError: the folder is not empty and ``overwrite`` is off, or it is a file.
+        OutputError: the folder is not empty and ``overwrite`` is off, it is a file, or it cannot be made.
     """
     folder = Path(folder)
-    if folder.is_file():
-        raise OutputError(f"{folder}: expected a folder for the results, received a file. Choose another name.")
-    if folder.is_dir() and any(folder.iterdir()) and not overwrite:
-        raise OutputError(
-            f"{folder}: expected a new or empty folder, received one that already holds results. "
-            "Choose another folder, or pass --overwrite to replace them."
-        )
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        if folder.is_file():
+            raise OutputError(f"{folder}: expected a folder for the results, received a file. Choose another name.")
+        if folder.is_dir() and any(folder.iterdir()) and not overwrite:
+            raise OutputError(
+                f"{folder}: expected a new or empty folder, received one that already holds results. "
+                "Choose another folder, or pass --overwrite to replace them."
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+    except OutputError:
+        raise
+    except OSError as error:
+        raise OutputError(f"cannot use {folder} for the results: {error.strerror or error}.") from error
     return folder
 
 

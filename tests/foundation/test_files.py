@@ -42,6 +42,10 @@ def test_an_output_folder_with_results_is_refused(tmp_path):
     assert files.claim_output_folder(tmp_path / "new", overwrite=True).is_dir()
     with pytest.raises(OutputError, match="received a file"):
         files.claim_output_folder(tmp_path / "new/a")
+    with pytest.raises(OutputError, match=r"new/a/b for the results: Not a directory"):
+        files.claim_output_folder(tmp_path / "new/a/b")
+    with pytest.raises(OutputError, match=r"cannot write .*new/a/b"):
+        files.write_text(tmp_path / "new/a/b", "text")
 
 
 def _write_half(path):
