@@ -12,7 +12,7 @@ from typing import Any
 
 from memfast.data.images import ImageItem, decode_images, is_image_name
 from memfast.data.source import Source
-from memfast.foundation.errors import InputError
+from memfast.foundation.errors import InputError, first_line
 
 MAX_MEMBER_BYTES = 256 << 20
 MAX_RATIO = 200  # of a zip member's size to its compressed size; images hardly compress at all
@@ -35,7 +35,7 @@ def read(path: Path, *, part: str | None = None, **options: Any) -> Source:
             items = [ImageItem(name, members[name], _label(name, members)) for name in images]
             return decode_images(items, name=str(path), **options)
     except (zipfile.BadZipFile, tarfile.TarError, EOFError) as error:
-        raise InputError(str(path), expected="a readable zip or tar archive", received=str(error)) from error
+        raise InputError(str(path), expected="a readable zip or tar archive", received=first_line(error)) from error
 
 
 Members = dict[str, Callable[[], bytes]]

@@ -8,7 +8,7 @@ import numpy as np
 from memfast.data.memory import from_array
 from memfast.data.shards import open_shards
 from memfast.data.source import Source
-from memfast.foundation.errors import InputError
+from memfast.foundation.errors import InputError, first_line
 
 DATA_KEYS = ("x_train", "x", "images", "samples", "data", "arr_0")
 LABEL_KEYS = {"x_train": "y_train", "x_test": "y_test", "x": "y", "images": "labels", "samples": "labels"}
@@ -33,6 +33,8 @@ def read(path: Path, *, part: str | None = None, **_: Any) -> Source:
         InputError: damaged file, objects that would need a pickle, no such array, or an array that is no data.
     """
     try:
+        if part is not None and (path.is_dir() or path.suffix.lower() == ".npy"):
+            raise InputError(f"{path}::{part}", expected="::NAME only where several arrays are", received=f"::{part}")
         if path.is_dir():
             return open_shards(path)
         if path.suffix.lower() == ".npy":
@@ -41,7 +43,9 @@ def read(path: Path, *, part: str | None = None, **_: Any) -> Source:
     except InputError:
         raise
     except Exception as error:
-        raise InputError(str(path), expected="a readable array file without pickles", received=str(error)) from error
+        raise InputError(
+            str(path), expected="a readable array file without pickles", received=first_line(error)
+        ) from error
     key = _choose(path, named, part)
     label_key = LABEL_KEYS.get(key, "labels")
     labels = named[label_key] if label_key in named and label_key != key else None

@@ -68,6 +68,8 @@ def decode_images(
     """
     if mode not in ("auto", "L", "RGB"):
         raise InputError("mode", expected="'auto', 'L' or 'RGB'", received=repr(mode))
+    if image_size is not None and image_size < 1:
+        raise InputError("image_size", expected="a side of at least 1 pixel", received=str(image_size))
     if not items:
         raise InputError(name, expected="at least one image", received="none", do=f"Looked for {', '.join(SUFFIXES)}.")
     headers, skipped = _read_headers(items, skip_bad)

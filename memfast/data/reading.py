@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from memfast.data import archives, arrays, folders, signals, tables
+from memfast.data.images import is_image_name
 from memfast.data.memory import from_array, from_dataset, from_tensor
 from memfast.data.source import Source, is_source
 from memfast.foundation.errors import InputError
@@ -61,6 +62,8 @@ def open_source(
 
 def _open_path(text: str, **options: Any) -> Source:
     path, _, part = text.partition("::")
+    if not path:
+        raise InputError("data", expected="a path", received="an empty one")
     location = Path(path).expanduser()
     if not location.exists():
         raise InputError(str(location), expected="a file or folder", received="nothing there", do="Check the path.")
@@ -70,8 +73,20 @@ def _open_path(text: str, **options: Any) -> Source:
         if reader.matches(location):
             if part and reader not in (arrays, tables):
                 raise InputError(text, expected="::NAME only after files of arrays or tables", received=f"::{part}")
+            if location.is_dir() and reader is not folders:
+                _check_no_images(location)
             return reader.read(location, part=part or None, **options)
     raise InputError(
         str(location), expected="a folder of images, npy, npz, pt, safetensors, zip, tar, parquet or UCR text",
         received=f"a {location.suffix or 'nameless'} file",
     )  # fmt: skip
+
+
+def _check_no_images(folder: Path) -> None:
+    """Raise where a folder of arrays or tables holds images too: either could be the data."""
+    image = next((file for file in folder.rglob("*") if is_image_name(file.name) and file.is_file()), None)
+    if image is not None:
+        raise InputError(
+            str(folder), expected="images, or arrays or tables", received=f"both, for example {image.name}",
+            do="Name the file or the subfolder that holds the data.",
+        )  # fmt: skip

@@ -35,6 +35,10 @@ def read(path: Path, *, part: str | None = None, **_: Any) -> Source:
                 f"{path}, line {number}", expected=f"{len(rows[0])} numbers as in the first row",
                 received=str(len(row)), do="Bring the signals to one length.",
             )  # fmt: skip
+        if not row[0].is_integer():
+            raise InputError(
+                f"{path}, line {number}", expected="a class label, a whole number, first", received=repr(row[0])
+            )
         rows.append(row)
     if not rows or len(rows[0]) < 2:
         raise InputError(str(path), expected="rows of a label and a signal", received="none")

@@ -253,6 +253,19 @@ def test_a_parquet_column_that_is_no_image(tmp_path):
         open_source(tmp_path / "a.parquet")
 
 
+@pytest.mark.parametrize("name", ["a.npz", "a.pt", "a.safetensors", "a.zip", "a.tar", "a.parquet", "a.npy"])
+def test_damaged_files_give_one_line(name, tmp_path):
+    (tmp_path / name).write_bytes(b"xnothing that anyone can read" * 40)
+    with pytest.raises(InputError, match=r"a\.\w+: expected (a )?readable") as caught:
+        open_source(tmp_path / name)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_side_of_no_pixels_is_refused(tmp_path, images):
+    with pytest.raises(InputError, match="image_size: expected a side of at least 1 pixel, received 0"):
+        open_source(write_folder(tmp_path / "d", images), image_size=0)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -262,9 +275,17 @@ def test_a_parquet_column_that_is_no_image(tmp_path):
         (lambda path: np.zeros((0, 4, 4), np.uint8), "non-empty array"),
         (lambda path: np.zeros((2, 4, 4), np.int32), "uint8"),
         (lambda path: 3, "received int"),
+        (lambda path: "", "expected a path, received an empty one"),
+        (lambda path: f"{write_npy(path / 'a.npy', np.zeros((2, 4, 4), np.uint8))}::x", "::NAME only where"),
+        (lambda path: np.save(write_folder(path / "d", [np.zeros((4, 4), np.uint8)]) / "a.npy", np.zeros(2))
+         or path / "d", r"received both, for example img0\.png"),
+        (lambda path: (path / "a.tsv").write_text("1 2\nnan 2\n") and path / "a.tsv", "line 2: expected a class label"),
     ],
-    ids=["missing", "empty-folder", "unknown-format", "empty-array", "int32", "number"],
-)
+    ids=[
+        "missing", "empty-folder", "unknown-format", "empty-array", "int32", "number", "no-path", "part-of-one-array",
+        "images-and-arrays", "label",
+    ],
+)  # fmt: skip
 def test_what_cannot_be_read(make, message, tmp_path):
     with pytest.raises(InputError, match=message):
         open_source(make(tmp_path))
