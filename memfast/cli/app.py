@@ -32,9 +32,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("memfast: interrupted", file=sys.stderr)
         return FAILURE
     except MemfastError as error:
-        print(f"memfast: {error}", file=sys.stderr)
+        _say(error)
         return FAILURE
     except BrokenPipeError:
         # The reader of our output went away (`memfast info | head`): nothing failed, and nothing more can be printed.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:  # a file that may not be read, a name that is too long
+        _say(error)
+        return FAILURE
     return 0
+
+
+def _say(error: Exception) -> None:
+    """One line, also where a library below wrote a paragraph."""
+    print(f"memfast: {' '.join(str(error).split())}", file=sys.stderr)

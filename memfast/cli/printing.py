@@ -9,7 +9,7 @@ import typer
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout, and nothing else there.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace the results the output folder holds.")]
-SeedOption = Annotated[int, typer.Option("--seed", help="The seed of everything random.")]
+SeedOption = Annotated[int, typer.Option("--seed", min=0, max=2**63 - 1, help="The seed of everything random.")]
 
 
 def print_json(content: Any) -> None:

@@ -74,17 +74,27 @@ def test_a_folder_with_results_is_left_alone(sets, capsys):
         (["audit", "nowhere", "nothing", "--out", "o"], 1, "nothing there"),
         (["audit", "one-path", "--out", "o"], 2, "expected GENERATED and TRAINING"),
         (["audit", "--no-such-option"], 2, "No such option"),
+        (["audit", "b", "a" * 300, "--out", "o"], 1, "File name too long"),
+        (["audit", "b", "broken.tar", "--out", "o"], 1, "a readable zip or tar archive"),
+        (["audit", "a", "b", "--out", "o", "--seed", "-1"], 2, "--seed"),
+        (["demo", "--out", "broken.tar/o"], 1, "Not a directory"),
         (["train", "--out", "o"], 1, "what to train on"),
+        (["train", "--out", "o", "--data", "broken.tar", "--low", "5", "--high", "5"], 1, "low below high"),
         (["sample", "nowhere", "--out", "o"], 1, "run"),
         (["no-such-verb"], 2, "No such command"),
     ],
-    ids=["missing-path", "one-path", "option", "no-data", "no-run", "verb"],
-)
+    ids=[
+        "missing-path", "one-path", "option", "long-name", "damaged", "seed", "out-below-a-file",
+        "no-data", "no-width", "no-run", "verb",
+    ],
+)  # fmt: skip
 def test_wrong_usage_and_failures(arguments, code, words, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "broken.tar").write_bytes(b"no archive" * 100)
     assert main(arguments) == code
     error = capsys.readouterr().err
     assert words in error
+    assert code == 2 or error.count("\n") == 1
     assert "Traceback" not in error
 
 
