@@ -1,5 +1,6 @@
 """``memfast train``: one TOML file and flags over it."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -47,7 +48,11 @@ def run(
     if low is not None or high is not None:
         settings.objective.timesteps = _interval(settings, low, high)
     trainer = make_trainer(settings, out, resume=resume, overwrite=overwrite, progress=not quiet)
-    result = trainer.run()
+    try:
+        result = trainer.run()
+    except (KeyboardInterrupt, SystemExit):
+        print(f"memfast: interrupted; {out} holds a checkpoint, and --resume continues it", file=sys.stderr)
+        raise
     facts = {
         "folder": str(result.folder), "step": result.step, "loss": result.loss, "seconds": result.seconds,
         "stopped": result.stopped,
@@ -74,14 +79,14 @@ def make_trainer(
     from memfast.objective import DenoisingObjective
     from memfast.training import Trainer
 
-    source = _open(settings, progress)
-    item_shape = ItemFormat.of(source.item_shape, source.dtype).item_shape
-    num_classes = int(source.labels.max()) + 1 if settings.data.use_labels and source.labels is not None else None
-    model = {**suggest(item_shape, num_classes=num_classes), **settings.model}
     weight = settings.objective.loss_weight
     objective = DenoisingObjective.from_dict(
         {**asdict(settings.objective), "loss_weight": {"name": weight} if isinstance(weight, str) else weight}
     )
+    source = _open(settings, progress)
+    item_shape = ItemFormat.of(source.item_shape, source.dtype).item_shape
+    num_classes = int(source.labels.max()) + 1 if settings.data.use_labels and source.labels is not None else None
+    model = {**suggest(item_shape, num_classes=num_classes), **settings.model}
     return Trainer(
         model, source, objective, out=out, resume=resume, overwrite=overwrite, progress=progress,
         labels=settings.data.use_labels or None, hooks=_hooks(settings, source), **asdict(settings.training),
@@ -95,13 +100,21 @@ def _open(settings: Settings, progress: bool) -> "Source":
     asked = settings.data
     if not asked.path:
         raise InputError("data", expected="what to train on", received="nothing", do="Pass --data or set data.path.")
-    source = open_source(
-        asked.path, skip_bad=asked.skip_bad, mode=asked.mode, image_size=asked.image_size, progress=progress
-    )
+    if asked.limit is not None and asked.limit < 1:
+        raise InputError("setting 'data.limit'", expected="at least 1", received=str(asked.limit))
+    source = open_source(asked.path, **_reading(settings), progress=progress)
     if asked.limit is None:
         return source
     labels = None if source.labels is None else source.labels[: asked.limit]
-    return ArraySource(source.block(0, asked.limit), name=f"{source.name}, first {asked.limit}", labels=labels)
+    first = source.block(0, asked.limit)
+    names = [source.item_name(index) for index in range(len(first))]
+    return ArraySource(first, name=f"{source.name}, first {asked.limit}", labels=labels, names=names)
+
+
+def _reading(settings: Settings) -> dict[str, Any]:
+    """How both sets are read, so that they can be compared."""
+    asked = settings.data
+    return {"skip_bad": asked.skip_bad, "mode": asked.mode, "image_size": asked.image_size}
 
 
 def _interval(settings: Settings, low: float | None, high: float | None) -> dict[str, Any]:
@@ -118,7 +131,7 @@ def _hooks(settings: Settings, source: "Source") -> list[Any]:
     from memfast.data import open_source
     from memfast.training import Monitor
 
-    held_out = None if settings.data.held_out is None else open_source(settings.data.held_out)
+    held_out = None if settings.data.held_out is None else open_source(settings.data.held_out, **_reading(settings))
     asked = settings.monitor
     return [
         Monitor(

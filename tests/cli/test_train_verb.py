@@ -1,0 +1,115 @@
+"""`memfast train`: what a run keeps when it is stopped, and what its settings may not be."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from memfast.cli import main
+from memfast.cli.settings import read_settings
+from memfast.cli.train import make_trainer
+
+SETTINGS = """
+[data]
+path = "{data}"
+{more}
+[model]
+kind = "mlp"
+width = 16
+blocks = 1
+[training]
+steps = 1000000
+batch_size = 8
+compile = false
+"""
+
+
+@pytest.fixture
+def config(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (30, 8, 8), dtype=np.uint8)
+    np.save(tmp_path / "train.npy", images)
+
+    def write(more=""):
+        path = tmp_path / "run.toml"
+        path.write_text(SETTINGS.format(data=tmp_path / "train.npy", more=more))
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "SIGTERM"])
+def test_a_stopped_run_keeps_a_checkpoint_and_says_how_to_go_on(config, tmp_path, number, code):
+    out = tmp_path / "run"
+    command = [sys.executable, "-m", "memfast", "train", str(config()), "--out", str(out), "--json"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        deadline = time.monotonic() + 120
+        while not ((out / "log.jsonl").exists() and (out / "log.jsonl").stat().st_size) and process.poll() is None:
+            assert time.monotonic() < deadline, "the run did not start"
+            time.sleep(0.05)
+        process.send_signal(number)
+        printed, said = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == code
+    assert printed == ""
+    assert "--resume continues it" in said
+    assert "Traceback" not in said
+    (checkpoint,) = (out / "checkpoints").iterdir()
+    step = json.loads((checkpoint / "state.json").read_text())["step"]
+    assert step >= 50
+    assert main([*command[3:], "--resume", "--quiet", "--steps", str(step + 1)]) == 0
+
+
+def test_resuming_with_another_objective_is_refused_by_name(config, tmp_path, capsys):
+    command = ["train", str(config()), "--out", str(tmp_path / "run"), "--quiet"]
+    assert main([*command, "--steps", "2"]) == 0
+    assert main([*command, "--steps", "3", "--resume", "--low", "500", "--high", "900"]) == 1
+    assert "objective.timesteps.name is 'uniform' in the checkpoint" in capsys.readouterr().err
+    assert main([*command, "--steps", "3", "--resume"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ("limit = 0", "'data.limit': expected at least 1, received 0"),
+        ("limit = -1", "'data.limit': expected at least 1, received -1"),
+        ("[monitor]\nevery = 1\nsamples = 0", "monitor samples: expected at least 1"),
+        ("[objective]\ntimesteps = {name = 'confidence_interval', low = 5, high = 5}", "a width above 0"),
+        ("[objective.timesteps]\nname = 'confidence_interval'\nlo = 5\nhigh = 6", "unexpected keyword argument 'lo'"),
+    ],
+    ids=["limit-0", "limit-1", "monitor", "width-0", "unknown-argument"],
+)
+def test_settings_that_cannot_be_used(config, tmp_path, capsys, more, message):
+    assert main(["train", str(config(more)), "--out", str(tmp_path / "run")]) == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_limited_set_keeps_its_names(tmp_path, config):
+    from PIL import Image
+
+    (tmp_path / "d").mkdir()
+    for name in ("a", "b", "c"):
+        Image.new("L", (8, 8)).save(tmp_path / f"d/{name}.png")
+    settings = read_settings(config("limit = 2"), {"data.path": str(tmp_path / "d")})
+    source = make_trainer(settings, tmp_path / "run", progress=False).source
+    assert [source.item_name(index) for index in range(len(source))] == ["a.png", "b.png"]
+
+
+def test_held_out_images_are_read_like_the_training_images(tmp_path, config):
+    from PIL import Image
+
+    for folder, side in (("d", 8), ("h", 12)):
+        (tmp_path / folder).mkdir()
+        for number in range(4):
+            Image.new("L", (side, side), number * 9).save(tmp_path / f"{folder}/{number}.png")
+    more = f"image_size = 8\nheld_out = '{tmp_path}/h'\n[monitor]\nevery = 2\nsamples = 4\nsampling_steps = 2"
+    overrides = {"data.path": str(tmp_path / "d"), "training.steps": 2}
+    trainer = make_trainer(read_settings(config(more), overrides), tmp_path / "run", progress=False)
+    assert trainer.run().step == 2
