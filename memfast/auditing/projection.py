@@ -38,8 +38,8 @@ def project(
 
     Returns:
         ``fitted`` (training items), ``explained`` (share of the variance per component), ``points`` (set -> pairs of
-        coordinates on the first two components) and ``histograms``, one per component: ``edges`` and, per set, the
-        share of its items in each bin; the smallest set sets the number of bins. None where the training set has no
+        coordinates on the first two components) and ``histograms``, one per component: ``edges`` and, per set, its
+        density in each bin; the smallest set sets the number of bins. None where the training set has no
         two components.
     """
     sets = {"training": inputs.training, "generated": inputs.generated, "held_out": inputs.test}
@@ -83,10 +83,11 @@ def _histogram(values: dict[str, np.ndarray], bins: int) -> dict[str, Any]:
     edges = np.linspace(everything.min(), everything.max(), bins + 1)
     if edges[0] == edges[-1]:
         edges = np.linspace(edges[0] - 0.5, edges[0] + 0.5, bins + 1)
-    shares = {name: np.histogram(part, edges)[0] / len(part) for name, part in values.items()}
+    # Densities, since runs that are shown together can have bins of other widths.
+    densities = {name: np.histogram(part, edges, density=True)[0] for name, part in values.items()}
     return {
         "edges": [_rounded(edge) for edge in edges],
-        **{name: [_rounded(share) for share in part] for name, part in shares.items()},
+        **{name: [_rounded(value) for value in part] for name, part in densities.items()},
     }
 
 

@@ -5,7 +5,6 @@ from itertools import pairwise
 from typing import Any
 
 from memfast.reports.charts import Line, Points, line_chart, scatter_chart
-from memfast.reports.charts.axes import in_percent
 from memfast.reports.markup import Markup, join, tag
 from memfast.reports.numbers import percent
 from memfast.reports.run import ReportRun
@@ -46,8 +45,7 @@ def _of_training_set(group: Sequence[tuple[int, ReportRun]], groups: int, runs: 
         if held_out is not None:
             lines.append(_line("held-out", held_out, "held_out", at, 0, dashed=True))
         charts.append(
-            line_chart(lines, title=f"Component {at + 1}", x_label=label, y_label="fraction of the set",
-                       y_words=in_percent)
+            line_chart(lines, title=f"Component {at + 1}", x_label=label, y_label="density")
         )  # fmt: skip
     heading = tag("h3", ", ".join(run.label for _, run in group)) if groups > 1 else None
     note = f"Components fitted on {first['fitted']:,} training items."
@@ -59,7 +57,7 @@ def _line(
 ) -> Line:
     histogram = projection["histograms"][component]
     corners = [corner for edges in pairwise(histogram["edges"]) for corner in edges]
-    return Line(name, corners, [share for share in histogram[side] for _ in range(2)], series, dashed)
+    return Line(name, corners, [value for value in histogram[side] for _ in range(2)], series, dashed)
 
 
 def _projection(run: ReportRun) -> Mapping[str, Any]:
