@@ -74,6 +74,7 @@ def run(
     """
     import memfast
     from memfast.data import open_source
+    from memfast.metrics.catalog import choose
     from memfast.neighbors import distributed
     from memfast.reports import write_report
 
@@ -85,7 +86,11 @@ def run(
             "skip_bad": skip_bad, "image_size": image_size, "mode": mode, "progress": progress,
         }  # fmt: skip
         with ranks.together():
+            # Whatever can be wrong is found before the search, which may take hours.
             chosen = _criteria(criteria, similarity, features)
+            if metrics is not None:
+                choose(metrics, has_test=test is not None)
+            story = None if run_folder is None else training_story(run_folder)
             of_generated = read_labels("--labels", labels)
             of_training = read_labels("--training-labels", training_labels)
             of_test = read_labels("--test-labels", test_labels)
@@ -108,7 +113,6 @@ def run(
             )  # fmt: skip
         if not main:
             return
-    story = None if run_folder is None else training_story(run_folder)
     runs = []
     for label, result in results.items():
         folder = out if len(results) == 1 else out / label
@@ -151,7 +155,7 @@ def _labels(paths: list[str]) -> dict[str, str]:
     """A short name for each set: its file's or folder's, with a number where two are the same."""
     named: dict[str, str] = {}
     for path in paths:
-        name = base = Path(path.partition("::")[0]).stem or "generated"
+        name = base = Path(path.partition("::")[0]).resolve().stem or "generated"
         number = 2
         while name in named:
             name, number = f"{base}-{number}", number + 1

@@ -6,6 +6,7 @@ from typing import Any
 
 def training_story(folder: Path) -> dict[str, Any]:
     """What ``memfast.reports.ReportRun`` wants to know of the run in ``folder``."""
+    from memfast.foundation.errors import InputError
     from memfast.foundation.files import read_json
     from memfast.models.checkpoints import RUN_FILE
     from memfast.objective import DenoisingObjective
@@ -13,6 +14,8 @@ def training_story(folder: Path) -> dict[str, Any]:
     from memfast.timesteps import learning_contribution
     from memfast.training import read_log
 
+    if not (folder / RUN_FILE).is_file():
+        raise InputError(str(folder), expected=f"a run's folder, with {RUN_FILE}", received="no such file")
     settings = read_json(folder / RUN_FILE)
     entries = read_log(folder)
     log = [entry for entry in entries if "loss" in entry]

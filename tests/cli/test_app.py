@@ -57,6 +57,27 @@ def test_several_sets_side_by_side(sets):
     assert (sets / "out/report.html").exists()
 
 
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [(["--metrics", "nope"], "expected names among"), (["--run", "nowhere"], "nowhere: expected a run's folder")],
+    ids=["metric", "run"],
+)
+def test_mistakes_are_found_before_the_search(sets, capsys, option, words):
+    out = sets / "out"
+    assert main(["audit", str(sets / "gen"), str(sets / "train"), "--out", str(out), "--quiet", *option]) == 1
+    assert words in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_sets_are_labelled_by_their_folders_name_however_they_are_written(sets, monkeypatch):
+    (sets / "gen/below").mkdir()
+    monkeypatch.chdir(sets / "gen/below")
+    arguments = ["..", str(sets / "held"), "--training", str(sets / "train"), "--no-controls", "--quiet"]
+    assert main(["audit", *arguments, "--out", str(sets / "out/deep")]) == 0
+    assert (sets / "out/deep/gen/result.json").exists()
+    assert [path.name for path in (sets / "out").iterdir()] == ["deep"]
+
+
 def test_a_folder_with_results_is_left_alone(sets, capsys):
     out = sets / "out"
     out.mkdir()
