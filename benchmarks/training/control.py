@@ -63,6 +63,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--start", action="append", choices=STARTS)
+    parser.add_argument("--controlled", action="store_true", help="leave the free runs out")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     record: dict[str, Any] = {
@@ -72,7 +73,7 @@ def main() -> None:
     }  # fmt: skip
     for seed in range(arguments.seeds):
         for start in arguments.start or STARTS:
-            for target in TARGETS[start]:
+            for target in TARGETS[start][1 if arguments.controlled else 0 :]:
                 run = train(start, target, seed, arguments.steps)
                 record["runs"].append(run)
                 print(json.dumps(run), flush=True)
