@@ -82,8 +82,9 @@ class ArraySource:
         return np.asarray(self.array[np.asarray(indices, dtype=np.int64)])
 
     def item_name(self, index: int) -> str:
-        """The item's name, or its index where it has none."""
-        return str(self._names[index]) if self._names is not None else str(index)
+        """The item's name, or its index where it has none; bytes of a file name that are no UTF-8 as ``\\udcXX``."""
+        name = str(self._names[index]) if self._names is not None else str(index)
+        return name.encode("utf-8", "backslashreplace").decode()
 
     def content_hash(self) -> str:
         """SHA-256 of dtype, shape and values; computed once."""

@@ -44,8 +44,8 @@ def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
 
 
 def write_text(path: str | os.PathLike[str], content: str) -> None:
-    """Write ``content`` to ``path`` in UTF-8, atomically."""
-    write_bytes(path, content.encode())
+    """Write ``content`` to ``path`` in UTF-8, atomically; what UTF-8 cannot hold (a file's name) as ``\\udcXX``."""
+    write_bytes(path, content.encode("utf-8", "backslashreplace"))
 
 
 def write_json(path: str | os.PathLike[str], content: Any) -> None:

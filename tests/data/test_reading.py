@@ -2,6 +2,7 @@
 
 import fractions
 import io
+import os
 import tarfile
 import zipfile
 
@@ -135,6 +136,12 @@ def test_class_folders_become_labels(tmp_path, images):
     assert source.class_names == ["ant", "cat"]
     np.testing.assert_array_equal(source.labels, [0, 0, 0, 0, 1, 1, 1])
     assert source.item_name(0) == "ant/img0.png"
+
+
+def test_a_file_name_that_is_no_utf8_can_be_printed(tmp_path, images):
+    write_folder(tmp_path / "d", images[:1])
+    (tmp_path / "d/img0.png").rename(tmp_path / "d" / os.fsdecode(b"\xff\xfe.png"))
+    assert open_source(tmp_path / "d").item_name(0) == "\\udcff\\udcfe.png"
 
 
 def test_natural_order_of_file_names(tmp_path):

@@ -20,6 +20,11 @@ def test_a_failed_write_keeps_the_old_file_and_leaves_nothing_else(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["result.json"]
 
 
+def test_text_that_is_no_utf8_is_written_readably(tmp_path):
+    files.write_text(tmp_path / "a", "name \udcff")
+    assert (tmp_path / "a").read_bytes() == b"name \\udcff"
+
+
 def test_disk_full(tmp_path, monkeypatch):
     path = tmp_path / "result.json"
     files.write_text(path, "old")
