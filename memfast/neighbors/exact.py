@@ -14,7 +14,6 @@ from memfast.foundation.progress import Progress
 from memfast.neighbors.checkpoint import Checkpoint, PartStore, hash_rows
 from memfast.neighbors.device import search_device, to_device
 from memfast.neighbors.distributed import Ranks
-from memfast.neighbors.memory import LARGEST_BLOCK, LARGEST_KEPT_BLOCK
 from memfast.neighbors.reading import read_ahead
 from memfast.neighbors.result import Neighbors
 from memfast.neighbors.sets import Sets
@@ -58,8 +57,7 @@ class ExactSearch:
             raise InputError(
                 "database", expected="data that ranks can share", received="an iterator", do="Give shards."
             )
-        largest = LARGEST_BLOCK if self.checkpoint is None else LARGEST_KEPT_BLOCK
-        self._sizes = self.sets.block_sizes(self.memory, self.k, largest)
+        self._sizes = self.sets.block_sizes(self.memory, self.k)
 
     def run(self, ranks: Ranks, progress: bool) -> Neighbors:
         """Search this rank's parts and merge with the others'."""

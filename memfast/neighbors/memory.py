@@ -6,9 +6,7 @@ from pathlib import Path
 from memfast.foundation.errors import InputError
 
 SHARE_OF_FREE = 4
-LARGEST_BLOCK = 1 << 28
-# With a checkpoint blocks are hashed while others are computed, and each is a point to continue from.
-LARGEST_KEPT_BLOCK = 1 << 25
+LARGEST_BLOCK = 1 << 27
 FALLBACK_FREE = 4 << 30
 # A database block is alive up to three times: being computed, waiting, being read or converted.
 BLOCKS_IN_FLIGHT = 3
@@ -37,7 +35,6 @@ def block_sizes(
     k: int,
     query_item: int,
     row_item: int,
-    largest: int = LARGEST_BLOCK,
 ) -> BlockSizes:
     """Choose block sizes for a memory budget; they do not grow with the number of rows.
 
@@ -49,7 +46,6 @@ def block_sizes(
         k: neighbours per query.
         query_item: bytes per number of a query while it is searched.
         row_item: bytes per number of a database row, read and converted together.
-        largest: bytes of a block, read and converted together, that bring nothing more.
 
     Raises:
         InputError: the budget does not hold one query and one row.
@@ -66,7 +62,7 @@ def block_sizes(
             do="Allow more memory.",
         )
     group = min(queries, max(1, budget // 2 // per_query))
-    row_budget = min(budget // 2, largest * BLOCKS_IN_FLIGHT)
+    row_budget = min(budget // 2, LARGEST_BLOCK * BLOCKS_IN_FLIGHT)
     return BlockSizes(_even(queries, group), _even(rows, min(rows, max(1, row_budget // per_row))))
 
 

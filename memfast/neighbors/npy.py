@@ -19,6 +19,8 @@ class NpyRows:
         InputError: it is not a readable ``.npy`` file, holds objects, or is shorter than its header says.
     """
 
+    held = False
+
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self.name = str(path)

@@ -1,6 +1,5 @@
 """Rows: any input seen as a table ``[N, D]`` that is read in ranges. Arrays, tensors, shards, sources, iterators."""
 
-import mmap
 import os
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,18 +11,23 @@ import torch
 
 from memfast.data.source import Source, is_source
 from memfast.foundation.errors import InputError
+from memfast.neighbors.mapping import copy_and_release, memory_map
 from memfast.neighbors.npy import NpyRows
 
 READABLE = "uint8, float16, bfloat16, float32, float64 or another real number"
 
 
 class Rows(Protocol):
-    """A table read in ranges of rows; every item is flattened to ``width`` numbers."""
+    """A table read in ranges of rows; every item is flattened to ``width`` numbers.
+
+    ``held`` says that the rows lie in memory already, so that reading a range costs none.
+    """
 
     name: str
     dtype: np.dtype
     length: int
     width: int
+    held: bool
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """Rows ``start`` to ``stop``, ``[stop - start, width]``; a view where the data lies in memory."""
@@ -79,11 +83,12 @@ class _ArrayRows:
         self.array, self.name, self.dtype = array, name, array.dtype
         self.length = len(array) if array.ndim else 0
         self.width = int(np.prod(array.shape[1:], dtype=np.int64))
-        self._map = _memory_map(array)
+        self._map = memory_map(array)
+        self.held = self._map is None and array.flags.c_contiguous
 
     def read(self, start: int, stop: int) -> np.ndarray:
         block = _flat(self.array[start:stop])
-        return block if self._map is None else _copy_and_release(block, self._map)
+        return block if self._map is None else copy_and_release(block, self._map)
 
     def take(self, indices: np.ndarray) -> np.ndarray:
         return _flat(np.asarray(self.array[indices]))
@@ -105,6 +110,7 @@ class _TensorRows(_ArrayRows):
         self.tensor = tensor.detach()
         probe = _to_numpy(self.tensor[:0]) if tensor.ndim else np.empty((), np.float32)
         self.name, self.dtype, self._map = name, probe.dtype, None
+        self.held = tensor.device.type == "cpu" and tensor.is_contiguous() and tensor.dtype != torch.bfloat16
         self.length = len(tensor) if tensor.ndim else 0
         self.width = int(np.prod(tensor.shape[1:], dtype=np.int64))
 
@@ -118,14 +124,16 @@ class _TensorRows(_ArrayRows):
 class _SourceRows:
     """Rows of a ``memfast.data`` source."""
 
+    held = False
+
     def __init__(self, source: Source, name: str) -> None:
         self.source, self.name, self.dtype = source, f"{name} ({source.name})", np.dtype(source.dtype)
         self.length, self.width = len(source), int(np.prod(source.item_shape, dtype=np.int64))
 
     def read(self, start: int, stop: int) -> np.ndarray:
         block = self.source.block(start, stop)
-        flat, owner = _flat(block), _memory_map(block)
-        return flat if owner is None else _copy_and_release(flat, owner)
+        flat, owner = _flat(block), memory_map(block)
+        return flat if owner is None else copy_and_release(flat, owner)
 
     def take(self, indices: np.ndarray) -> np.ndarray:
         return _flat(self.source.take(indices))
@@ -142,6 +150,8 @@ class _SourceRows:
 
 class _ShardedRows:
     """Several tables of one width and dtype, one after the other."""
+
+    held = False
 
     def __init__(self, shards: Sequence[Rows], name: str) -> None:
         first = shards[0]
@@ -228,23 +238,3 @@ def _flat(block: np.ndarray) -> np.ndarray:
 
 def _to_numpy(tensor: torch.Tensor) -> np.ndarray:
     return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).cpu().numpy()
-
-
-def _memory_map(array: np.ndarray) -> mmap.mmap | None:
-    """The shared file mapping behind an array, or None; a private one (mode "c") may hold changes and is left alone."""
-    base: Any = array
-    while isinstance(base, np.ndarray):
-        if isinstance(base, np.memmap) and base.mode == "c":
-            return None
-        base = base.base
-    return base if isinstance(base, mmap.mmap) else None
-
-
-def _copy_and_release(block: np.ndarray, owner: mmap.mmap) -> np.ndarray:
-    """Copy a range out of a mapping and give its pages back, so that a scan does not fill the memory."""
-    copy = np.array(block, order="C")
-    if hasattr(mmap, "MADV_DONTNEED") and block.flags.c_contiguous and block.nbytes:
-        first = block.ctypes.data - np.frombuffer(owner, np.uint8).ctypes.data
-        low = first - first % mmap.PAGESIZE
-        owner.madvise(mmap.MADV_DONTNEED, low, min(first + block.nbytes, len(owner)) - low)
-    return copy

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from memfast.foundation.errors import InputError
-from memfast.neighbors.memory import LARGEST_BLOCK, BlockSizes, block_sizes
+from memfast.neighbors.memory import BlockSizes, block_sizes
 from memfast.neighbors.precision import Converter, compute_dtype
 from memfast.neighbors.rows import Rows, is_iterator, open_rows
 from memfast.neighbors.stream import StreamRows, gather
@@ -81,19 +81,19 @@ class Sets:
                 self.row_converter.check_finite(block, offset)
             raise
 
-    def block_sizes(self, memory: int | None, k: int, largest: int = LARGEST_BLOCK) -> BlockSizes:
+    def block_sizes(self, memory: int | None, k: int) -> BlockSizes:
         """Block sizes for a budget.
 
         Raises:
             InputError: it is too small.
         """
-        # A block is read (unless it is a view), converted (where that copies) and packed by the kernel.
+        # A block is read (unless it lies in memory), converted (where that copies) and packed by the kernel.
         convert = self.row_converter
+        read = 0 if self.database.held else self.database.dtype.itemsize
         sizes = block_sizes(
             memory, queries=self.queries.length, rows=1 << 40 if self.streamed else self.database.length,
             width=self.queries.width, k=k, query_item=self.query_converter.compute.itemsize,
-            row_item=self.database.dtype.itemsize + convert.compute.itemsize * (1 + convert.copies),
-            largest=largest,
+            row_item=read + convert.compute.itemsize * (1 + convert.copies),
         )  # fmt: skip
         if self.streamed and sizes.queries < self.queries.length:
             raise InputError(

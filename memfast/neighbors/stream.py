@@ -20,6 +20,8 @@ class StreamRows:
         InputError: it gives no block.
     """
 
+    held = False
+
     def __init__(self, blocks: Iterable[Any], name: str) -> None:
         remaining = iter(blocks)
         first = next(remaining, None)

@@ -1,5 +1,9 @@
 """knn against int64 and float64 brute force, across inputs, block sizes and data that is hard on ties."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -267,3 +271,33 @@ def test_progress_in_a_pipe_is_one_plain_line(capsys):
     assert capsys.readouterr().err.startswith("searching: 50/50 rows, ")
     knn(data, data, 1)
     assert capsys.readouterr().err == ""
+
+
+MEASURE = """
+import sys
+import numpy as np
+from memfast.neighbors import knn
+
+def peak():
+    lines = open("/proc/self/status").read().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1024
+
+path, form = sys.argv[1:]
+database = np.load(path, mmap_mode="r") if form == "map" else path
+queries = np.ones((20, 1000), np.uint8)
+knn(queries, np.load(path, mmap_mode="r")[:1000], 5)
+before = peak()
+knn(queries, database, 5, memory=32 << 20)
+print(peak() - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from Linux' /proc")
+def test_memory_stays_in_its_budget_on_a_larger_file(tmp_path):
+    file = np.lib.format.open_memmap(tmp_path / "large.npy", "w+", np.uint8, (200_000, 1000))
+    file[:, 0] = 1
+    file.flush()
+    for form in ("map", "path"):
+        command = [sys.executable, "-c", MEASURE, str(tmp_path / "large.npy"), form]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=100)
+        assert float(done.stdout) < 32, form
