@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 SOURCES := pyproject.toml setup.py constraints.txt $(shell find csrc -type f 2>/dev/null)
 
-.PHONY: demo test bench evidence lint clean
+.PHONY: demo test bench lint clean
 
 demo: $(VENV)/installed-demo
 	$(BIN)/memfast demo --out memfast-demo --overwrite
@@ -14,21 +14,19 @@ test: $(VENV)/installed-test lint
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
 bench: $(VENV)/installed-bench
 	$(BIN)/python -m benchmarks
 
-evidence: $(VENV)/installed-test
-	$(BIN)/python -m benchmarks.papers --quick
-
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q --upgrade pip
 
 $(VENV)/installed-demo: $(BIN)/python $(SOURCES)
-	$(BIN)/python -m pip install -q -c constraints.txt -e '.[train,audit]'
+	$(BIN)/python -m pip install -q -c constraints.txt -e .
 	touch $@
 
 $(VENV)/installed-test: $(BIN)/python $(SOURCES)

@@ -20,7 +20,10 @@ from setuptools.command.build_ext import build_ext
 MODE = os.environ.get("MEMFAST_BUILD", "auto")
 X86 = platform.machine().lower() in ("x86_64", "amd64")
 # No fused multiply-add unless a kernel asks for it by name: the noise must have the same bits everywhere.
-BASE_FLAGS = ["-O3", "-std=c++17", "-ffp-contract=off", "-fno-math-errno", "-fvisibility=hidden", "-pthread", "-Wall", "-g0", "-MMD"]
+BASE_FLAGS = [
+    "-O3", "-std=c++17", "-ffp-contract=off", "-fno-math-errno", "-fvisibility=hidden", "-pthread", "-Wall", "-g0",
+    "-MMD",
+]  # fmt: skip
 AVX2 = ["-mavx2", "-mfma", "-mf16c"]
 AVX512 = [*AVX2, "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"]
 FLAGS_BY_SUFFIX = {
@@ -59,6 +62,7 @@ class BuildKernels(build_ext):
     """Compiles each source with its own flags, several at once; in auto mode a failure leaves the reference."""
 
     def run(self):
+        """Build what the mode asks for."""
         if MODE == "none":
             return
         try:
@@ -69,6 +73,7 @@ class BuildKernels(build_ext):
             print(f"memfast: the C++ kernels were not built ({error}); the reference is used", file=sys.stderr)
 
     def build_extension(self, ext):
+        """Compile the sources whose objects are out of date, and link them."""
         from concurrent.futures import ThreadPoolExecutor
 
         jobs = [(source, flags) for source in ext.sources if (flags := flags_of(source)) is not None]
