@@ -19,9 +19,11 @@ class Control:
     and stays within ``least * T`` and ``greatest * T``; its width stays. Above the target the mean moves to later,
     noisier timesteps, below it to earlier ones.
 
-    It can slow or speed up what is learned from here on; it cannot unlearn. A network that copies already keeps
-    copying for as long as its low-noise knowledge lasts, so a fraction far above the target falls slowly or not at all:
-    begin from a late mean. With few samples per audit the fraction's interval is wide and the rule seldom moves.
+    It can slow or speed up what is learned from here on; it removes nothing. A network that copies already keeps
+    copying for as long as its low-noise knowledge lasts, so a fraction far above the target falls only as fast as the
+    network forgets: begin from a late mean. A young network copies nothing, so the mean runs to ``least`` before the
+    fraction rises, and the target is overshot at first. With few samples per audit the fraction's interval is wide and
+    the rule seldom moves.
 
     Attributes:
         target: the wanted fraction, above 0, below 1.
