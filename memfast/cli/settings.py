@@ -43,6 +43,8 @@ class ObjectiveSettings:
     prediction_type: str = "epsilon"
     loss_weight: str | dict[str, Any] = "none"
     ambient: dict[str, Any] | None = None
+    stratified: bool = False
+    sigma_data: float = 0.5
 
 
 @dataclass

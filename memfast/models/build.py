@@ -47,7 +47,15 @@ def build(config: Mapping[str, Any]) -> nn.Module:
     except TypeError as error:
         raise InputError(f"model {kind}", expected="all its options", received=str(error)) from error
     bound.apply_defaults()
-    model = KINDS[kind](**bound.arguments)
+    for name, value in bound.arguments.items():
+        if isinstance(value, int) and not isinstance(value, bool) and value < 1:
+            raise InputError(f"model {kind}: {name}", expected="at least 1", received=str(value))
+    try:
+        model = KINDS[kind](**bound.arguments)
+    except (TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"model {kind}", expected="options that fit together", received=str(error)) from error
     plain = {name: _plain(value) for name, value in bound.arguments.items()}
     model.memfast_config = {"kind": kind, **plain}  # type: ignore[assignment]
     return model

@@ -14,8 +14,13 @@ from memfast.models import build, suggest
 def choose_device(device: str | torch.device | None, local_rank: int) -> torch.device:
     """The wanted device, or this process's GPU, or the CPU."""
     if device is not None:
-        chosen = torch.device(device)
-        return torch.empty(0, device=chosen).device
+        try:
+            return torch.empty(0, device=torch.device(device)).device
+        except (RuntimeError, AssertionError) as error:
+            cause = str(error).splitlines()[0]
+            raise InputError(
+                "device", expected="a device that PyTorch can use here", received=f"{device} ({cause})"
+            ) from error
     return torch.device("cuda", local_rank) if torch.cuda.is_available() else torch.device("cpu")
 
 
@@ -40,6 +45,11 @@ def make_model(model: nn.Module | dict[str, Any] | None, item_shape: Sequence[in
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed & (2**63 - 1))
         config = suggest(item_shape) if model is None else {"item_shape": list(item_shape), **model}
+        if list(config["item_shape"]) != list(item_shape):
+            raise InputError(
+                "model item_shape", expected=f"{list(item_shape)}, the data's", received=str(config["item_shape"]),
+                do="Leave it out: it follows from the data.",
+            )  # fmt: skip
         if config.get("kind") == "diffusers_unet2d":
             config.pop("item_shape", None)
         return build(config)

@@ -19,6 +19,7 @@ from memfast.models import ItemFormat, load_weights
 from memfast.objective import DenoisingObjective
 from memfast.timesteps import LossSecondMoment
 from memfast.training import persistence
+from memfast.training.checking import check_numbers
 from memfast.training.compiling import choose_compile, compiled
 from memfast.training.describing import describe
 from memfast.training.ema import Averages, profiles
@@ -146,6 +147,11 @@ class Trainer:
         skip: LossGate | None = None,
         progress: bool = True,
     ) -> None:
+        check_numbers(
+            batch_size=batch_size, lr=lr, warmup=warmup, weight_decay=weight_decay, grad_clip=grad_clip,
+            accumulate=accumulate, condition_dropout=condition_dropout, checkpoint_every=checkpoint_every, keep=keep,
+            log_every=log_every,
+        )  # fmt: skip
         self.world = join_world()
         self.world.check_batch(batch_size, accumulate)
         self.device = choose_device(device, self.world.local_rank)
@@ -159,9 +165,6 @@ class Trainer:
         learning_rate(0, **self._lr, total=self.steps)
         if precision not in ("float32", "bfloat16"):
             raise InputError("precision", expected="'float32' or 'bfloat16'", received=repr(precision))
-        for what, value in (("log_every", log_every), ("checkpoint_every", checkpoint_every), ("keep", keep)):
-            if value is not None and value < 1:
-                raise InputError(what, expected="at least 1", received=str(value))
         self.checkpoint_every, self.keep, self.log_every = checkpoint_every, keep, log_every
         self.tensorboard, self.progress, self.hooks, self.skip = tensorboard, progress, list(hooks), skip
 
@@ -170,8 +173,11 @@ class Trainer:
         classes = (config or {}).get("num_classes")
         with_labels = classes is not None if labels is None else labels
         self.num_classes = count_classes(self.source, classes) if with_labels else None
-        if not 0.0 <= condition_dropout <= 1.0:
-            raise InputError("condition_dropout", expected="a share from 0 to 1", received=str(condition_dropout))
+        if condition_dropout and not with_labels:
+            raise InputError(
+                "condition_dropout", expected="0 without labels", received=str(condition_dropout),
+                do="Train a network with classes on labelled data, or leave it out.",
+            )  # fmt: skip
 
         order = SampleOrder(seed, len(self.source), batch_size)
         self.feed = Feed(

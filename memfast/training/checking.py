@@ -1,0 +1,32 @@
+"""The numbers of a training run, checked before anything is read or written."""
+
+import math
+from typing import Any
+
+from memfast.foundation.errors import InputError
+
+_ABOVE_ZERO = ("lr", "grad_clip")
+_AT_LEAST_ZERO = ("warmup", "weight_decay")
+_AT_LEAST_ONE = ("batch_size", "accumulate", "log_every", "checkpoint_every", "keep")
+_FRACTIONS = ("condition_dropout",)
+
+
+def check_numbers(**values: Any) -> None:
+    """Raise unless each named number lies in its range; None is accepted where an argument may be None.
+
+    Raises:
+        InputError: a number out of range or not finite; it is named.
+    """
+    for name, value in values.items():
+        if value is None:
+            continue
+        if not isinstance(value, (int, float)) or isinstance(value, bool) or not math.isfinite(value):
+            raise InputError(name, expected="a finite number", received=repr(value))
+        for names, fits, words in (
+            (_ABOVE_ZERO, value > 0, "a number above 0"),
+            (_AT_LEAST_ZERO, value >= 0, "a number of at least 0"),
+            (_AT_LEAST_ONE, value >= 1, "at least 1"),
+            (_FRACTIONS, 0 <= value <= 1, "a share from 0 to 1"),
+        ):
+            if name in names and not fits:
+                raise InputError(name, expected=words, received=repr(value))
