@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from memfast.criteria import Criterion, Evidence, Judgement, difference, share
+from memfast.foundation.errors import InputError
 
 MATCHED_FALSE_POSITIVES = 0.01
 SMALLEST_FLOOR = 100
@@ -19,6 +20,10 @@ class Statistics:
     confidence: float
     resamples: int
     seed: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < 2**63:
+            raise InputError("seed", expected="a whole number from 0 to 2**63 - 1", received=str(self.seed))
 
     def share(self, flags: np.ndarray) -> dict[str, Any]:
         """Count, total, fraction and intervals of some flags."""
