@@ -14,7 +14,7 @@ import torch
 
 from memfast.foundation.errors import MemfastError, MissingPackageError
 
-BLOCK_ENTRIES = 1 << 22
+BLOCK_ENTRIES = 1 << 20
 EDGES_PER_ROW = 16
 SAMPLED_ROWS = 64
 NEGLIGIBLE_SHIFT = 1e-20
@@ -111,11 +111,11 @@ def _certify(
     own = exact(np.arange(count), columns)
     if not own.any():
         return Assignment(columns, 0.0, 0.0)
-    potentials = _first_potentials(costs, columns, own)
+    potentials, margin = _first_potentials(costs, columns, own)
     edges = _Edges(count)
+    edges.add(*_near_entries(costs, own - potentials[columns] + margin, potentials), exact)
     for _ in range(MAXIMUM_ROUNDS):
-        if len(edges.rows):
-            columns, own = _relax(edges, columns, own, potentials, exact)
+        columns, own = _relax(edges, columns, own, potentials, exact)
         rows, chosen, lowest = _violations(costs, own - potentials[columns], potentials, own, exact)
         if not len(rows):
             total = float(np.sum(own))
@@ -127,20 +127,20 @@ def _certify(
     )
 
 
-def _first_potentials(costs: torch.Tensor, columns: np.ndarray, own: np.ndarray) -> np.ndarray:
-    """Of three guesses the one that the fewest entries of some rows contradict: nothing, half the costs, the means."""
+def _first_potentials(costs: torch.Tensor, columns: np.ndarray, own: np.ndarray) -> tuple[np.ndarray, float]:
+    """Of three guesses the one that the fewest entries of some rows contradict: nothing, half the costs, the means.
+
+    Beside it the reduced cost below which a row has about ``EDGES_PER_ROW`` entries.
+    """
     half = np.zeros(len(own))
     half[columns] = own / 2
-    rows = torch.from_numpy(np.linspace(0, len(own) - 1, min(SAMPLED_ROWS, len(own))).astype(np.int64))
-    sample = costs[rows].double().numpy()
+    rows = np.linspace(0, len(own) - 1, min(SAMPLED_ROWS, len(own))).astype(np.int64)
+    sample = costs[torch.from_numpy(rows)].double().numpy()
     guesses = [np.zeros(len(own)), half, sample.mean(axis=0) - sample.mean()]
-    sampled = rows.numpy()
-
-    def contradictions(guess: np.ndarray) -> int:
-        limits = own[sampled] - guess[columns[sampled]]
-        return int((sample - guess < limits[:, None]).sum())
-
-    return min(guesses, key=contradictions).copy()
+    reduced = [sample - guess - (own[rows] - guess[columns[rows]])[:, None] for guess in guesses]
+    best = int(np.argmin([(values < 0).sum() for values in reduced]))
+    place = min(EDGES_PER_ROW, len(own)) - 1
+    return guesses[best].copy(), float(np.median(np.partition(reduced[best], place, axis=1)[:, place]))
 
 
 class _Edges:
@@ -238,6 +238,19 @@ def _violations(
     return np.concatenate(found_rows), np.concatenate(found_columns), lowest
 
 
+def _near_entries(costs: torch.Tensor, limits: np.ndarray, potentials: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Entries of reduced cost below their row's limit; of very many in a block, its smallest."""
+    found = []
+    for start, block in _reduced(costs, potentials):
+        block -= torch.from_numpy(limits[start : start + len(block)].astype(np.float32))[:, None]
+        inside = block <= 0
+        if int(inside.sum()) > 4 * EDGES_PER_ROW * len(block):
+            inside &= _smallest(block)
+        rows, columns = inside.nonzero(as_tuple=True)
+        found.append((rows.numpy() + start, columns.numpy()))
+    return np.concatenate([rows for rows, _ in found]), np.concatenate([columns for _, columns in found])
+
+
 def _smallest(block: torch.Tensor) -> torch.Tensor:
     """Where the few smallest entries of each row and the smallest of each column are; the others can wait."""
     of_rows = block.topk(min(EDGES_PER_ROW, block.shape[1]), dim=1, largest=False).indices
@@ -247,6 +260,6 @@ def _smallest(block: torch.Tensor) -> torch.Tensor:
 
 def _reduced(costs: torch.Tensor, potentials: np.ndarray) -> Iterator[tuple[int, torch.Tensor]]:
     offsets = torch.from_numpy(potentials.astype(np.float32))
-    step = max(1, BLOCK_ENTRIES // (4 * costs.shape[1]))
+    step = max(1, BLOCK_ENTRIES // costs.shape[1])
     for start in range(0, len(costs), step):
         yield start, costs[start : start + step] - offsets
