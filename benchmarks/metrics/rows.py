@@ -1,28 +1,11 @@
-"""The metrics against the strongest peer of each, in one process: `python -m benchmarks.metrics.rows [NAME...]`.
-
-A row makes its data, checks that both sides agree, and gives the two functions to be timed. The ratio is the peer's
-time over memfast's; nothing here is an absolute claim.
-"""
+"""The metrics against the strongest peer of each: `python -m benchmarks metrics`."""
 
 import contextlib
 import io
-import sys
-import time
-from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 
-Timed = Callable[[], object]
-
-
-class Row(NamedTuple):
-    """name, what is compared, the ratio to reach, and a function giving (memfast, peer)."""
-
-    name: str
-    against: str
-    goal: float
-    make: Callable[[], tuple[Timed, Timed]]
+from benchmarks.rows import Row, Timed
 
 
 def _clouds(n: int, d: int, dtype: type = np.float64) -> tuple[np.ndarray, np.ndarray]:
@@ -82,6 +65,12 @@ def prdc() -> tuple[Timed, Timed]:
         with contextlib.redirect_stdout(io.StringIO()):
             return compute_prdc(real, generated, 5)
 
+    def agree(rows: int) -> bool:
+        with contextlib.redirect_stdout(io.StringIO()):
+            theirs = compute_prdc(real[:rows], generated[:rows], 5)
+        return np.allclose(list(theirs.values()), precision_recall_density_coverage(real[:rows], generated[:rows]))
+
+    assert agree(1000)
     return lambda: precision_recall_density_coverage(real, generated), peer
 
 
@@ -104,30 +93,3 @@ ROWS = (
     Row("prdc_10000x2048", "prdc.compute_prdc", 3.0, prdc),
     Row("bootstrap_1000", "memfast's own neighbours", 1.0, bootstrap),
 )
-
-
-def measure(row: Row, repeats: int = 2) -> tuple[float, float]:
-    """Best seconds of memfast and of the peer, taken in turns."""
-    best = [float("inf"), float("inf")]
-    pair = row.make()
-    for _ in range(repeats):
-        for side, function in enumerate(pair):
-            started = time.perf_counter()
-            function()
-            best[side] = min(best[side], time.perf_counter() - started)
-    return best[0], best[1]
-
-
-def main(names: list[str]) -> None:
-    for row in ROWS:
-        if not names or row.name in names:
-            ours, peer = measure(row)
-            verdict = "reached" if peer >= row.goal * ours else "missed"
-            print(
-                f"{row.name}: {peer / ours:.1f} x {row.against} (goal {row.goal:g}, {verdict}; {ours:.2f} s)",
-                flush=True,
-            )
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])
