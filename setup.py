@@ -104,7 +104,7 @@ class BuildKernels(build_ext):
             subprocess.run([nvcc(), "-shared", "-cudart=static", *objects, "-o", str(linked)], check=True)
         else:
             self.compiler.link_shared_object(
-                objects, str(linked), libraries=ext.libraries, extra_postargs=["-pthread"], target_lang="c++"
+                objects, str(linked), libraries=ext.libraries, extra_postargs=["-pthread", "-ldl"], target_lang="c++"
             )
         os.replace(linked, target)
 

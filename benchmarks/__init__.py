@@ -1,0 +1,1 @@
+"""Speed against the strongest peers: `python -m benchmarks` (or `make bench`); on a GPU `python -m benchmarks.gpu`."""
