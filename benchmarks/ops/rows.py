@@ -2,10 +2,10 @@
 
 from collections.abc import Callable
 
-import memfast._C as kernels
 import torch
 from torch.nn.functional import mse_loss
 
+import memfast._C as kernels
 from benchmarks.rows import Row, Timed
 from memfast import ops
 

@@ -80,13 +80,10 @@ std::atomic<Pool*> pool{nullptr};
 std::mutex pool_mutex;
 std::atomic<bool> forked{false};
 
-// Before any pool: a child must know that it is one.
-void note_forks() {
-    static const int registered =
-        pthread_atfork([] { pool_mutex.lock(); }, [] { pool_mutex.unlock(); },
-                       [] { pool.store(nullptr); forked = true; pool_mutex.unlock(); });
-    (void)registered;
-}
+// From the moment this module is loaded: a child must know that it is one.
+const int watching_forks =
+    pthread_atfork([] { pool_mutex.lock(); }, [] { pool_mutex.unlock(); },
+                   [] { pool.store(nullptr); forked = true; pool_mutex.unlock(); });
 
 // PyTorch's own threads, where its OpenMP runtime is GNU's (or Intel's or LLVM's, which also export this name). They spin
 // for milliseconds after each of PyTorch's loops: a second pool would share the cores with them (a loss between eager ops
@@ -113,7 +110,6 @@ void parallel_for(int64_t tasks, int threads, const std::function<void(int64_t)>
         for (int64_t i = 0; i < tasks; ++i) task(i);
         return;
     }
-    note_forks();
     auto job = std::make_shared<Job>();
     job->task = &task;
     job->tasks = tasks;
