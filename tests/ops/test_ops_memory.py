@@ -18,8 +18,9 @@ prediction = torch.zeros(64, 2**18, requires_grad=True)
 table, rows, ids, key = torch.ones(1, 7), torch.zeros(64, dtype=torch.int64), torch.arange(64), ops.key(0)
 
 def step(data, output):
-    x_in = ops.noise(data, table, rows, ids, key)
-    ops.loss(output, data, table, rows, ids, key).backward()
+    addresses = table, rows[: len(data)], ids[: len(data)], key
+    x_in = ops.noise(data, *addresses)
+    ops.loss(output, data, *addresses).backward()
     return x_in
 
 x0.fill_(1)
