@@ -20,6 +20,7 @@ lint: $(VENV)/installed-test
 
 bench: $(VENV)/installed-bench
 	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks.neighbors
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

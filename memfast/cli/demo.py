@@ -18,7 +18,7 @@ NAME = "demo"
 # this small memorizes ten times sooner when it predicts the clean sample than when it predicts the noise.
 SIDE = 14
 TRAINING_ITEMS, HELD_OUT_ITEMS = 200, 1000
-STEPS, BATCH_SIZE, LEARNING_RATE = 4000, 64, 2e-3
+STEPS, BATCH_SIZE, LEARNING_RATE = 5000, 64, 2e-3
 SAMPLES, SAMPLING_STEPS = 1000, 50
 MODEL = {"kind": "mlp", "width": 256, "blocks": 3}
 PREDICTION_TYPE = "sample"
