@@ -1,6 +1,5 @@
 """Several memory-mapped arrays that read as one: a folder of npy shards."""
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import numpy as np
 
 from memfast.data.source import ArraySource
 from memfast.foundation.errors import InputError
+from memfast.foundation.provenance import content_hash_of_parts
 
 
 class ShardedSource(ArraySource):
@@ -57,12 +57,7 @@ class ShardedSource(ArraySource):
     def content_hash(self) -> str:
         """SHA-256 of all items, equal to that of the same items in one array."""
         if self._hash is None:
-            digest = hashlib.sha256(f"{self.dtype.str}{(len(self), *self.item_shape)}".encode())
-            for shard in self.shards:
-                rows = max(1, (1 << 24) // max(1, shard[:1].nbytes))
-                for start in range(0, len(shard), rows):
-                    digest.update(np.ascontiguousarray(shard[start : start + rows]).data)
-            self._hash = digest.hexdigest()
+            self._hash = content_hash_of_parts(self.shards, (len(self), *self.item_shape))
         return self._hash
 
 

@@ -50,14 +50,21 @@ def commit(folder: Path | None = None) -> str | None:
 
 def content_hash(array: np.ndarray) -> str:
     """SHA-256 of an array's dtype, shape and values in C order: equal hashes mean equal content."""
-    digest = hashlib.sha256(f"{array.dtype.str}{array.shape}".encode())
-    if array.ndim == 0:
-        digest.update(array.tobytes())
-        return digest.hexdigest()
-    rows = max(1, (1 << 24) // max(1, array[:1].nbytes))
-    for start in range(0, len(array), rows):
-        digest.update(np.ascontiguousarray(array[start : start + rows]).data)
-    return digest.hexdigest()
+    return content_hash_of_parts([array], array.shape)
+
+
+def content_hash_of_parts(parts: Iterable[np.ndarray], shape: tuple[int, ...]) -> str:
+    """``content_hash`` of the array of this shape whose rows the parts hold, one part after the other."""
+    digest = None
+    for part in parts:
+        digest = digest or hashlib.sha256(f"{part.dtype.str}{shape}".encode())
+        if part.ndim == 0:
+            digest.update(part.tobytes())
+            continue
+        rows = max(1, (1 << 24) // max(1, part[:1].nbytes))
+        for start in range(0, len(part), rows):
+            digest.update(np.ascontiguousarray(part[start : start + rows]).data)
+    return (digest or hashlib.sha256(str(shape).encode())).hexdigest()
 
 
 def _git(folder: Path, *arguments: str) -> str:
