@@ -110,17 +110,15 @@ def audit_one(
     folder: Path, training: "ArraySource", held_out: "ArraySource", *, samples: int, seed: int, progress: bool
 ) -> "AuditResult":
     """Sample from the run in ``folder``, keep the samples there, and audit them."""
-    import numpy as np
 
     import memfast
     from memfast.data import ArraySource
-    from memfast.foundation.files import atomic_path
+    from memfast.foundation.files import write_npy
     from memfast.models import load_run
     from memfast.sampling import sample
 
     made = sample(load_run(folder), samples, steps=SAMPLING_STEPS, seed=seed)
-    with atomic_path(folder / "samples.npy") as temporary, open(temporary, "wb") as file:
-        np.save(file, made, allow_pickle=False)
+    write_npy(folder / "samples.npy", made)
     generated = ArraySource(made, name=f"samples of {folder.name}")
     result = memfast.audit(generated, training, held_out, seed=seed, progress=progress)
     result.save(folder / "audit")

@@ -29,7 +29,7 @@ def run(
     as_json: JsonOption = False,
 ) -> None:
     """Draw samples from RUN. The same seed gives the same samples, whatever the batch size."""
-    from memfast.foundation.files import atomic_path, claim_output_folder, write_json
+    from memfast.foundation.files import claim_output_folder, write_json, write_npy
     from memfast.foundation.progress import Progress
     from memfast.foundation.provenance import content_hash, versions
     from memfast.models import load_run
@@ -44,8 +44,7 @@ def run(
             batch_size=batch_size,
             callback=lambda step: progress.advance(0 if step.x0_hat is None else len(step.sample_ids)),
         )  # fmt: skip
-    with atomic_path(out / "samples.npy") as temporary, open(temporary, "wb") as file:
-        np.save(file, samples, allow_pickle=False)
+    write_npy(out / "samples.npy", samples)
     facts = {
         "run": str(run_folder), "step": trained.step, "weights": trained.weights, "count": count, "method": method,
         "steps": steps, "seed": seed, "label": label, "guidance": guidance, "sha256": content_hash(samples),

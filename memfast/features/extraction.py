@@ -13,7 +13,7 @@ from memfast.data import open_source
 from memfast.features.extractor import Extractor
 from memfast.features.opening import open_extractor
 from memfast.foundation.errors import InputError, OutputError
-from memfast.foundation.files import atomic_path, read_json, write_json
+from memfast.foundation.files import read_json, write_json, write_npy
 from memfast.foundation.progress import Progress
 
 CACHE_VARIABLE = "MEMFAST_CACHE"
@@ -149,8 +149,7 @@ class _Shards:
         return rows if rows.dtype == np.float32 and rows.ndim == 2 and len(rows) == stop - start else None
 
     def write(self, start: int, stop: int, rows: np.ndarray) -> None:
-        with atomic_path(self._path(start, stop)) as temporary, open(temporary, "wb") as file:
-            np.save(file, rows, allow_pickle=False)
+        write_npy(self._path(start, stop), rows)
 
     def _path(self, start: int, stop: int) -> Path:
         return self.folder / f"{start:012d}-{stop:012d}.npy"
