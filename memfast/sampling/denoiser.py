@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 
@@ -13,6 +14,38 @@ from memfast.schedules.predictions import SIGMA_DATA, check_prediction_type, inp
 Network = Callable[..., torch.Tensor]
 
 
+class Guidance(Protocol):
+    """A guidance scale that changes along the trajectory; see ``memfast.sampling.guidance``."""
+
+    def begin(self, count: int) -> None:
+        """A batch of ``count`` samples starts."""
+
+    def scale(self, level: Level, gap: torch.Tensor) -> torch.Tensor:
+        """The scales ``[B]`` in a state at ``level``.
+
+        Args:
+            level: the state's noise level.
+            gap: float64 ``[B]``, the norm of conditional minus unconditional noise estimate there.
+        """
+
+
+@dataclass(frozen=True)
+class Estimates:
+    """What a network says of one state.
+
+    Attributes:
+        x0: ``[B, ...]``, the clean sample, guided and clipped.
+        noise: ``[B, ...]``, the noise that goes with ``x0``.
+        conditional: ``[B, ...]``, the noise estimate with the labels, before guidance and clipping, or None.
+        unconditional: ``[B, ...]``, the same without the labels; None where the network was not asked.
+    """
+
+    x0: torch.Tensor
+    noise: torch.Tensor
+    conditional: torch.Tensor | None = None
+    unconditional: torch.Tensor | None = None
+
+
 @dataclass
 class Denoiser:
     """What a sampler calls.
@@ -20,43 +53,65 @@ class Denoiser:
     Attributes:
         network: called as ``network(x, times)``, or ``network(x, times, labels)`` where there are labels.
         prediction_type: what it predicts.
-        guidance: 1 uses the labels as they are; w gives ``without + w * (with - without)``, two calls per step.
+        guidance: 1 uses the labels as they are; w gives ``without + w * (with - without)``, two calls per step. A
+            ``Guidance`` gives w state by state.
         clip: the least and greatest value of a clean sample, or None.
         sigma_data: for ``prediction_type="edm"``.
+        both_branches: ask for the unconditional estimate also where the guidance has no use for it.
     """
 
     network: Network
     prediction_type: str = "epsilon"
-    guidance: float = 1.0
+    guidance: float | Guidance = 1.0
     clip: tuple[float, float] | None = None
     sigma_data: float = SIGMA_DATA
+    both_branches: bool = False
 
     def __post_init__(self) -> None:
         check_prediction_type(self.prediction_type)
         if self.clip is not None and not self.clip[0] < self.clip[1]:
             raise InputError("clip", expected="(least, greatest)", received=str(self.clip))
 
+    def begin(self, count: int) -> None:
+        """A batch of ``count`` samples starts."""
+        if not isinstance(self.guidance, float | int):
+            self.guidance.begin(count)
+
     def __call__(
         self, x: torch.Tensor, level: Level, labels: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """The clean sample and the noise in ``x`` at ``level``, by the network's estimate."""
+        found = self.estimates(x, level, labels)
+        return found.x0, found.noise
+
+    def estimates(self, x: torch.Tensor, level: Level, labels: torch.Tensor | None = None) -> Estimates:
+        """The clean sample and the noise in ``x`` at ``level``, with the branches that guidance joined."""
         alpha = torch.tensor(level.alpha, dtype=torch.float64, device=x.device)
         sigma = torch.tensor(level.sigma, dtype=torch.float64, device=x.device)
         dtype = torch.int64 if isinstance(level.time, int) else torch.float32
         times = torch.full((len(x),), level.time, dtype=dtype, device=x.device)
         scaled = x * input_scale(self.prediction_type, alpha, sigma, self.sigma_data)
-        output = self._call(scaled, times, labels).to(x.dtype)
-        x0, noise = x0_and_noise(output, x, alpha, sigma, self.prediction_type, self.sigma_data)
+
+        def read(output: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            return x0_and_noise(output, x, alpha, sigma, self.prediction_type, self.sigma_data)
+
+        conditional = unconditional = None
+        if labels is None:
+            x0, noise = read(self.network(scaled, times).to(x.dtype))
+        elif self.guidance == 1.0 and not self.both_branches:
+            x0, noise = read(self.network(scaled, times, labels).to(x.dtype))
+            conditional = noise
+        else:
+            with_labels = self.network(scaled, times, labels).to(x.dtype)
+            without = self.network(scaled, times, None).to(x.dtype)
+            conditional, unconditional = read(with_labels)[1], read(without)[1]
+            if isinstance(self.guidance, float | int):
+                scale: float | torch.Tensor = self.guidance
+            else:
+                gap = (conditional - unconditional).double().flatten(1).norm(dim=1)
+                scale = self.guidance.scale(level, gap).to(x.dtype).view(-1, *[1] * (x.ndim - 1))
+            x0, noise = read(without + scale * (with_labels - without))
         if self.clip is not None:
             x0 = x0.clamp(*self.clip)
             noise = (x - alpha * x0) / sigma
-        return x0, noise
-
-    def _call(self, x: torch.Tensor, timesteps: torch.Tensor, labels: torch.Tensor | None) -> torch.Tensor:
-        if labels is None:
-            return self.network(x, timesteps)
-        conditional = self.network(x, timesteps, labels)
-        if self.guidance == 1.0:
-            return conditional
-        unconditional = self.network(x, timesteps, None)
-        return unconditional + self.guidance * (conditional - unconditional)
+        return Estimates(x0, noise, conditional, unconditional)

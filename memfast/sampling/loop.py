@@ -11,7 +11,7 @@ from torch import nn
 
 from memfast import ops
 from memfast.foundation.errors import InputError
-from memfast.sampling.denoiser import Denoiser
+from memfast.sampling.denoiser import Denoiser, Estimates
 from memfast.sampling.steps import Level
 
 BATCH_SIZE = 256
@@ -29,6 +29,9 @@ class Step:
         state: ``[B, ...]``, x_t.
         x0_hat: ``[B, ...]``, the clean sample that the network sees in this state; None for the finished sample.
         sample_ids: int64 ``[B]``.
+        noise_hat: ``[B, ...]``, the noise that goes with ``x0_hat``: the guided estimate. None for the finished sample.
+        conditional: ``[B, ...]``, the noise estimate with the labels alone; None without labels.
+        unconditional: ``[B, ...]``, the noise estimate without labels; None where the network was not asked for it.
     """
 
     index: int
@@ -38,6 +41,9 @@ class Step:
     state: torch.Tensor
     x0_hat: torch.Tensor | None
     sample_ids: torch.Tensor
+    noise_hat: torch.Tensor | None = None
+    conditional: torch.Tensor | None = None
+    unconditional: torch.Tensor | None = None
 
     @property
     def alpha_bar(self) -> float:
@@ -45,6 +51,7 @@ class Step:
         return self.alpha**2
 
 
+# A callback that has an attribute ``both_branches`` set to True also gets the unconditional estimate at guidance 1.
 Callback = Callable[[Step], None]
 
 
@@ -101,6 +108,7 @@ def run(
         raise InputError("batch_size", expected="at least 1", received=str(batch_size))
     if initial is not None and tuple(initial.shape) != (len(ids), *shape):
         raise InputError("initial", expected=f"shape {[len(ids), *shape]}", received=f"shape {list(initial.shape)}")
+    denoiser.both_branches = denoiser.both_branches or getattr(callback, "both_branches", False)
     finished = []
     with _evaluating(denoiser.network):
         for start in range(0, len(ids), batch_size):
@@ -112,10 +120,13 @@ def run(
                 state = initial_noise(batch_ids, shape, seed) * max(1.0, levels[0].sigma)
             else:
                 state = initial[part].to(device, torch.float32)
+            denoiser.begin(len(batch_ids))
             for number, (level, following) in enumerate(pairwise(levels)):
-                x0, noise = denoiser(state, level, batch_labels)
-                _tell(callback, number, level, state, x0, batch_ids)
-                state = advance(Move(state, x0, noise, level, following, number + 1, batch_ids, batch_labels))
+                found = denoiser.estimates(state, level, batch_labels)
+                _tell(callback, number, level, state, found, batch_ids)
+                state = advance(
+                    Move(state, found.x0, found.noise, level, following, number + 1, batch_ids, batch_labels)
+                )
             _tell(callback, len(levels) - 1, levels[-1], state, None, batch_ids)
             finished.append(state)
     return torch.cat(finished) if finished else torch.empty(0, *shape, device=device)
@@ -126,11 +137,20 @@ def _tell(
     index: int,
     level: Level,
     state: torch.Tensor,
-    x0: torch.Tensor | None,
+    found: Estimates | None,
     ids: torch.Tensor,
 ) -> None:
-    if callback is not None:
-        callback(Step(index, level.timestep, level.alpha, level.sigma, state, x0, ids))
+    if callback is None:
+        return
+    if found is None:
+        callback(Step(index, level.timestep, level.alpha, level.sigma, state, None, ids))
+        return
+    callback(
+        Step(
+            index, level.timestep, level.alpha, level.sigma, state, found.x0, ids, found.noise, found.conditional,
+            found.unconditional,
+        )
+    )  # fmt: skip
 
 
 def _device(network: Any, device: str | torch.device | None) -> torch.device:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 
 from memfast.foundation.errors import InputError
-from memfast.sampling.denoiser import Denoiser, Network
+from memfast.sampling.denoiser import Denoiser, Guidance, Network
 from memfast.sampling.loop import BATCH_SIZE, Callback, Move, fresh_noise, run
 from memfast.sampling.steps import Level, levels, on_grid
 from memfast.schedules import ContinuousSchedule, Schedule
@@ -32,7 +32,7 @@ def ddim(
     prediction_type: str = "epsilon",
     sigma_data: float = SIGMA_DATA,
     labels: torch.Tensor | Sequence[int] | int | None = None,
-    guidance: float = 1.0,
+    guidance: float | Guidance = 1.0,
     clip: tuple[float, float] | None = None,
     spacing: str = "trailing",
     initial: torch.Tensor | None = None,
@@ -55,7 +55,8 @@ def ddim(
         prediction_type: what the network predicts.
         sigma_data: the data's standard deviation, for ``prediction_type="edm"``.
         labels: a label for all, or one for each sample.
-        guidance: classifier-free guidance; 1 is none. Needs a network that takes ``labels=None``.
+        guidance: classifier-free guidance; 1 is none. Needs a network that takes ``labels=None``. Or a rule that
+            changes it along the way.
         clip: the least and greatest value of a clean sample, applied to the estimate at every step, or None. The
             noise estimate then follows from the clipped one.
         spacing: which timesteps to visit, see ``memfast.sampling.levels``.
@@ -99,7 +100,7 @@ def ddpm(
     prediction_type: str = "epsilon",
     sigma_data: float = SIGMA_DATA,
     labels: torch.Tensor | Sequence[int] | int | None = None,
-    guidance: float = 1.0,
+    guidance: float | Guidance = 1.0,
     clip: tuple[float, float] | None = None,
     spacing: str = "trailing",
     initial: torch.Tensor | None = None,
@@ -148,7 +149,7 @@ def heun(
     prediction_type: str = "epsilon",
     sigma_data: float = SIGMA_DATA,
     labels: torch.Tensor | Sequence[int] | int | None = None,
-    guidance: float = 1.0,
+    guidance: float | Guidance = 1.0,
     clip: tuple[float, float] | None = None,
     spacing: str = "karras",
     initial: torch.Tensor | None = None,
