@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 SOURCES := pyproject.toml setup.py constraints.txt $(shell find csrc -type f 2>/dev/null)
 
-.PHONY: demo test bench lint clean
+.PHONY: demo test bench evidence lint clean
 
 demo: $(VENV)/installed-demo
 	$(BIN)/memfast demo --out memfast-demo --overwrite
@@ -21,6 +21,9 @@ lint: $(VENV)/installed-test
 bench: $(VENV)/installed-bench
 	$(BIN)/python -m benchmarks
 	$(BIN)/python -m benchmarks.neighbors
+
+evidence: $(VENV)/installed-bench
+	$(BIN)/python -m benchmarks.papers --quick --seeds 3 --jobs 2
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
