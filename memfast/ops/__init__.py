@@ -6,6 +6,7 @@ from memfast.ops.gather import GatheredNoise, gather_loss, gather_noise
 from memfast.ops.loss import loss
 from memfast.ops.nearest import BlockNeighbors, nearest, within
 from memfast.ops.noise import noise
+from memfast.ops.products import products
 from memfast.ops.random import draw_timesteps, philox, standard_normal
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "nearest",
     "noise",
     "philox",
+    "products",
     "standard_normal",
     "within",
 ]

@@ -131,3 +131,11 @@ class BackendModule(Protocol):
         Averages are float32, parameters float32, bfloat16 or float16; every step rounded to float32.
         """
         ...
+
+    def products(self, tensors: list[torch.Tensor], pairs: list[tuple[int, int]]) -> torch.Tensor:
+        """float64 ``[G, P]``: sum over elements of tensors[i][g] * tensors[j][g], (i, j) = pairs[p].
+
+        Tensors are ``[G, D]`` with contiguous elements and any stride between rows (0: one vector for all); products and
+        sums are float64.
+        """
+        ...

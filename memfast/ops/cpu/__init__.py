@@ -3,6 +3,7 @@
 from memfast.ops.cpu.ema import ema
 from memfast.ops.cpu.nearest import nearest, within
 from memfast.ops.cpu.noise import gather_loss, gather_noise, loss, noise
+from memfast.ops.cpu.products import products
 from memfast.ops.cpu.random import draw_timesteps, philox, standard_normal
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "nearest",
     "noise",
     "philox",
+    "products",
     "standard_normal",
     "why_unavailable",
     "within",

@@ -6,6 +6,7 @@ from memfast.ops.reference.loss import loss
 from memfast.ops.reference.nearest import nearest, within
 from memfast.ops.reference.noise import noise
 from memfast.ops.reference.philox import philox
+from memfast.ops.reference.products import products
 from memfast.ops.reference.random import draw_timesteps, standard_normal
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "nearest",
     "noise",
     "philox",
+    "products",
     "standard_normal",
     "why_unavailable",
     "within",

@@ -1,0 +1,21 @@
+#include <immintrin.h>
+
+#include "cpu/products_inc.h"
+
+namespace memfast {
+namespace {
+
+struct Avx512Doubles {
+    static constexpr int W = 8, together = 4;
+    using D = __m512d;
+    static D load(const float* p) { return _mm512_cvtps_pd(_mm256_loadu_ps(p)); }
+    static D load_double(const double* p) { return _mm512_loadu_pd(p); }
+    static void store_double(double* p, D a) { _mm512_storeu_pd(p, a); }
+    static D multiply_add(D a, D b, D c) { return _mm512_fmadd_pd(a, b, c); }
+};
+
+}  // namespace
+
+const ProductKernel kProductsAvx512 = products_kernel<Avx512Doubles>;
+
+}  // namespace memfast

@@ -1,0 +1,100 @@
+"""Inner products of named pairs, row by row."""
+
+import math
+
+import pytest
+import torch
+from ops_cases import DTYPES
+
+from memfast import ops
+from memfast.foundation.errors import InputError
+
+PAIRS = [(0, 2), (0, 3), (0, 0), (1, 2), (2, 1), (1, 3), (1, 1), (1, 0), (3, 3), (0, 2)]
+
+
+def vectors(rows, numel, dtype=torch.float32):
+    generator = torch.Generator().manual_seed(rows * 7 + numel)
+    made = [torch.randn(rows, numel, generator=generator) for _ in range(4)]
+    return [*(tensor.to(dtype) for tensor in made[:2]), made[2], made[3][:1]]
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize(("rows", "numel"), [(1, 1), (3, 63), (2, 500), (70, 33), (2, 8192), (1, 20_001)])
+def test_equals_the_exactly_rounded_sum(isa, dtype, rows, numel):
+    tensors = vectors(rows, numel, dtype)
+    got = ops.products(tensors, PAIRS, backend="cpu")
+    reference = ops.products(tensors, PAIRS, backend="reference")
+    assert got.shape == (rows, len(PAIRS))
+    assert got.dtype == torch.float64
+    for row in {0, rows - 1}:
+        for number, (i, j) in enumerate(PAIRS):
+            a, b = tensors[i][min(row, len(tensors[i]) - 1)].double(), tensors[j][min(row, len(tensors[j]) - 1)].double()
+            exact, size = math.fsum((a * b).tolist()), float((a * b).abs().sum())
+            assert got[row, number] == pytest.approx(exact, rel=0, abs=1e-14 * size)
+            assert reference[row, number] == pytest.approx(exact, rel=0, abs=1e-14 * size)
+
+
+def test_every_instruction_set_and_number_of_threads_gives_the_same_bits():
+    from ops_cases import INSTRUCTION_SETS, use_instruction_set
+
+    tensors, threads, found = vectors(9, 20_001), torch.get_num_threads(), []
+    try:
+        for name in INSTRUCTION_SETS:
+            for count in (1, 3):
+                use_instruction_set(name)
+                torch.set_num_threads(count)
+                found.append(ops.products(tensors, PAIRS, backend="cpu"))
+    finally:
+        use_instruction_set("best")
+        torch.set_num_threads(threads)
+    assert all(torch.equal(result, found[0]) for result in found)
+
+
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+def test_rows_may_be_strided_and_of_several_axes(backend):
+    whole = torch.randn(4, 5, 2, 3, 7)
+    parts = whole.unbind(1)
+    assert torch.equal(
+        ops.products(parts, [(0, 1), (4, 4)], backend=backend),
+        ops.products([part.contiguous() for part in parts], [(0, 1), (4, 4)], backend=backend),
+    )
+    columns = torch.randn(6, 10).t()
+    torch.testing.assert_close(
+        ops.products([columns], [(0, 0)], backend=backend)[:, 0], columns.double().square().sum(1)
+    )
+
+
+def test_float64_is_taken_and_keeps_its_digits():
+    a = torch.randn(3, 100, dtype=torch.float64)
+    torch.testing.assert_close(ops.products([a, a[:1]], [(0, 1)])[:, 0], a @ a[0], rtol=1e-13, atol=1e-13)
+
+
+def test_a_row_with_nan_or_infinity_shows_it_and_no_other_row_does():
+    a = torch.ones(3, 40)
+    a[1, 3], a[2, 39] = float("nan"), float("inf")
+    found = ops.products([a], [(0, 0)])[:, 0]
+    assert found[0] == 40
+    assert found[1].isnan()
+    assert found[2].isinf()
+
+
+def test_nothing_to_do():
+    a = torch.zeros(0, 5)
+    assert ops.products([a, torch.ones(1, 5)], [(0, 1)]).shape == (0, 1)
+    assert ops.products([torch.ones(2, 5)], []).shape == (2, 0)
+    assert ops.products([torch.ones(2, 0)], [(0, 0)]).tolist() == [[0.0], [0.0]]
+
+
+@pytest.mark.parametrize(
+    ("tensors", "pairs", "message"),
+    [
+        ([], [(0, 0)], "tensors: expected at least one"),
+        ([torch.zeros(2, 3), torch.zeros(3, 3)], [(0, 1)], r"tensors\[0\]: expected 3 rows of 3 elements, or one"),
+        ([torch.zeros(2, 3), torch.zeros(2, 4)], [(0, 1)], r"tensors\[1\]: expected 2 rows of 3 elements"),
+        ([torch.zeros(2, 3, dtype=torch.int64)], [(0, 0)], r"tensors\[0\]: expected a floating tensor"),
+        ([torch.zeros(2, 3)], [(0, 1)], "pairs: expected two numbers from 0 to 0 each"),
+    ],
+)
+def test_bad_input(tensors, pairs, message):
+    with pytest.raises(InputError, match=message):
+        ops.products(tensors, pairs)
