@@ -22,8 +22,8 @@ _NAMES = {
 }
 
 __all__ = [
-    "Ambient", "DenoisingObjective", "InputError", "MemfastError", "Neighbors", "audit", "criteria", "data", "evaluate",
-    "features", "integrations", "key", "knn", "metrics", "models", "neighbors", "ops", "reports", "sampling",
+    "Ambient", "DenoisingObjective", "InputError", "MemfastError", "Neighbors", "audit", "criteria", "data", "detectors",
+    "evaluate", "features", "integrations", "key", "knn", "metrics", "models", "neighbors", "ops", "reports", "sampling",
     "schedules", "timesteps", "trace", "training",
 ]  # fmt: skip
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from memfast import (
         criteria,
         data,
+        detectors,
         features,
         integrations,
         metrics,

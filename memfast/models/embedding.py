@@ -41,7 +41,7 @@ class Condition(nn.Module):
         self.classes = class_embedding(num_classes, width)
 
     def forward(self, timesteps: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
-        """Vectors ``[B, width]``; ``labels`` None means "no class" for every sample."""
+        """Vectors ``[B, width]``; ``labels`` None means "no class" for every sample, real ones are embeddings."""
         vector = self.time(timestep_features(timesteps, self.features).to(next(self.time.parameters()).dtype))
         if self.classes is None:
             refuse_labels(labels)
@@ -49,9 +49,37 @@ class Condition(nn.Module):
         return vector + self.classes(labels_or_none(labels, timesteps, self.classes.num_embeddings - 1))
 
 
-def class_embedding(num_classes: int | None, width: int) -> nn.Embedding | None:
+class LabelEmbedding(nn.Embedding):
+    """An embedding of labels that lets embeddings pass, so that a condition can be optimised or mixed."""
+
+    def forward(self, labels: torch.Tensor) -> torch.Tensor:
+        """Rows ``[B, width]`` of whole labels ``[B]``; real values ``[B, width]`` as they are."""
+        return labels if labels.is_floating_point() else super().forward(labels)
+
+
+def class_embedding(num_classes: int | None, width: int) -> LabelEmbedding | None:
     """An embedding with one extra row for "no class", or None."""
-    return None if num_classes is None else nn.Embedding(num_classes + 1, width)
+    return None if num_classes is None else LabelEmbedding(num_classes + 1, width)
+
+
+def embed_labels(network: nn.Module, labels: torch.Tensor) -> torch.Tensor:
+    """The embeddings ``[B, width]`` that a network of this package has for ``labels``, usable as labels themselves.
+
+    Raises:
+        InputError: the network has no classes, or a label is out of range.
+    """
+    found = [module for module in network.modules() if isinstance(module, LabelEmbedding)]
+    if len(found) != 1:
+        raise InputError(
+            "network", expected="a network of memfast.models with classes", received=type(network).__name__
+        )
+    if labels.is_floating_point():
+        return labels
+    if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < found[0].num_embeddings:
+        raise InputError(
+            "labels", expected=f"0 to {found[0].num_embeddings - 2}", received=f"{labels.min()} to {labels.max()}"
+        )
+    return found[0](labels.to(found[0].weight.device)).detach()
 
 
 def labels_or_none(labels: torch.Tensor | None, timesteps: torch.Tensor, num_classes: int) -> torch.Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from memfast.foundation.errors import InputError, MissingPackageError
-from memfast.models.embedding import labels_or_none, refuse_labels
+from memfast.models.embedding import LabelEmbedding, labels_or_none, refuse_labels
 
 LARGEST_GROUPS = 32
 # The timestep enters as one number per channel, before a normalization: a group of one channel would take it out again.
@@ -36,6 +36,10 @@ class DiffusersUNet2d(nn.Module):
         self._stride = 2 ** (len(network.config["down_block_types"]) - 1)
         embeddings = network.config["num_class_embeds"]
         self._num_classes = None if embeddings is None else embeddings - 1
+        if isinstance(rows := network.class_embedding, nn.Embedding):
+            network.class_embedding = LabelEmbedding(
+                rows.num_embeddings, rows.embedding_dim, _weight=rows.weight.detach()
+            )
 
     def forward(self, x: torch.Tensor, timesteps: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
         """The prediction, shaped as ``x``."""

@@ -8,6 +8,7 @@ import torch
 
 from memfast.foundation.errors import InputError
 from memfast.models import Run
+from memfast.sampling.guidance import choose_guidance
 from memfast.sampling.samplers import ddim, ddpm, heun
 
 METHODS: dict[str, Callable[..., torch.Tensor]] = {"ddim": ddim, "ddpm": ddpm, "heun": heun}
@@ -21,7 +22,7 @@ def sample(run: Run, count: int, *, method: str = "ddim", **options: Any) -> np.
         count: how many.
         method: ``ddim``, ``ddpm`` or ``heun``.
         options: that sampler's other arguments (steps, seed, labels, guidance, callback, ...). ``clip`` is by default
-            the run's value range.
+            the run's value range. ``guidance`` may be a dictionary, see ``choose_guidance``.
 
     Returns:
         ``[count, *data_shape]`` in the training data's dtype: uint8 images with channels last, float signals.
@@ -33,6 +34,8 @@ def sample(run: Run, count: int, *, method: str = "ddim", **options: Any) -> np.
         raise InputError("method", expected="one of " + ", ".join(METHODS), received=repr(method))
     if options.get("labels") is not None and run.num_classes is None:
         raise InputError("labels", expected="none: the run has no classes", received="labels")
+    if "guidance" in options:
+        options["guidance"] = choose_guidance(options["guidance"])
     options.setdefault("clip", run.value_range)
     options.setdefault("sigma_data", run.sigma_data)
     values = METHODS[method](

@@ -101,16 +101,16 @@ def run(
     device: str | torch.device | None,
 ) -> torch.Tensor:
     """Take every sample from noise to the clean level, batch by batch. Arguments as ``ddim``'s."""
-    device = _device(denoiser.network, device)
-    ids = _ids(count, sample_ids, initial)
-    every_label = _labels(labels, len(ids))
+    device = device_of(denoiser.network, device)
+    ids = ids_of(count, sample_ids, initial)
+    every_label = labels_of(labels, len(ids))
     if batch_size < 1:
         raise InputError("batch_size", expected="at least 1", received=str(batch_size))
     if initial is not None and tuple(initial.shape) != (len(ids), *shape):
         raise InputError("initial", expected=f"shape {[len(ids), *shape]}", received=f"shape {list(initial.shape)}")
     denoiser.both_branches = denoiser.both_branches or getattr(callback, "both_branches", False)
     finished = []
-    with _evaluating(denoiser.network):
+    with evaluating(denoiser.network):
         for start in range(0, len(ids), batch_size):
             part = slice(start, start + batch_size)
             batch_ids = ids[part].to(device)
@@ -132,6 +132,54 @@ def run(
     return torch.cat(finished) if finished else torch.empty(0, *shape, device=device)
 
 
+def device_of(network: Any, device: str | torch.device | None) -> torch.device:
+    """The device asked for, or the network's."""
+    if device is not None:
+        return torch.device(device)
+    parameter = next(network.parameters(), None) if isinstance(network, nn.Module) else None
+    return torch.device("cpu") if parameter is None else parameter.device
+
+
+def ids_of(count: int | None, sample_ids: torch.Tensor | None, initial: torch.Tensor | None) -> torch.Tensor:
+    """The sample ids asked for, or 0, 1, ...; int64 ``[B]``."""
+    if sample_ids is not None:
+        if count is not None and count != len(sample_ids):
+            raise InputError("count", expected=f"{len(sample_ids)}, one per sample id, or None", received=str(count))
+        return sample_ids
+    if count is None and initial is not None:
+        count = len(initial)
+    if count is None or count < 0:
+        raise InputError("count", expected="how many samples to draw, or sample_ids", received=str(count))
+    return torch.arange(count)
+
+
+def labels_of(labels: torch.Tensor | Sequence[int] | int | None, count: int) -> torch.Tensor | None:
+    """One label per sample, int64 ``[B]``; or one embedding of a condition per sample, float ``[B, width]``."""
+    if labels is None:
+        return None
+    values = torch.as_tensor(labels)
+    if values.is_floating_point() and values.ndim == 2 and len(values) == count:
+        return values
+    values = values.to(torch.int64)
+    values = values.expand(count) if values.ndim == 0 else values
+    if values.shape != (count,):
+        raise InputError("labels", expected=f"one label, or {count} of them", received=f"shape {list(values.shape)}")
+    return values
+
+
+@contextmanager
+def evaluating(network: Any) -> Iterator[None]:
+    """Dropout off while sampling, and back as it was."""
+    training = isinstance(network, nn.Module) and network.training
+    if training:
+        network.eval()
+    try:
+        yield
+    finally:
+        if training:
+            network.train()
+
+
 def _tell(
     callback: Callback | None,
     index: int,
@@ -151,45 +199,3 @@ def _tell(
             found.unconditional,
         )
     )  # fmt: skip
-
-
-def _device(network: Any, device: str | torch.device | None) -> torch.device:
-    if device is not None:
-        return torch.device(device)
-    parameter = next(network.parameters(), None) if isinstance(network, nn.Module) else None
-    return torch.device("cpu") if parameter is None else parameter.device
-
-
-def _ids(count: int | None, sample_ids: torch.Tensor | None, initial: torch.Tensor | None) -> torch.Tensor:
-    if sample_ids is not None:
-        if count is not None and count != len(sample_ids):
-            raise InputError("count", expected=f"{len(sample_ids)}, one per sample id, or None", received=str(count))
-        return sample_ids
-    if count is None and initial is not None:
-        count = len(initial)
-    if count is None or count < 0:
-        raise InputError("count", expected="how many samples to draw, or sample_ids", received=str(count))
-    return torch.arange(count)
-
-
-def _labels(labels: torch.Tensor | Sequence[int] | int | None, count: int) -> torch.Tensor | None:
-    if labels is None:
-        return None
-    values = torch.as_tensor(labels, dtype=torch.int64)
-    values = values.expand(count) if values.ndim == 0 else values
-    if values.shape != (count,):
-        raise InputError("labels", expected=f"one label, or {count} of them", received=f"shape {list(values.shape)}")
-    return values
-
-
-@contextmanager
-def _evaluating(network: Any) -> Iterator[None]:
-    """Dropout off while sampling, and back as it was."""
-    training = isinstance(network, nn.Module) and network.training
-    if training:
-        network.eval()
-    try:
-        yield
-    finally:
-        if training:
-            network.train()
