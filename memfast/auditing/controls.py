@@ -1,6 +1,8 @@
 """The two controls of an audit: what it finds where nothing was copied, and what it finds of planted copies."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Any
 
 import numpy as np
@@ -9,11 +11,56 @@ from memfast.auditing.examine import Examiner
 from memfast.auditing.inputs import as_images
 from memfast.auditing.judging import Statistics
 from memfast.auditing.plants import Plant, plants
-from memfast.criteria import Criterion
+from memfast.criteria import Criterion, Evidence
 from memfast.data import ArraySource, Source
+from memfast.foundation.errors import InputError
 
 DEFAULT_PLANTED = 64
 LARGEST_LEAVE_ONE_OUT = 1000
+
+
+@dataclass(frozen=True)
+class Controls:
+    """Both controls of an audit. They say nothing of the generated set, so audits that differ only in it share them.
+
+    Attributes:
+        basis: everything that they follow from, by name.
+        floor: evidence of the held-out items, or None.
+        held_out: what the result says about those.
+        own: int64, the training items that stood in for held-out ones, or None.
+        positive: the result of `positive_control`, or None.
+    """
+
+    basis: Mapping[str, Any]
+    floor: Evidence | None
+    held_out: dict[str, Any] | None
+    own: np.ndarray | None
+    positive: dict[str, Any] | None
+
+    def check(self, basis: Mapping[str, Any]) -> None:
+        """Raise unless they follow from the same.
+
+        Raises:
+            InputError: something differs; it is named.
+        """
+        for name, value in basis.items():
+            if self.basis.get(name) != value:
+                raise InputError(
+                    "reuse", expected=f"the result of an audit with the same {name}",
+                    received="one with another", do="Leave reuse out, or repeat that audit's options.",
+                )  # fmt: skip
+
+
+def basis(
+    hashes: Mapping[str, str | None], criteria: Sequence[Criterion], features: Any, options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What an audit's controls follow from: content hashes, criteria, features and the other options, by name."""
+    if isinstance(features, Mapping):
+        given = {name: np.ascontiguousarray(features[name]) for name in ("training", "test") if name in features}
+        features = {
+            name: (rows.shape, str(rows.dtype), blake2b(rows.tobytes()).hexdigest()) for name, rows in given.items()
+        }
+    return {**hashes, "criteria": [(one.name, one.parameters()) for one in criteria], "features": features, **options}
 
 
 def leave_one_out(training: Source, seed: int, largest: int = LARGEST_LEAVE_ONE_OUT) -> tuple[Source, np.ndarray]:

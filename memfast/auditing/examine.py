@@ -29,6 +29,12 @@ class Examiner:
         gaps: whether to find the neighbours' own neighbours (`authenticity` needs them).
         tiles: whether to compute worst tiles, where the images are large enough; 0 for no, else tiles a side.
         similar: gives (similarity, index) of the most similar training item, or None where there are no features.
+
+    Attributes:
+        exactness: of the searches so far: "exact", "certified" or "approximate".
+        recall: of an approximate search, as measured; None otherwise.
+        completed: stage -> samples that an approximate index gave fewer than k neighbours and that were searched
+            exactly instead.
     """
 
     def __init__(
@@ -49,6 +55,7 @@ class Examiner:
         self.tiles = tiles if kind == "images" and self._smallest_side() >= SMALLEST_SIDE else 0
         self.exactness = "exact"
         self.recall: dict[str, Any] | None = None
+        self.completed: dict[str, int] = {}
 
     def evidence(self, samples: Source, stage: str, *, own: np.ndarray | None = None) -> Evidence:
         """Everything the criteria may read about ``samples``.
@@ -118,7 +125,16 @@ class Examiner:
             self.exactness = found.exactness
         if found.recall is not None and self.recall is None:
             self.recall = dict(vars(found.recall))
-        return np.asarray(found.squared_distances), np.asarray(found.indices)
+        squared, indices = np.asarray(found.squared_distances), np.asarray(found.indices)
+        short = np.flatnonzero((indices < 0).any(axis=1))
+        if len(short):
+            # A missing neighbour is not a far one: means and ratios over it would call everything a copy.
+            exact = {name: value for name, value in self.search.items() if name != "approximate"}
+            rows = ArraySource(samples.take(short), name=samples.name)
+            again = knn(rows, self.training, k, **exact, distributed=False)
+            squared[short], indices[short] = np.asarray(again.squared_distances), np.asarray(again.indices)
+            self.completed[stage] = len(short)
+        return squared, indices
 
     def _smallest_side(self) -> int:
         shape = self.training.item_shape

@@ -22,8 +22,14 @@ class Statistics:
     seed: int
 
     def __post_init__(self) -> None:
-        if not 0 <= self.seed < 2**63:
-            raise InputError("seed", expected="a whole number from 0 to 2**63 - 1", received=str(self.seed))
+        if not isinstance(self.seed, int | np.integer) or not 0 <= self.seed < 2**63:
+            raise InputError("seed", expected="a whole number from 0 to 2**63 - 1", received=repr(self.seed))
+        if not isinstance(self.resamples, int | np.integer) or self.resamples < 1:
+            raise InputError("resamples", expected="a whole number of at least 1", received=repr(self.resamples))
+        if not 0 < self.confidence < 1:
+            raise InputError(
+                "confidence", expected="a number between 0 and 1, for example 0.95", received=repr(self.confidence)
+            )
 
     def share(self, flags: np.ndarray) -> dict[str, Any]:
         """Count, total, fraction and intervals of some flags."""

@@ -17,6 +17,9 @@ from memfast.foundation.files import atomic_path, write_text
 FIXED = ("generated", "training", "generated_name", "training_name", "distance", "ratio", "criteria")
 WHOLE = ("generated", "training", "generated_label", "training_label")
 TEXT = ("generated_name", "training_name", "criteria")
+# A spreadsheet takes text that begins with one of these for a formula; with a quote before it, for text.
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+QUOTE = "'"
 
 
 @dataclass(frozen=True)
@@ -40,11 +43,19 @@ class Pairs:
             yield {name: column[index] for name, column in self.columns.items()}
 
     def write_csv(self, path: Path) -> None:
-        """Write all rows; numbers with all their digits."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(self.columns)
-        writer.writerows(zip(*self.columns.values(), strict=True))
+        """Write all rows; numbers with all their digits.
+
+        Names come from the data, and spreadsheets run text that begins with ``=``, ``+``, ``-`` or ``@``: such a name
+        (and one that begins with a quote) gets a single quote before it, which `read_csv` takes away again.
+        """
+        text = io.StringIO(newline="")
+        csv.writer(text, lineterminator="\n").writerow(self.columns)
+        # Numbers stay bare; quotes around all text keep a lone carriage return inside its field.
+        writer = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
+        columns = [
+            [_guarded(value) for value in column] if name in TEXT else column for name, column in self.columns.items()
+        ]
+        writer.writerows(zip(*columns, strict=True))
         write_text(path, text.getvalue())
 
     def write_parquet(self, path: Path) -> None:
@@ -133,7 +144,11 @@ def _ratio(evidence: Evidence) -> np.ndarray:
 
 def _typed(name: str, column: Sequence[str]) -> list[Any]:
     if name in TEXT:
-        return list(column)
+        return [value[1:] if value.startswith(QUOTE) else value for value in column]
     if name in WHOLE or name.startswith("partner_"):
         return [int(value) for value in column]
     return [float(value) if value else None for value in column]
+
+
+def _guarded(value: str) -> str:
+    return QUOTE + value if value.startswith((QUOTE, *FORMULA_STARTS)) else value

@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from memfast.auditing.controls import Controls
 from memfast.auditing.pairs import Pairs
 from memfast.auditing.pictures import load_pictures, save_pictures
 from memfast.auditing.statement import percent
 from memfast.foundation.errors import InputError
-from memfast.foundation.files import read_json, write_json
+from memfast.foundation.files import claim_output_folder, read_json, write_json
 from memfast.reports import Pictures, ReportRun, write_report
 
 SCHEMA = "memfast.audit/1"
@@ -32,12 +33,14 @@ class AuditResult:
         pictures: small pictures of the worst pairs, or None.
         neighbors: set name -> (squared distances, indices) of the nearest training items, for `memfast.evaluate`; not
             saved. None where the search was approximate, or left out duplicates in the training set.
+        controls: of this audit, for others against the same training set (`audit(..., reuse=)`); not saved.
     """
 
     figures: dict[str, Any]
     pairs: Pairs
     pictures: Pictures | None = None
     neighbors: dict[str, tuple[np.ndarray, np.ndarray]] | None = field(default=None, compare=False, repr=False)
+    controls: Controls | None = field(default=None, compare=False, repr=False)
 
     def to_dict(self, *, pairs: int | None = None) -> dict[str, Any]:
         """Everything as plain values for strict JSON; ``pairs`` limits the rows of the table (None: all)."""
@@ -90,9 +93,12 @@ class AuditResult:
         return "\n".join(lines)
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
-        """Write result.json, pairs.csv (and pairs.parquet where pyarrow is installed) and the pictures."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
+        """Write result.json, pairs.csv (and pairs.parquet where pyarrow is installed) and the pictures.
+
+        Raises:
+            OutputError: the folder cannot be made or written.
+        """
+        folder = claim_output_folder(folder, overwrite=True)
         self.pairs.write_csv(folder / PAIRS_FILE)
         if _has_pyarrow():
             self.pairs.write_parquet(folder / PARQUET_FILE)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from memfast.auditing.classes import Judged, per_class, read_labels
-from memfast.auditing.controls import DEFAULT_PLANTED, leave_one_out, positive_control
+from memfast.auditing.controls import DEFAULT_PLANTED, Controls, basis, leave_one_out, positive_control
 from memfast.auditing.describing import describe_inputs, describe_source, exact_copies
 from memfast.auditing.examine import Examiner
 from memfast.auditing.inputs import Inputs, open_inputs
@@ -53,6 +53,7 @@ def audit(
     checkpoint: str | os.PathLike[str] | None = None,
     pictures: int = DEFAULT_PICTURES,
     skip_bad: bool = False,
+    reuse: AuditResult | None = None,
     progress: bool = False,
 ) -> AuditResult:
     """Compare generated samples with the whole training set.
@@ -87,10 +88,13 @@ def audit(
         checkpoint: a folder; a killed audit continues from there with the same result.
         pictures: at most how many pairs keep their pictures.
         skip_bad: leave unreadable items out, and count them.
+        reuse: the result of an audit of other samples with the same training set, held-out set and options: its
+            controls, which say nothing of the samples, are taken over instead of made again.
         progress: show progress.
 
     Raises:
-        InputError: an empty set, other shapes or dtypes, values that are not finite, or k above the training set.
+        InputError: an empty set, other shapes or dtypes, values that are not finite, k above the training set, or a
+            result to reuse that comes from other data or options.
 
     >>> training = np.random.default_rng(0).integers(0, 256, (200, 8, 8), dtype=np.uint8)
     >>> result = audit(training[:5], training, controls=False)
@@ -98,6 +102,9 @@ def audit(
     1.0
     """
     chosen = choose(criteria)
+    statistics = Statistics(confidence, resamples, seed)
+    if isinstance(planted, bool) or not isinstance(planted, int | np.integer) or planted < 1:
+        raise InputError("planted", expected="a whole number of at least 1", received=repr(planted))
     ranks = Ranks.current()
     with ranks.together():
         inputs = open_inputs(
@@ -109,7 +116,6 @@ def audit(
         kept = inputs.scans["training"].firsts
         distinct = inputs.training if len(kept) == len(inputs.training) else Collapsed(inputs.training, kept)
         neighbours, notes = _neighbours(k, len(distinct), len(inputs.training))
-    statistics = Statistics(confidence, resamples, seed)
     folder = None if checkpoint is None else Path(checkpoint)
     similar, used = None, None
     if any(criterion.name == "similarity" for criterion in chosen):
@@ -129,7 +135,22 @@ def audit(
         similar=similar,
     )
     evidence = examiner.evidence(inputs.generated, "generated")
-    floor, held_out, own = _negative_control(inputs, examiner, controls, seed)
+    described = describe_inputs(inputs, evidence)
+    hashes = {
+        "training set": described["training"]["sha256"],
+        "held-out set": None if inputs.test is None else inputs.test.content_hash(),
+    }
+    options = {
+        "k": neighbours, "value range": (inputs.low, inputs.unit), "controls": controls, "planted": planted,
+        "confidence": confidence, "resamples": resamples, "seed": seed, "approximate": approximate,
+        "extraction": None if extraction is None else dict(extraction),
+    }  # fmt: skip
+    based_on = basis(hashes, chosen, features, options)
+    if reuse is None:
+        found_controls = _controls(based_on, inputs, examiner, chosen, statistics, controls=controls, planted=planted)
+    else:
+        found_controls = _taken_over(reuse, based_on)
+    floor, held_out, own = found_controls.floor, found_controls.held_out, found_controls.own
     entries = []
     judgements: dict[str, Judgement] = {}
     floors: dict[str, Judgement] = {}
@@ -153,13 +174,16 @@ def audit(
     )  # fmt: skip
     figures = {
         "schema": SCHEMA,
-        "inputs": {**describe_inputs(inputs, evidence), "held_out": held_out},
+        "inputs": {**described, "held_out": held_out},
         "parameters": {
             "k": neighbours, "asked_k": k, "confidence": confidence, "resamples": resamples, "seed": seed,
             "backend": backend, "approximate": None if approximate is None else str(approximate),
         },
         "features": used,
-        "search": {"exactness": examiner.exactness, "recall": examiner.recall},
+        "search": {
+            "exactness": examiner.exactness, "recall": examiner.recall,
+            "searched_exactly": examiner.completed.get("generated", 0),
+        },
         "criteria": entries,
         "nearest": {
             "generated": quantiles(evidence.rms()), "held_out": None if floor is None else quantiles(floor.rms()),
@@ -167,9 +191,7 @@ def audit(
         "closer_than_held_out": None if floor is None else closer_than(evidence.rms(), floor.rms(), seed=seed),
         "per_class": classes,
         "projection": project(inputs, seed=seed),
-        "positive_control": positive_control(examiner, chosen, statistics, low=inputs.low, planted=planted)
-        if controls
-        else None,
+        "positive_control": found_controls.positive,
         "notes": notes,
         "provenance": {
             "memfast_commit": provenance.commit(), "versions": provenance.versions(), "machine": provenance.machine(),
@@ -179,7 +201,7 @@ def audit(
     found = {"generated": evidence} | ({} if floor is None or own is not None else {"test": floor})
     whole = examiner.exactness != "approximate" and len(kept) == len(inputs.training)
     neighbors = {name: (one.squared_distances, one.indices) for name, one in found.items()} if whole else None
-    return AuditResult(figures, pairs, take_pictures(inputs, pairs, pictures), neighbors)
+    return AuditResult(figures, pairs, take_pictures(inputs, pairs, pictures), neighbors, found_controls)
 
 
 def _neighbours(k: int, distinct: int, whole: int) -> tuple[int, list[str]]:
@@ -192,6 +214,24 @@ def _neighbours(k: int, distinct: int, whole: int) -> tuple[int, list[str]]:
             "k", expected=f"at most the {whole} training items", received=str(k), do="Ask for fewer neighbours."
         )
     return distinct, [f"k is {distinct} instead of {k}: there are no more different training items."]
+
+
+def _controls(
+    based_on: dict[str, Any], inputs: Inputs, examiner: Examiner, chosen: list[Criterion], statistics: Statistics,
+    *, controls: bool, planted: int,
+) -> Controls:  # fmt: skip
+    floor, held_out, own = _negative_control(inputs, examiner, controls, statistics.seed)
+    positive = positive_control(examiner, chosen, statistics, low=inputs.low, planted=planted) if controls else None
+    return Controls(based_on, floor, held_out, own, positive)
+
+
+def _taken_over(reuse: AuditResult, based_on: dict[str, Any]) -> Controls:
+    if reuse.controls is None:
+        raise InputError(
+            "reuse", expected="a result of memfast.audit in this process", received="one that was read from files"
+        )
+    reuse.controls.check(based_on)
+    return reuse.controls
 
 
 def _negative_control(

@@ -139,4 +139,6 @@ def _not_proven(result: dict[str, Any]) -> list[str]:
         )  # fmt: skip
     if result["search"]["exactness"] == "approximate":
         sentences.append("The search was approximate: a nearer training item may have been missed.")
+        if again := result["search"].get("searched_exactly"):
+            sentences[-1] += f" The index gave {again:,} samples too few neighbours; those were searched exactly."
     return sentences

@@ -104,12 +104,14 @@ def run(
             _announce(sources, known, held_out, metrics)
         results: dict[str, AuditResult] = {}
         for label, source in sources.items():
+            earlier = next(iter(results.values()), None)
             results[label] = memfast.audit(
                 source, known, held_out, k,
                 criteria=chosen, features=features,
                 labels=of_generated, training_labels=of_training, test_labels=of_test,
                 memory=None if memory is None else int(memory * 2**30), controls=controls, backend=backend,
                 approximate=approximate, checkpoint=out / PROGRESS / label, seed=seed, progress=progress,
+                reuse=earlier,
             )  # fmt: skip
         if not main:
             return

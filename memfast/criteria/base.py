@@ -40,6 +40,14 @@ class Evidence:
                 expected="squared_distances and indices of one shape [n, k]",
                 received=f"{self.squared_distances.shape} and {self.indices.shape}",
             )
+        unknown = (self.indices < 0).any(axis=1)
+        if unknown.any():
+            raise InputError(
+                "evidence",
+                expected="k known neighbours of every sample",
+                received=f"index -1, 'none found', for {int(unknown.sum())} samples",
+                do="An approximate search left places empty: search those samples exactly, or for fewer neighbours.",
+            )
 
     def __len__(self) -> int:
         return len(self.squared_distances)
