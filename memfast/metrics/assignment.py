@@ -17,7 +17,7 @@ from memfast.foundation.errors import MemfastError, MissingPackageError
 BLOCK_ENTRIES = 1 << 20
 EDGES_PER_ROW = 16
 SAMPLED_ROWS = 64
-NEGLIGIBLE_SHIFT = 1e-20
+NEGLIGIBLE_SHIFT = 1e-6
 PASSES_PER_CYCLE_CHECK = 16
 MAXIMUM_ROUNDS = 200
 RELAXATION_TOLERANCE = 1e-14
@@ -79,10 +79,9 @@ def optimal_assignment(x: np.ndarray, y: np.ndarray, p: float) -> Assignment:
         from lap import lapjvs
     except ImportError:
         raise MissingPackageError("lapx", purpose="the exact transport distance", extra="audit") from None
-    step, shift = x.mean(axis=0) - y.mean(axis=0), 0.0
-    if p == 2 and step @ step > NEGLIGIBLE_SHIFT * np.square(x).mean():
-        # Squared costs split: the shift between the means costs the same whatever the assignment.
-        x, shift = x - step, len(x) * float(step @ step)
+    original = x
+    if p == 2:
+        x = _without_shift(x, y)
     costs = np.empty((len(x), len(y)), dtype=np.float32)
     scale = _power_of_two_scale(x, y, p)
     for start, block in cost_blocks(x, y, p):
@@ -95,7 +94,22 @@ def optimal_assignment(x: np.ndarray, y: np.ndarray, p: float) -> Assignment:
         return np.concatenate(parts) * scale if parts else np.empty(0)
 
     result = _certify(torch.from_numpy(costs), np.asarray(columns, dtype=np.int64), exact)
-    return Assignment(result.columns, result.total / scale + shift, result.lower_bound / scale + shift)
+    total = float(np.sum(pair_costs(original, y[result.columns], p)))
+    return Assignment(result.columns, total, total - (result.total - result.lower_bound) / scale)
+
+
+def _without_shift(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """``x`` moved to the mean of ``y``: of squared costs the shift is the same for every assignment.
+
+    Left as it is where the shift is small beside the spread, because a rounding of far points would then weigh more
+    than the distances of near copies; a larger shift is a multiple of what the largest numbers resolve.
+    """
+    step = x.mean(axis=0) - y.mean(axis=0)
+    spread = np.square(x - x.mean(axis=0)).sum(axis=1).mean()
+    if step @ step <= NEGLIGIBLE_SHIFT * spread:
+        return x
+    grain = np.spacing(np.maximum(np.abs(x).max(axis=0), np.abs(y).max(axis=0)))
+    return x - np.rint(step / grain) * grain
 
 
 def _power_of_two_scale(x: np.ndarray, y: np.ndarray, p: float) -> float:

@@ -32,7 +32,8 @@ def balls_around(
         holds each first point; bool ``[n]``: whether each ball of ``first`` holds a second point.
     """
     mean = second.mean(axis=0, dtype=np.float64)
-    a, b = ((points - mean).astype(np.float32) for points in (first, second))
+    scale = _power_of_two_scale(mean, first, second)
+    a, b = (((points - mean) * scale).astype(np.float32) for points in (first, second))
     a_norms, b_norms = (np.einsum("id,id->i", points, points, dtype=np.float64) for points in (a, b))
     holding = np.zeros(len(second), dtype=np.int64)
     held, covered = np.zeros(len(first), dtype=bool), np.zeros(len(first), dtype=bool)
@@ -49,13 +50,15 @@ def balls_around(
             largest = float(np.sqrt(a_norms[rows].max()) + np.sqrt(b_norms[columns].max()))
             error = 2 * growth * largest**2
             around_first = _inside(
-                squared, first[rows], second[columns], first_radii[rows], error=error, axis=0, closed=closed
-            )
+                squared, first[rows], second[columns], first_radii[rows],
+                scale=scale, error=error, axis=0, closed=closed,
+            )  # fmt: skip
             holding[columns] += around_first.sum(dim=0).numpy()
             covered[rows] |= around_first.any(dim=1).numpy()
             around_second = _inside(
-                squared, first[rows], second[columns], second_radii[columns], error=error, axis=1, closed=closed
-            )
+                squared, first[rows], second[columns], second_radii[columns],
+                scale=scale, error=error, axis=1, closed=closed,
+            )  # fmt: skip
             held[rows] |= around_second.any(dim=1).numpy()
     return holding, held, covered
 
@@ -66,13 +69,18 @@ def _inside(
     second: np.ndarray,
     radii: np.ndarray,
     *,
+    scale: float,
     error: float,
     axis: int,
     closed: bool,
 ) -> torch.Tensor:
-    """bool ``[n, m]``: the pair's squared distance is below the radius of its row (axis 0) or column (axis 1)."""
-    rounding = 4 * FLOAT32_ROUNDING * radii
-    low, high = (_along(radii + sign * (error + rounding), axis) for sign in (-1, 1))
+    """bool ``[n, m]``: the pair's squared distance is below the radius of its row (axis 0) or column (axis 1).
+
+    ``squared`` and ``error`` are in units of ``scale**-2``.
+    """
+    scaled = radii * scale * scale
+    rounding = 4 * FLOAT32_ROUNDING * scaled
+    low, high = (_along(scaled + sign * (error + rounding), axis) for sign in (-1, 1))
     inside = squared < low
     rows, columns = ((squared <= high) & ~inside).nonzero(as_tuple=True)
     for start in range(0, len(rows), max(1, PAIRS_AT_ONCE // first.shape[1])):
@@ -84,6 +92,14 @@ def _inside(
         tied = np.abs(exact - limit) <= TIE * limit
         inside[rows[part], columns[part]] = torch.from_numpy(np.where(tied, closed, exact < limit))
     return inside
+
+
+def _power_of_two_scale(mean: np.ndarray, *sets: np.ndarray) -> float:
+    """A power of two that brings the largest number, less the mean, near 1, so that float32 holds its square."""
+    largest = max(
+        float(np.abs(end - mean).max()) for points in sets for end in (points.min(axis=0), points.max(axis=0))
+    )
+    return float(2.0 ** -np.clip(np.frexp(largest)[1], -500, 500))
 
 
 def _along(values: np.ndarray, axis: int) -> torch.Tensor:

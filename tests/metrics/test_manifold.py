@@ -75,6 +75,13 @@ def test_offset_and_float64_data():
     assert shifted == pytest.approx(precision_recall_density_coverage(real, generated), abs=1e-3)
 
 
+@pytest.mark.parametrize("scale", [2.0**-400, 2.0**-100, 2.0**70, 2.0**300], ids=["1e-120", "1e-30", "1e21", "1e90"])
+def test_scale_beyond_float32_changes_nothing(scale):
+    real, generated = sets(80, 70, dtype=np.float64)
+    expected = precision_recall_density_coverage(real, generated)
+    assert precision_recall_density_coverage(real * scale, generated * scale) == expected
+
+
 def test_counts_average_to_scores_and_intervals_hold_them():
     counts = manifold_counts(*sets())
     scores, intervals = counts.scores(), counts.intervals()

@@ -3,6 +3,7 @@ import math
 import numpy as np
 import ot
 import pytest
+import scipy.optimize
 import torch
 from scipy.stats import wasserstein_distance
 
@@ -102,3 +103,24 @@ def test_bad_input(change, text):
     arguments = {"x": np.ones((2, 2)), "y": np.zeros((2, 2)), **change}
     with pytest.raises(InputError, match=text):
         wasserstein(arguments.pop("x"), arguments.pop("y"), **arguments)
+
+
+@pytest.mark.parametrize(
+    ("offset", "noise"), [(0.0, 1e-6), (1e3, 1e-6), (1e6, 1e-3), (1e6, 1e-9), (-1e3, 1.0)], ids=str
+)
+def test_near_copies_far_from_zero_keep_their_digits(offset, noise):
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=(200, 4)) * (noise if offset == 1e6 else 1) + offset
+    y = generator.permutation(x + noise * generator.normal(size=x.shape))
+    costs = np.square(x[:, None] - y[None]).sum(-1)
+    rows, columns = scipy.optimize.linear_sum_assignment(costs)
+    assert wasserstein(x, y).value == pytest.approx(np.sqrt(costs[rows, columns].mean()), rel=1e-9, abs=0)
+
+
+def test_an_outlier_does_not_round_the_distances_of_the_others():
+    x = np.random.default_rng(0).normal(size=(100, 4))
+    x[0] *= 1e8
+    y = x[::-1] + 1e-3
+    costs = np.square(x[:, None] - y[None]).sum(-1)
+    rows, columns = scipy.optimize.linear_sum_assignment(costs)
+    assert wasserstein(x, y).value == pytest.approx(np.sqrt(costs[rows, columns].mean()), rel=1e-9, abs=0)
