@@ -1,0 +1,213 @@
+"""What study 4's curves say: copies at equal quality, the verdict's rule, tables, and the figure's panels."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from benchmarks.papers.ambient_runs import CRITERIA, HEADLINE
+from benchmarks.papers.figures import COLORS
+from benchmarks.papers.spread import Spread
+from benchmarks.papers.study import Judgement, Result, Table
+
+CLAIMED = 0.92
+# Curves whose Frechet distance differs by less than this share count as of one quality at the end of training.
+TOLERANCE = 0.05
+# Below this share of copies in plain training there is nothing to reduce.
+LEAST_COPIES = 0.01
+MAIN = "main"
+
+RULE = (
+    "the NN ratio's share of copies is compared at equal quality: at the lowest Frechet distance that plain and "
+    "Ambient training both reach, each curve over training time read where it first gets there (stopping plain training "
+    f"early is allowed for). *Holds* if at every number of images some sigma_n avoids {CLAIMED:.0%} or more of the "
+    "copies in the mean over seeds; *holds in part* if at some number of images the copies fall in every seed for at "
+    "least half of the sigma_n; otherwise *not here*."
+)
+
+Curve = Sequence[dict[str, Any]]
+
+
+def curves(run: Result, reading: str, count: int) -> dict[float | None, Curve]:
+    """One seed's curves of a reading at a number of images, by sigma_n; None is plain training."""
+    return {
+        one["noise"]: one["curve"] for one in run["curves"] if one["reading"] == reading and one["count"] == count
+    }  # fmt: skip
+
+
+def copies_at(curve: Curve, quality: float, criterion: str = HEADLINE) -> float:
+    """The share of copies where the curve first reaches a Frechet distance, interpolated between its points.
+
+    >>> points = [{"frechet": 2.0, "copies": {"nn_ratio": 0.0}}, {"frechet": 1.0, "copies": {"nn_ratio": 0.4}}]
+    >>> copies_at(points, 1.5)
+    0.2
+    """
+    before = None
+    for point in curve:
+        if point["frechet"] <= quality:
+            if before is None:
+                return point["copies"][criterion]
+            part = (before["frechet"] - quality) / (before["frechet"] - point["frechet"])
+            return before["copies"][criterion] + part * (point["copies"][criterion] - before["copies"][criterion])
+        before = point
+    raise ValueError(f"the curve does not reach {quality}")
+
+
+def equal_quality(plain: Curve, other: Curve) -> float:
+    """The lowest Frechet distance that both curves reach."""
+    return max(min(point["frechet"] for point in curve) for curve in (plain, other))
+
+
+def reductions(
+    runs: Sequence[Result], reading: str, count: int, noise: float, criterion: str = HEADLINE
+) -> list[float] | None:
+    """Of each seed, the share of plain training's copies that Ambient avoids at equal quality; negative: it adds some.
+
+    None where plain training copies less than ``LEAST_COPIES`` in some seed.
+    """
+    found = []
+    for run in runs:
+        of = curves(run, reading, count)
+        quality = equal_quality(of[None], of[noise])
+        base = copies_at(of[None], quality, criterion)
+        if base < LEAST_COPIES:
+            return None
+        found.append(1 - copies_at(of[noise], quality, criterion) / base)
+    return found
+
+
+def verdict(runs: Sequence[Result]) -> str:
+    """By ``RULE``."""
+    best, partly = [], False
+    for count in counts(runs):
+        spreads = [Spread.of(one) if one else None for one in _all(runs, MAIN, count)]
+        best.append(max((one.mean for one in spreads if one), default=0.0))
+        partly = partly or sum(one is not None and one.low > 0 for one in spreads) * 2 >= len(spreads)
+    if min(best) >= CLAIMED:
+        return "holds"
+    return "holds in part" if partly else "not here"
+
+
+def judge(runs: Sequence[Result], told: dict[str, str]) -> Judgement:
+    """The judgement.
+
+    Args:
+        runs: one seed's result each.
+        told: the other readings that were run, name -> in words.
+    """
+    parts = []
+    for count in counts(runs):
+        found = {noise: one for noise in noises(runs, MAIN, count) if (one := reductions(runs, MAIN, count, noise))}
+        end = Spread.of(_last(runs, MAIN, count, None, HEADLINE))
+        if not found:
+            parts.append(f"with {count} images plain training copies too little to compare ({end.mean:.1%})")
+            continue
+        noise = max(found, key=lambda one: Spread.of(found[one]).mean)
+        best = Spread.of(found[noise])
+        parts.append(
+            f"with {count} images {end.mean:.0%} of the samples of plain training are copies in the end, and at equal "
+            f"quality Ambient with sigma_n {noise:g} (the best here) changes that by {_change(best)}"
+        )
+    return Judgement(
+        verdict(runs),
+        f"By the NN ratio, {'; '.join(parts)}. The claim is {-CLAIMED:.0%}.",
+        tables=[_equal_table(runs), *(_end_table(runs, count) for count in counts(runs))],
+        readings=[_told(runs, name, text) for name, text in told.items()],
+    )
+
+
+def counts(runs: Sequence[Result], reading: str = MAIN) -> list[int]:
+    """Numbers of training images of a reading."""
+    return sorted({one["count"] for one in runs[0]["curves"] if one["reading"] == reading})
+
+
+def noises(runs: Sequence[Result], reading: str, count: int) -> list[float]:
+    """The sigma_n of a reading."""
+    return sorted(noise for noise in curves(runs[0], reading, count) if noise is not None)
+
+
+def panel(axis: Any, runs: Sequence[Result], reading: str, count: int, title: str) -> None:
+    """Copies against Frechet distance over training time, one line for each sigma_n, averaged over seeds."""
+    for number, noise in enumerate([None, *noises(runs, reading, count)]):
+        of = [curves(run, reading, count)[noise] for run in runs]
+        steps = range(len(of[0]))
+        x = [sum(curve[step]["frechet"] for curve in of) / len(of) for step in steps]
+        y = [100 * sum(curve[step]["copies"][HEADLINE] for curve in of) / len(of) for step in steps]
+        label = "plain" if noise is None else f"Ambient, sigma_n {noise:g}"
+        color = COLORS[number % len(COLORS)]
+        axis.plot(x, y, "-" if noise is None else "--", color=color, label=label, marker=".", markersize=4)
+        axis.plot(x[-1:], y[-1:], marker="o", color=color)
+    axis.set(xlabel="Frechet distance (lower is better)", ylabel="copies, %", title=title)
+
+
+def _all(runs: Sequence[Result], reading: str, count: int) -> list[list[float] | None]:
+    return [reductions(runs, reading, count, noise) for noise in noises(runs, reading, count)]
+
+
+def _last(runs: Sequence[Result], reading: str, count: int, noise: float | None, criterion: str) -> Iterable[float]:
+    return [curves(run, reading, count)[noise][-1]["copies"][criterion] for run in runs]
+
+
+def _change(avoided: Spread) -> str:
+    """The change of the share of copies, as a person writes it: less is negative."""
+    return f"{-avoided.mean:+.0%} ({-avoided.high:+.0%} to {-avoided.low:+.0%})"
+
+
+def _equal_table(runs: Sequence[Result]) -> Table:
+    rows = []
+    for count in counts(runs):
+        for noise in noises(runs, MAIN, count):
+            pairs = [(curves(run, MAIN, count)[None], curves(run, MAIN, count)[noise]) for run in runs]
+            qualities = [equal_quality(*pair) for pair in pairs]
+            shares = [
+                Spread.of(100 * copies_at(pair[side], quality) for pair, quality in zip(pairs, qualities, strict=True))
+                for side in (0, 1)
+            ]
+            fewer = []
+            for criterion in (HEADLINE, "absolute", "calibrated"):
+                found = reductions(runs, MAIN, count, noise, criterion)
+                fewer.append("too few copies" if found is None else _change(Spread.of(found)))
+            rows.append(
+                (
+                    str(count),
+                    f"{noise:g}",
+                    Spread.of(qualities).text(),
+                    *(one.text(".1f", " %") for one in shares),
+                    *fewer,
+                )
+            )
+    header = (
+        "images", "sigma_n", "Frechet", "copies, plain", "copies, Ambient", "change by NN ratio",
+        "by absolute", "by calibrated",
+    )  # fmt: skip
+    return Table("At equal quality (the lowest Frechet distance that both reach):", header, rows)
+
+
+def _end_table(runs: Sequence[Result], count: int) -> Table:
+    names = [one.name for one in CRITERIA]
+    rows = []
+    for noise in [None, *noises(runs, MAIN, count)]:
+        last = [curves(run, MAIN, count)[noise][-1] for run in runs]
+        rows.append(_row("plain" if noise is None else f"Ambient, sigma_n {noise:g}", last))
+    floors = [next(one for one in run["held_out"] if one["count"] == count) for run in runs]
+    rows.append(_row("*held-out images*", floors))
+    header = ("training", "Frechet", *names)
+    return Table(f"At the end of training on {count} images, share flagged by each criterion:", header, rows)
+
+
+def _row(name: str, points: Sequence[dict[str, Any]]) -> tuple[str, ...]:
+    shares = (Spread.of(100 * point["copies"][one.name] for point in points).text(".1f", " %") for one in CRITERIA)
+    return (name, Spread.of(point["frechet"] for point in points).text(), *shares)
+
+
+def _told(runs: Sequence[Result], reading: str, text: str) -> str:
+    parts = []
+    for count in counts(runs, reading):
+        plain = Spread.of(100 * share for share in _last(runs, reading, count, None, HEADLINE))
+        for noise in noises(runs, reading, count):
+            other = Spread.of(100 * share for share in _last(runs, reading, count, noise, HEADLINE))
+            found = reductions(runs, reading, count, noise)
+            change = "too few copies of plain training to compare" if found is None else _change(Spread.of(found))
+            parts.append(
+                f"{count} images, sigma_n {noise:g}: in the end {other.text('.1f', ' %')} copies against "
+                f"{plain.text('.1f', ' %')}; at equal quality {change}"
+            )
+    return f"{text}: {'; '.join(parts)}."
