@@ -48,6 +48,7 @@ def train(
     ema: Any = 0.999,
     start: Path | None = None,
     hooks: Sequence[Hook] = (),
+    log_every: int | None = None,
     **options: Any,
 ) -> Path:
     """Train into the folder ``out`` and return it; AdamW without decay, one checkpoint at the end.
@@ -64,12 +65,13 @@ def train(
         ema: as the Trainer's; None samples from the raw weights.
         start: a run's folder to start from.
         hooks: what runs between steps.
+        log_every: steps between log entries; None: one at the end.
         options: the Trainer's other arguments.
     """
     form = ItemFormat.of(data.shape[1:], data.dtype)
     Trainer(
         {"item_shape": list(form.item_shape), **model}, data, objective, out=out, steps=steps, seed=seed, lr=lr,
-        batch_size=batch_size, ema=ema, start=start, hooks=hooks, checkpoint_every=None, log_every=steps,
+        batch_size=batch_size, ema=ema, start=start, hooks=hooks, checkpoint_every=None, log_every=log_every or steps,
         progress=False, **options,
     ).run()  # fmt: skip
     return out
@@ -91,6 +93,21 @@ def memorized_fraction(generated: np.ndarray, training: np.ndarray, threshold: f
     found = memfast.knn(generated, training, 2, distributed=False)
     evidence = criteria.Evidence(found.squared_distances, found.indices, values=int(np.prod(training.shape[1:])))
     return float(criteria.NnRatio(threshold).judge(evidence).flags.mean())
+
+
+def nearest_distance(items: np.ndarray, training: np.ndarray) -> np.ndarray:
+    """Each item's squared distance to its nearest training item."""
+    return memfast.knn(items, training, 1, distributed=False).squared_distances[:, 0].astype(np.float64)
+
+
+def closer_than_held_out(generated: np.ndarray, training: np.ndarray, held_out_distances: np.ndarray) -> float:
+    """The chance that a sample lies closer to the training set than a held-out item does, 0 to 1.
+
+    0.5: as held-out items; near 1: closer to the training set than fresh data ever are, the symptom of memorization.
+    It is graded where ``memorized_fraction`` only counts near-exact copies.
+    """
+    found = nearest_distance(generated, training)
+    return float(criteria.closer_than(found, held_out_distances, permutations=1)["closer"])
 
 
 def distances(generated: np.ndarray, reference: np.ndarray, seed: int = 0) -> dict[str, float]:

@@ -1,0 +1,164 @@
+"""What paper 1's sweep says: correlations, changes, whether nearest neighbours agree; tables and panels."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from benchmarks.papers.figures import COLORS
+from benchmarks.papers.interval_grid import (
+    METRICS,
+    at_mean,
+    change,
+    correlations,
+    greatest_drop,
+    of_reading,
+    over_seeds,
+)  # fmt: skip
+from benchmarks.papers.spread import Spread
+from benchmarks.papers.study import Judgement, Result, Table
+
+# What counts as the claim's direction, and as its size: the paper has -0.73 to -0.83, and -94 % and -93 %.
+CLEAR_CORRELATION = -0.5
+LARGE_DROP = -0.8
+# Less than this is no reduction, however well it correlates.
+SOME_DROP = -0.2
+
+RULE = (
+    "*holds* if, in the first reading, the correlation of the interval's mean with each of L2, W and JS to the training"
+    f" set is {CLEAR_CORRELATION} or below, that of the width above 0, and W and JS fall by {-LARGE_DROP:.0%} or more"
+    " from the least mean to the greatest (averages over seeds and widths); *holds in part* if in any reading the three"
+    f" correlations with the mean are that low and W and JS fall by {-SOME_DROP:.0%} or more; otherwise *not here*."
+)
+NAMES = {"l2": "L2", "wasserstein": "W", "shannon": "JS"}
+
+
+def verdict(runs: Sequence[Result], readings: Sequence[str]) -> str:
+    """By ``RULE``; the first reading is the main one."""
+    clear = [name for name in readings if _clear(runs, name)]
+    main = readings[0]
+    width = [_along(runs, main, "width", metric).mean > 0 for metric in METRICS]
+    drops = [_change(runs, main, metric).mean <= LARGE_DROP for metric in ("wasserstein", "shannon")]
+    if main in clear and all(width) and all(drops):
+        return "holds"
+    return "holds in part" if clear else "not here"
+
+
+def judge(runs: Sequence[Result], readings: dict[str, str], what: str) -> Judgement:
+    """The judgement of one data set's sweeps.
+
+    Args:
+        runs: one seed's result each, from ``run_grid``.
+        readings: name -> in words; the first is the main one.
+        what: the data set, for the summary.
+    """
+    names = list(readings)
+    main = names[0]
+    along = [_along(runs, main, "mean", metric).mean for metric in METRICS]
+    drops = {metric: _change(runs, main, metric).mean for metric in ("wasserstein", "shannon")}
+    return Judgement(
+        verdict(runs, names),
+        f"On {what}, moving the interval from low to high noise changes the distance to the training set by "
+        f"{drops['wasserstein']:+.0%} (W) and {drops['shannon']:+.0%} (JS), with correlations from {min(along):+.2f} "
+        f"to {max(along):+.2f} (paper: -94 %, -93 %, -0.73 to -0.83); {_neighbours(runs, main)}",
+        tables=[_correlation_table(runs, names), _grid_table(runs, main)],
+        readings=[_told(runs, name, text) for name, text in readings.items()],
+    )
+
+
+def panels(axes: Sequence[Any], runs: Sequence[Result], readings: dict[str, str]) -> None:
+    """Three panels against the interval's mean: W, JS, nearest neighbours; a line a reading, over widths and seeds."""
+    values: tuple[tuple[str, Callable[[Result], float]], ...] = (
+        ("W to the training set", lambda point: point["train"]["wasserstein"]),
+        ("JS to the training set", lambda point: point["train"]["shannon"]),
+        ("closer than a held-out item (%)", lambda point: 100 * point["closer"]),
+    )
+    for axis, (label, value) in zip(axes, values, strict=True):
+        for color, name in zip(COLORS, readings, strict=False):
+            means = sorted({point["mean"] for point in of_reading(runs[0], name)})
+            spreads = [_at(runs, name, mean, value) for mean in means]
+            axis.plot(means, [s.mean for s in spreads], "o-", ms=3, color=color, label=name)
+            axis.fill_between(means, [s.low for s in spreads], [s.high for s in spreads], color=color, alpha=0.15, lw=0)
+        floor = Spread.of(value(run["held_out"]) for run in runs)
+        axis.axhline(floor.mean, color="black", lw=0.8, ls=":", label="held-out items")
+        axis.set(xlabel="mean of the interval (timestep)", ylabel=label)
+    axes[0].set_yscale("log")
+
+
+def _at(runs: Sequence[Result], reading: str, mean: float, value: Callable[[Result], float]) -> Spread:
+    return over_seeds(runs, lambda run: at_mean(run, reading, mean, value))
+
+
+def _along(runs: Sequence[Result], reading: str, along: str, metric: str, side: str = "train") -> Spread:
+    return over_seeds(runs, lambda run: correlations(run, reading, along, side)[metric])
+
+
+def _change(runs: Sequence[Result], reading: str, metric: str) -> Spread:
+    return over_seeds(runs, lambda run: change(run, reading, metric))
+
+
+def _clear(runs: Sequence[Result], reading: str) -> bool:
+    drops = all(_change(runs, reading, metric).mean <= SOME_DROP for metric in ("wasserstein", "shannon"))
+    return drops and all(_along(runs, reading, "mean", metric).mean <= CLEAR_CORRELATION for metric in METRICS)
+
+
+def _neighbours(runs: Sequence[Result], reading: str) -> str:
+    """Whether copying by nearest neighbours moves as the distances do, in a clause."""
+    points = [point for run in runs for point in of_reading(run, reading)]
+    copies = max(point["copies"] for point in points)
+    ends = [min(point["mean"] for point in points), max(point["mean"] for point in points)]
+    low, high = (_at(runs, reading, mean, lambda point: point["closer"]).mean for mean in ends)
+    distance = _change(runs, reading, "wasserstein").mean
+    opposed = "so the two readings of memorization disagree" if (high - low) * distance < 0 else "in the same direction"
+    return (
+        f"by nearest neighbours at most {copies:.1%} of samples are copies, and the chance of a sample being closer to "
+        f"the training set than a held-out item goes from {low:.0%} to {high:.0%}, {opposed}."
+    )
+
+
+def _told(runs: Sequence[Result], name: str, text: str) -> str:
+    steepest = over_seeds(runs, lambda run: greatest_drop(run, name, "wasserstein"))
+    values = ", ".join(f"{NAMES[metric]} {_along(runs, name, 'mean', metric).mean:+.2f}" for metric in METRICS)
+    return (
+        f"`{name}` ({text}): correlation with the mean {values}; W {_change(runs, name, 'wasserstein').mean:+.0%} from "
+        f"the least mean to the greatest, {steepest.mean:+.0%} at the width where it falls most."
+    )
+
+
+def _correlation_table(runs: Sequence[Result], readings: Sequence[str]) -> Table:
+    rows = []
+    for name in readings:
+        several = len({point["width"] for point in of_reading(runs[0], name)}) > 1
+        wanted = (("mean", "mean"), ("density_mean", "mean of the density in effect"), ("width", "width"))
+        for along, told in wanted[: 3 if several else 2]:
+            for side, reference in (("train", "training set"), ("test", "held-out set")):
+                cells = [_along(runs, name, along, metric, side).text("+.2f") for metric in METRICS]
+                closer = _along(runs, name, along, "closer").text("+.2f")
+                rows.append((name, told, reference, *cells, closer if side == "train" else ""))
+    header = ("reading", "correlation with the", "distances to the", "L2", "W", "JS", "closer than held-out")
+    return Table("Pearson's correlations over the grid (paper: mean -0.73 to -0.83, width +0.32):", header, rows)
+
+
+def _grid_table(runs: Sequence[Result], reading: str) -> Table:
+    def row(label: str, select: Callable[[Result], Result]) -> tuple[str, ...]:
+        def cell(form: str, value: Callable[[Result], float]) -> str:
+            return over_seeds(runs, lambda run: value(select(run))).text(form)
+
+        return (
+            label,
+            *(cell(".3f", lambda point, m=metric: point["train"][m]) for metric in METRICS),  # type: ignore[misc]
+            cell(".3f", lambda point: point["test"]["wasserstein"]),
+            cell(".1f", lambda point: 100 * point["copies"]),
+            cell(".0f", lambda point: 100 * point["closer"]),
+        )
+
+    rows = [
+        row("held-out items (the floor)", lambda run: run["held_out"]),
+        row("pretrained, uniform", lambda run: run["pretrained"]),
+    ]
+    for number, point in enumerate(of_reading(runs[0], reading)):
+        label = f"mean {point['mean']:g}, width {point['width']:g}"
+        rows.append(row(label, lambda run, n=number: of_reading(run, reading)[n]))  # type: ignore[misc]
+    header = (
+        "samples of", "L2 to train", "W to train", "JS to train", "W to held-out", "copies (%)",
+        "closer than held-out (%)",
+    )  # fmt: skip
+    return Table(f"Reading `{reading}`, point by point:", header, rows)
