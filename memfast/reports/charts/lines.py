@@ -1,7 +1,7 @@
 """A chart of lines: curves of copies, densities, losses."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -22,6 +22,9 @@ class Line:
         y: values.
         series: which colour, from 1; 0 is grey.
         dashed: drawn as dashes: the floor beside a run.
+        dotted: drawn as dots: what a second theory says.
+        low: lower edge of a band behind the line, one value per place; None: no band.
+        high: its upper edge.
     """
 
     name: str
@@ -29,6 +32,14 @@ class Line:
     y: Sequence[float]
     series: int = 1
     dashed: bool = False
+    dotted: bool = False
+    low: Sequence[float] | None = None
+    high: Sequence[float] | None = None
+
+    @property
+    def style(self) -> str:
+        """The classes of its stroke."""
+        return f"s{colour(self.series)}" + (" dashed" if self.dashed else " dotted" if self.dotted else "")
 
 
 def line_chart(
@@ -70,6 +81,7 @@ def line_chart(
         tag("desc", description or f"{y_label} against {x_label}: " + ", ".join(line.name for line in thinned)),
         frame(x, y, x_label, y_label, x_words, y_words),
         _marker(marker, x),
+        [_band(line, x, y) for line in thinned],
         [_path(line, x, y) for line in thinned],
         viewBox=f"0 0 {WIDTH} {HEIGHT}",
         role="img",
@@ -80,37 +92,33 @@ def line_chart(
     return tag(
         "figure",
         tag("figcaption", title),
-        legend([(line.name, line.series, line.dashed) for line in thinned]) if len(thinned) > 1 else None,
+        legend([(line.name, line.style) for line in thinned]) if len(thinned) > 1 else None,
         drawing,
         folded("As a table", table(heading, rows)),
         class_="chart",
     )
 
 
-def legend(entries: Sequence[tuple[str, int, bool]]) -> Markup:
-    """Names beside a sample of their line."""
-    return tag(
-        "ul",
-        [
-            tag("li", tag("span", "", class_=f"key s{colour(series)}" + (" dashed" if dashed else "")), name)
-            for name, series, dashed in entries
-        ],
-        class_="legend",
-    )
+def legend(entries: Sequence[tuple[str, str]]) -> Markup:
+    """Names beside a sample of their line, whose classes (``"s1 dashed"``) come second."""
+    samples = [tag("li", tag("span", "", class_=f"key {style}"), name) for name, style in entries]
+    return tag("ul", samples, class_="legend")
 
 
 def _thin(line: Line, logarithmic: bool) -> Line:
-    x, y = np.asarray(line.x, np.float64), np.asarray(line.y, np.float64)
-    keep = np.isfinite(x) & np.isfinite(y) & ((y > 0) | (not logarithmic))
-    x, y = x[keep], y[keep]
-    if len(x) > MOST_POINTS:
-        edges = np.linspace(0, len(x), MOST_POINTS + 1).astype(int)
-        x, y = (np.add.reduceat(values, edges[:-1]) / np.diff(edges) for values in (x, y))
-    return Line(line.name, x.tolist(), y.tolist(), line.series, line.dashed)
+    band = line.low is not None and line.high is not None
+    columns = [np.asarray(values, np.float64) for values in (line.x, line.y, *((line.low, line.high) if band else ()))]
+    keep = np.isfinite(columns).all(axis=0) & np.all([(y > 0) | (not logarithmic) for y in columns[1:]], axis=0)
+    columns = [values[keep] for values in columns]
+    if len(columns[0]) > MOST_POINTS:
+        edges = np.linspace(0, len(columns[0]), MOST_POINTS + 1).astype(int)
+        columns = [np.add.reduceat(values, edges[:-1]) / np.diff(edges) for values in columns]
+    x, y, low, high = (*(values.tolist() for values in columns), *(() if band else (None, None)))
+    return replace(line, x=x, y=y, low=low, high=high)
 
 
 def _value_scale(lines: Sequence[Line], logarithmic: bool, from_zero: bool) -> Scale:
-    values = np.concatenate([np.asarray(line.y) for line in lines])
+    values = np.concatenate([np.asarray(one) for line in lines for one in (line.y, line.low, line.high) if one])
     low, high = float(values.min()), float(values.max())
     if logarithmic:
         low, high = max(low, high * 1e-8), high * 1.2
@@ -139,8 +147,15 @@ def _path(line: Line, x: Scale, y: Scale) -> Markup:
     points = [f"{x(place)} {y(value)}" for place, value in zip(line.x, line.y, strict=True)]
     if len(points) == 1:
         return tag("circle", cx=x(line.x[0]), cy=y(line.y[0]), r=4, class_=f"dot s{colour(line.series)}")
-    style = f"line s{colour(line.series)}" + (" dashed" if line.dashed else "")
-    return tag("path", d="M" + "L".join(points), class_=style)
+    return tag("path", d="M" + "L".join(points), class_=f"line {line.style}")
+
+
+def _band(line: Line, x: Scale, y: Scale) -> Markup | None:
+    if line.low is None or line.high is None or len(line.x) < 2:
+        return None
+    there = [f"{x(place)} {y(value)}" for place, value in zip(line.x, line.high, strict=True)]
+    back = [f"{x(place)} {y(value)}" for place, value in zip(line.x, line.low, strict=True)][::-1]
+    return tag("path", d="M" + "L".join(there + back) + "Z", class_=f"band s{colour(line.series)}")
 
 
 def _rows(lines: Sequence[Line], x_words: Words, y_words: Words) -> list[list[str]]:

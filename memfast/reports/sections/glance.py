@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from memfast.reports.charts import Dot, dot_chart, legend
+from memfast.reports.charts.axes import colour
 from memfast.reports.markup import Markup, folded, join, tag
 from memfast.reports.numbers import percent, percent_range
 from memfast.reports.run import ReportRun
@@ -67,7 +68,7 @@ def _charts(runs: Sequence[ReportRun]) -> Markup:
     for run in runs:
         names.update({entry["name"]: entry["title"] for entry in applicable(run.audit or {"criteria": ()})})
     charts = [dot_chart([("", _dots(runs, name))], title=title) for name, title in names.items()]
-    keys = [(run.label, number, False) for number, run in enumerate(runs, 1)] if len(runs) > 1 else []
+    keys = [(run.label, f"s{colour(number)}") for number, run in enumerate(runs, 1)] if len(runs) > 1 else []
     words = "Filled: generated samples. Hollow: held-out data through the same test. Bars: the interval."
     return join(
         tag("h3", "By every criterion"),
