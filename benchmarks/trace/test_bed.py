@@ -2,13 +2,13 @@
 
     python -m benchmarks.trace.test_bed --out FOLDER [--seed 0] [--steps 5000]
 
-Forty conditions of the package's demo images at 14x14, four per class: one of the four is paired with ONE image, repeated
-as often as the others have images; the other three have sixty different images each. All conditions are equally
+Forty conditions of the package's demo images at 14x14, four per class: one of the four is paired with ONE image,
+repeated as often as the others have images; the other three have sixty different images each. All are equally
 frequent. The folder is a run that ``memfast.models.load_run`` reads, with two files beside it:
 
-- ``conditions.json``: a list of ``{"name", "label", "memorized", "class", "target", "images"}``: ``target`` is the row of
-  targets.npy, ``images`` the demo images (row numbers of ``demo_images``) behind the condition.
-- ``targets.npy``: uint8 ``[conditions, side, side]``: the repeated image, and for a diverse condition one of its images.
+- ``conditions.json``: a list of ``{"name", "label", "memorized", "class", "target", "images"}``: ``target`` is the row
+  of targets.npy, ``images`` the demo images (row numbers of ``demo_images``) behind the condition.
+- ``targets.npy``: uint8 ``[conditions, side, side]``: the repeated image; of a diverse condition one of its images.
 """
 
 import argparse

@@ -43,7 +43,8 @@ class RowProducts {
         int64_t slots = 0;
         for (int64_t& slot : own_)
             if (slot == 0) slot = slots++;
-        buffer_.resize((slots + 1) * kChunk);
+        slot_ = std::min(kChunk, (elements + kProductLanes - 1) / kProductLanes * kProductLanes);
+        buffer_.resize((slots + 1) * slot_);
         ready_.resize(n);
     }
 
@@ -86,12 +87,12 @@ class RowProducts {
     }
 
     const float* kept(int64_t tensor, int64_t row, int64_t at, int64_t n) {
-        if (!ready_[tensor]) ready_[tensor] = widened(tensor, row, at, n, buffer_.data() + (own_[tensor] + 1) * kChunk);
+        if (!ready_[tensor]) ready_[tensor] = widened(tensor, row, at, n, buffer_.data() + (own_[tensor] + 1) * slot_);
         return ready_[tensor];
     }
 
     const Vectors* tensors_;
-    int64_t elements_;
+    int64_t elements_, slot_ = 0;
     const Pair* pairs_;
     const std::vector<int64_t>& order_;
     ProductKernel kernel_;
@@ -120,7 +121,7 @@ void inner_products(const Vectors* tensors, int64_t n, int64_t rows, int64_t ele
     // Few rows: their runs are shared out as well. Short rows: several to a task.
     const int64_t all = int64_t(runs.size());
     const int64_t parts = std::min(all, std::max<int64_t>(1, 8 * threads / rows));
-    const int64_t group = std::max<int64_t>(1, rows / std::max(1, 16 * threads));
+    const int64_t group = std::max<int64_t>(1, rows / std::max(1, 4 * threads));
     parallel_for((rows + group - 1) / group * parts, threads, [&](int64_t task) {
         RowProducts work(tensors, n, elements, pairs, order);
         const int64_t part = task % parts, start = task / parts * group;

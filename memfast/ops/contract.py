@@ -135,7 +135,7 @@ class BackendModule(Protocol):
     def products(self, tensors: list[torch.Tensor], pairs: list[tuple[int, int]]) -> torch.Tensor:
         """float64 ``[G, P]``: sum over elements of tensors[i][g] * tensors[j][g], (i, j) = pairs[p].
 
-        Tensors are ``[G, D]`` with contiguous elements and any stride between rows (0: one vector for all); products and
-        sums are float64.
+        Tensors are ``[G, D]`` with contiguous elements and any stride between rows (0: one vector for all); products
+        and sums are float64.
         """
         ...

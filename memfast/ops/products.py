@@ -22,8 +22,9 @@ def products(
     follow their norms, cosines, distances and least-squares weights; this op reads the vectors once for all of them.
 
     Args:
-        tensors: each ``[G, ...]`` with the same number of elements per row, or ``[1, ...]`` for one vector that serves all
-            rows; float32, bfloat16, float16 or float64. Rows may be strided, so parts of a larger tensor need no copy.
+        tensors: each ``[G, ...]`` with the same number of elements per row, or ``[1, ...]`` for one vector that serves
+            all rows; float32, bfloat16, float16 or float64. Rows may be strided, so parts of a larger tensor need no
+            copy.
         pairs: numbers of two tensors each; ``(i, i)`` is the squared norm.
         backend: a backend's name, or ``auto``.
 

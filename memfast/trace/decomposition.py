@@ -1,14 +1,16 @@
 """How much of a state is the target and how much the initial noise: x_t = w_target * target + w_initial * initial."""
 
+import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 from memfast.foundation.errors import InputError
-
-# Below this sine between target and initial state the two weights cannot be told apart.
-LEAST_SINE = 1e-6
+from memfast.trace.gram import Gram, Number
+from memfast.trace.least_squares import NormalEquations
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,9 @@ class Decomposition:
 def decompose(states: Any, target: Any, initial: Any) -> Decomposition:
     """Ordinary least squares of each state on its target and its initial noise, without an intercept.
 
-    One pass over the states; every sum is taken in float64 and the 2x2 normal equations are solved in closed form.
+    One pass over the states (``memfast.ops.products``): every sum is taken in float64 and the 2x2 normal equations are
+    solved in closed form. The residual follows from the same sums, and is good to 1e-9 of itself: where it is so small
+    that they cancel (``memfast.trace.gram.CANCELLATION``), that state alone is read a second time.
 
     Args:
         states: ``[S, B, ...]``, the states of B samples at S moments, or an iterable of S arrays ``[B, ...]`` (then no
@@ -51,31 +55,50 @@ def decompose(states: Any, target: Any, initial: Any) -> Decomposition:
     """
     noise = _rows("initial", initial)
     goal = _rows("target", target, like=noise)
-    goal_goal, goal_noise, noise_noise = _dot(goal, goal), _dot(goal, noise), _dot(noise, noise)
-    determinant = goal_goal * noise_noise - goal_noise**2
-    parallel = determinant <= LEAST_SINE**2 * goal_goal * noise_noise
-    if bool(parallel.any()):
+    base = Gram({"x": goal, "z": noise}, [("x", "x"), ("z", "z"), ("x", "z")])
+    for name, own in (("target", base["x", "x"]), ("initial", base["z", "z"])):
+        _check_finite(name, own)
+    equations = NormalEquations(base["x", "x"], base["z", "z"], base["x", "z"])
+    if equations.parallel.any():
         raise InputError(
-            f"sample {int(parallel.nonzero()[0])}", expected="a target that is not parallel to the initial noise",
+            f"sample {int(np.flatnonzero(equations.parallel)[0])}",
+            expected="a target that is not parallel to the initial noise",
             received="parallel ones (or one of them is zero)", do="The two weights cannot be told apart: leave it out.",
         )  # fmt: skip
-    columns = []
-    for moment, state in enumerate(states):
-        rows = _rows(f"states[{moment}]", state, like=noise)
-        state_goal, state_noise = _dot(rows, goal), _dot(rows, noise)
-        w_goal = (state_goal * noise_noise - state_noise * goal_noise) / determinant
-        w_noise = (state_noise * goal_goal - state_goal * goal_noise) / determinant
-        rest = rows - w_goal[:, None] * goal - w_noise[:, None] * noise
-        columns.append((w_goal, w_noise, rest.square().mean(dim=1).sqrt()))
+    columns: list[tuple[np.ndarray, ...]] = []
+    for first, block in _blocks(states):
+        rows = {f"s{k}": _rows(f"states[{first + k}]", state, like=noise) for k, state in enumerate(block)}
+        pairs = [(name, other) for name in rows for other in (name, "x", "z")]
+        gram = Gram({**rows, "x": goal, "z": noise}, pairs, base.values)
+        for k, name in enumerate(rows):
+            _check_finite(f"states[{first + k}]", gram[name, name])
+            w_goal, w_noise = equations.solve(gram[name, "x"], gram[name, "z"])
+            factors: dict[str, Number] = {name: 1.0, "x": -w_goal, "z": -w_noise}
+            rest = gram.squared_norm(**factors)
+            columns.append((w_goal, w_noise, np.sqrt(rest / noise.shape[1])))
     if not columns:
         raise InputError("states", expected="at least one moment [S, B, ...]", received="none")
-    w_target, w_initial, residual = (torch.stack(column) for column in zip(*columns, strict=True))
+    w_target, w_initial, residual = (
+        torch.from_numpy(np.stack(column)).to(noise.device) for column in zip(*columns, strict=True)
+    )
     return Decomposition(w_target, w_initial, residual)
 
 
+def _blocks(states: Any) -> Iterator[tuple[int, list[Any]]]:
+    """The states, several together where they are in memory anyway, else one by one, with the first one's number."""
+    together = len(states) if isinstance(states, torch.Tensor | np.ndarray | list | tuple) else 1
+    moments = iter(states)
+    for first in itertools.count(0, max(1, together)):
+        block = list(itertools.islice(moments, max(1, together)))
+        if not block:
+            return
+        yield first, block
+
+
 def _rows(name: str, value: Any, like: torch.Tensor | None = None) -> torch.Tensor:
-    """A float64 matrix ``[B, D]`` on the CPU or the value's device."""
-    rows = torch.as_tensor(value).double()
+    """A floating matrix ``[B, D]`` on the value's device."""
+    rows = torch.as_tensor(value)
+    rows = rows.detach() if rows.is_floating_point() else rows.double()
     if like is not None and rows.numel() == like.shape[1]:
         rows = rows.reshape(1, -1).expand(like.shape[0], -1)
     rows = rows.reshape(len(rows), -1) if rows.ndim > 1 else rows[None]
@@ -84,10 +107,9 @@ def _rows(name: str, value: Any, like: torch.Tensor | None = None) -> torch.Tens
             name, expected=f"{like.shape[0]} items of {like.shape[1]} values, as in initial",
             received=f"shape {list(torch.as_tensor(value).shape)}",
         )  # fmt: skip
-    if not bool(torch.isfinite(rows).all()):
-        raise InputError(name, expected="finite values", received="NaN or infinity")
     return rows
 
 
-def _dot(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    return (a * b).sum(dim=1)
+def _check_finite(name: str, squared: np.ndarray) -> None:
+    if not np.isfinite(squared).all():
+        raise InputError(name, expected="finite values", received="NaN or infinity")

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from memfast.foundation.errors import InputError
-from memfast.trace.theory import schedule_weights
+from memfast.trace.theory import Weights, schedule_weights
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,11 @@ def deviation_scores(w_target: Any, w_initial: Any, alpha_bar: ArrayLike) -> Dev
     >>> deviation_scores([[0.0], [0.9], [1.0]], [[1.0], [0.5], [0.0]], bars)
     DeviationScores(d1=0.3, d2=0.3)
     """
-    lines = schedule_weights(alpha_bar)
+    return deviation_from(w_target, w_initial, schedule_weights(alpha_bar))
+
+
+def deviation_from(w_target: Any, w_initial: Any, lines: Weights) -> DeviationScores:
+    """The same from any lines, ``[S]`` each: see ``memfast.trace.theory.level_lines``."""
     target, initial = np.asarray(w_target, np.float64), np.asarray(w_initial, np.float64)
     for name, weights in (("w_target", target), ("w_initial", initial)):
         if weights.ndim != 2 or len(weights) != len(lines.w_target) or weights.shape[1] == 0:

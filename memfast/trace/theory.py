@@ -46,6 +46,33 @@ def constant_estimate_weights(alpha_bar: ArrayLike, overestimate: float = 1.0) -
     return Weights(overestimate * (np.sqrt(bars) - np.sqrt(bars[0]) * w_initial), w_initial)
 
 
+def level_lines(alpha: ArrayLike, sigma: ArrayLike, overestimate: float | None = None) -> Weights:
+    """The two kinds of lines for any schedule: variance-preserving, variance-exploding or flow.
+
+    Without ``overestimate`` the schedule's own: alpha of the target, sigma of the noise. With it, those of a
+    deterministic run whose clean estimate is ``overestimate * target`` at every step. Where sigma starts above 1
+    (variance-exploding), the initial state is sigma times normal noise, and its weight is counted in initial states.
+
+    Args:
+        alpha: ``[S]``, each state's share of the signal, the noisiest first.
+        sigma: ``[S]``, the noise's share; above 0 at the start.
+        overestimate: k, or None.
+
+    >>> level_lines([0.0, 0.6, 1.0], [1.0, 0.8, 0.0]).w_initial.tolist()
+    [1.0, 0.8, 0.0]
+    """
+    signal, noise = np.asarray(alpha, np.float64), np.asarray(sigma, np.float64)
+    if signal.ndim != 1 or signal.shape != noise.shape or len(signal) == 0 or not noise[0] > 0:
+        raise InputError(
+            "alpha, sigma", expected="two vectors [S], the noisiest state first, sigma above 0 there",
+            received=f"shapes {signal.shape} and {noise.shape}",
+        )  # fmt: skip
+    if overestimate is None:
+        return Weights(signal, noise / max(1.0, noise[0]))
+    w_initial = noise / noise[0]
+    return Weights(overestimate * (signal - signal[0] * w_initial), w_initial)
+
+
 def _checked(alpha_bar: ArrayLike) -> np.ndarray:
     bars = np.asarray(alpha_bar, dtype=np.float64)
     if bars.ndim != 1 or len(bars) == 0 or not ((bars >= 0) & (bars <= 1)).all() or bars[0] == 1:

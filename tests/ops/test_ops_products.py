@@ -28,7 +28,7 @@ def test_equals_the_exactly_rounded_sum(isa, dtype, rows, numel):
     assert got.dtype == torch.float64
     for row in {0, rows - 1}:
         for number, (i, j) in enumerate(PAIRS):
-            a, b = tensors[i][min(row, len(tensors[i]) - 1)].double(), tensors[j][min(row, len(tensors[j]) - 1)].double()
+            a, b = (tensors[n][min(row, len(tensors[n]) - 1)].double() for n in (i, j))
             exact, size = math.fsum((a * b).tolist()), float((a * b).abs().sum())
             assert got[row, number] == pytest.approx(exact, rel=0, abs=1e-14 * size)
             assert reference[row, number] == pytest.approx(exact, rel=0, abs=1e-14 * size)
