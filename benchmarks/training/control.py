@@ -1,6 +1,6 @@
 """What ``Monitor(control=)`` does to the memorized fraction in a real run: where it holds the target and where not.
 
-    python -m benchmarks.training.control [--out control.json] [--seeds 2] [--steps 3000] [--threads 1]
+    python -m benchmarks.training.control [--out control.json] [--seed 0 --seed 1] [--steps 3000] [--threads 1]
 
 A width-256 MLP learns 150 of the package's demo images at 14x14 with x0 prediction, from two places: a late interval
 (800..1000 of 1,000), where it memorizes little, and an early one (200..400), where it memorizes more. Each place runs
@@ -26,7 +26,8 @@ from memfast.training import Control, Monitor, Trainer
 
 IMAGES, SIDE, WIDTH, BATCH, SAMPLES, EVERY = 150, 14, 256, 64, 300, 100
 STARTS = {"late": (800, 1000), "early": (200, 400)}
-TARGETS: dict[str, tuple[float | None, ...]] = {"late": (None, 0.1, 0.2), "early": (None, 0.1)}
+TARGETS: dict[str, tuple[float | None, ...]] = {"late": (None, 0.1), "early": (None, 0.1, 0.02)}
+SEEDS = (0, 1)
 
 
 def train(start: str, target: float | None, seed: int, steps: int) -> dict[str, Any]:
@@ -58,8 +59,8 @@ def train(start: str, target: float | None, seed: int, steps: int) -> dict[str, 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, help="write the runs there as JSON")
-    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--out", type=Path, help="write the runs there as JSON, behind those it holds")
+    parser.add_argument("--seed", type=int, action="append")
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--start", action="append", choices=STARTS)
@@ -71,7 +72,9 @@ def main() -> None:
         "versions": provenance.versions(), "commit": provenance.commit(), "threads": arguments.threads,
         "images": IMAGES, "side": SIDE, "width": WIDTH, "batch": BATCH, "samples": SAMPLES, "every": EVERY, "runs": [],
     }  # fmt: skip
-    for seed in range(arguments.seeds):
+    if arguments.out is not None and arguments.out.exists():
+        record["runs"] = json.loads(arguments.out.read_text())["runs"]
+    for seed in arguments.seed or SEEDS:
         for start in arguments.start or STARTS:
             for target in TARGETS[start][1 if arguments.controlled else 0 :]:
                 run = train(start, target, seed, arguments.steps)

@@ -5,6 +5,7 @@ from typing import Any
 
 from memfast.foundation.errors import InputError
 
+AFTER_FLIP, BEFORE_FLIP = "after_flip", "before_flip"
 _ABOVE_ZERO = ("lr", "grad_clip")
 _AT_LEAST_ZERO = ("warmup", "weight_decay")
 _AT_LEAST_ONE = ("batch_size", "accumulate", "log_every", "checkpoint_every", "keep")
@@ -30,3 +31,16 @@ def check_numbers(**values: Any) -> None:
         ):
             if name in names and not fits:
                 raise InputError(name, expected=words, received=repr(value))
+
+
+def check_ambient_noise(order: str, *, ambient: bool, hflip: bool) -> None:
+    """Raise unless ``order`` is known, and has an effect where it is not the default.
+
+    Raises:
+        InputError: another word, or ``"before_flip"`` without an ambient objective or without flips.
+    """
+    if order not in (AFTER_FLIP, BEFORE_FLIP):
+        raise InputError("ambient_noise", expected=f"{AFTER_FLIP!r} or {BEFORE_FLIP!r}", received=repr(order))
+    if order == BEFORE_FLIP and not (ambient and hflip):
+        missing = "no flips" if ambient else "an objective without"
+        raise InputError("ambient_noise", expected="an Ambient objective and hflip=True", received=missing)

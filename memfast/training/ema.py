@@ -11,6 +11,7 @@ from torch import nn
 
 from memfast import ops
 from memfast.foundation.errors import InputError
+from memfast.training.sharding import beside, forget_gathered, part, spread_like
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,8 @@ def profiles(value: Any) -> list[Profile]:
 class Averages:
     """The averages of one model's parameters, float32 (float64 where the model is); its buffers are not averaged.
 
+    Of a network that is spread over processes, each holds the averages of its own part.
+
     Args:
         model: the network.
         wanted: the profiles.
@@ -99,37 +102,40 @@ class Averages:
     def __init__(self, model: nn.Module, wanted: Iterable[Profile]) -> None:
         self.profiles = list(wanted)
         self._names = [name for name, _ in model.named_parameters()]
+        self._model = model
         self._parameters: list[torch.Tensor] = [parameter.detach() for parameter in model.parameters()]
         self._fused = all(parameter.dtype in FUSED_DTYPES for parameter in self._parameters)
+        parts = [part(parameter) for parameter in self._parameters]
         self._averages: list[list[torch.Tensor]] = [
-            [p.float().clone() if self._fused else p.clone() for p in self._parameters] for _ in self.profiles
+            [p.float().clone() if self._fused else p.clone() for p in parts] for _ in self.profiles
         ]
 
     @torch.no_grad()
     def update(self, step: int) -> None:
         """Take in the weights after step ``step`` = 1, 2, ..."""
         weights = [profile.weight(step) for profile in self.profiles]
+        parts = [part(parameter) for parameter in self._parameters]
         if self._fused:
-            ops.ema(self._parameters, self._averages, [1.0 - weight for weight in weights])
+            ops.ema(parts, self._averages, [1.0 - weight for weight in weights])
             return
         for weight, average in zip(weights, self._averages, strict=True):
-            torch._foreach_lerp_(average, self._parameters, weight)
+            torch._foreach_lerp_(average, parts, weight)
 
     def state(self, name: str) -> dict[str, torch.Tensor]:
-        """One average by parameter name."""
-        index = [profile.name for profile in self.profiles].index(name)
-        return dict(zip(self._names, self._averages[index], strict=True))
+        """One average by parameter name, spread as its parameters are."""
+        own = zip(self._names, self._own(name), self._parameters, strict=True)
+        return {parameter: beside(average, like) for parameter, average, like in own}
 
     @torch.no_grad()
     def load(self, name: str, state: Mapping[str, torch.Tensor]) -> None:
-        """Set one average."""
-        for parameter, average in self.state(name).items():
-            average.copy_(state[parameter])
+        """Set one average from whole tensors."""
+        for parameter, average, like in zip(self._names, self._own(name), self._parameters, strict=True):
+            average.copy_(part(spread_like(state[parameter].to(like.device), like)))
 
     @contextmanager
     def applied(self, index: int = 0) -> Iterator[None]:
         """The model with an average for its parameters, in place; afterwards its own, to the bit."""
-        own = [parameter.clone() for parameter in self._parameters]
+        own = [part(parameter).clone() for parameter in self._parameters]
         self._set(self._averages[index])
         try:
             yield
@@ -139,4 +145,8 @@ class Averages:
     @torch.no_grad()
     def _set(self, values: Sequence[torch.Tensor]) -> None:
         for parameter, value in zip(self._parameters, values, strict=True):
-            parameter.copy_(value)
+            part(parameter).copy_(value)
+        forget_gathered(self._model)
+
+    def _own(self, name: str) -> list[torch.Tensor]:
+        return self._averages[[profile.name for profile in self.profiles].index(name)]

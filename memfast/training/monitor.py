@@ -124,8 +124,10 @@ class Monitor(Hook):
         """Audit now; returns the log entry."""
         entry: dict[str, Any] = {"step": trainer.step}
         counted = torch.zeros(2, dtype=torch.float64, device=trainer.device)
-        if trainer.world.writes:
-            judgement, distances = self._judge(self.draw(trainer))
+        # A network spread over processes can only run in all of them.
+        drawn = self.draw(trainer) if trainer.world.writes or trainer.sharded else None
+        if trainer.world.writes and drawn is not None:
+            judgement, distances = self._judge(drawn)
             counted += torch.tensor([judgement.flags.sum(), len(judgement.flags)]).to(counted)
             entry |= self._entry(judgement, distances)
         count, total = (int(value) for value in trainer.world.sum(counted).tolist())

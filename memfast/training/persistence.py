@@ -9,6 +9,7 @@ from memfast.models.checkpoints import MODEL_FILE, OBJECTIVE_FILE, OPTIMIZER_FIL
 from memfast.models.weights import load_state
 from memfast.training.describing import check_same_run
 from memfast.training.saving import remove_checkpoints, remove_leftovers, save_checkpoint
+from memfast.training.sharding import collected, forget_gathered
 
 if TYPE_CHECKING:
     from memfast.training.trainer import Trainer
@@ -42,11 +43,18 @@ def claim(trainer: "Trainer", *, resume: bool, overwrite: bool) -> Checkpoint | 
 
 
 def save(trainer: "Trainer", name: str | None) -> None:
-    """Write a checkpoint of this moment."""
+    """Write a checkpoint of this moment; every process calls, process 0 writes.
+
+    The tensors are whole whether the network is spread over processes or not, so that either can go on from it.
+    """
     optimizer, others = trainer.update.state()
     names = [profile.name for profile in trainer.averages.profiles]
+    forget_gathered(trainer.model)
     files = {MODEL_FILE: trainer.model.state_dict(), OPTIMIZER_FILE: optimizer}
     files |= {ema_file(ema): trainer.averages.state(ema) for ema in names}
+    files = {file: collected(tensors, keep=trainer.world.writes) for file, tensors in files.items()}
+    if not trainer.world.writes:
+        return
     if trainer.adaptive:
         files[OBJECTIVE_FILE] = trainer.objective.state_dict()
     state: dict[str, Any] = {
@@ -63,8 +71,8 @@ def save(trainer: "Trainer", name: str | None) -> None:
     save_checkpoint(trainer.out, files, state, name=name, keep=trainer.keep)
 
 
-def restore(trainer: "Trainer", found: Checkpoint) -> None:
-    """Put a checkpoint back.
+def restore_model(trainer: "Trainer", found: Checkpoint) -> None:
+    """Put a checkpoint's weights back, into the whole network.
 
     Raises:
         CheckpointError: it is beyond the last step, or its tensors are another model's.
@@ -72,6 +80,10 @@ def restore(trainer: "Trainer", found: Checkpoint) -> None:
     if found.step > trainer.steps:
         raise CheckpointError(f"{found.folder}: it is at step {found.step}, beyond steps={trainer.steps}.")
     load_state(trainer.model, found.tensors(MODEL_FILE), str(found.folder))
+
+
+def restore(trainer: "Trainer", found: Checkpoint) -> None:
+    """Put everything else of a checkpoint back."""
     trainer.update.load(found.tensors(OPTIMIZER_FILE), found.state["optimizer"])
     for profile in trainer.averages.profiles:
         trainer.averages.load(profile.name, found.tensors(ema_file(profile.name)))

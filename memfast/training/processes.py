@@ -4,13 +4,13 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 import torch.distributed as dist
 from torch import nn
 
 from memfast.foundation.errors import InputError
+from memfast.training.sharding import average_after_this
 
 
 @dataclass(frozen=True)
@@ -81,8 +81,8 @@ def join_world() -> World:
     return World(dist.get_rank(), dist.get_world_size(), int(os.environ.get("LOCAL_RANK", "0")))
 
 
-def average_gradients(module: nn.Module, world: World, device: torch.device) -> nn.Module:
-    """``module``, wrapped so that its gradients are averaged over all processes."""
+def copy_to_all(module: nn.Module, world: World, device: torch.device) -> nn.Module:
+    """``module``, a copy in each process, wrapped so that its gradients are averaged over all of them."""
     if world.size == 1:
         return module
     devices = [device.index] if device.type == "cuda" and device.index is not None else None
@@ -90,10 +90,19 @@ def average_gradients(module: nn.Module, world: World, device: torch.device) -> 
 
 
 @contextmanager
-def without_averaging(module: nn.Module, world: World) -> Iterator[None]:
-    """For all but the last part of an accumulated batch."""
-    if world.size > 1 and hasattr(module, "no_sync"):
-        with cast(nn.parallel.DistributedDataParallel, module).no_sync():
+def without_averaging(module: nn.Module, model: nn.Module) -> Iterator[None]:
+    """For all but the last part of an accumulated batch.
+
+    Args:
+        module: what ``copy_to_all`` gave.
+        model: the network in it.
+    """
+    if isinstance(module, nn.parallel.DistributedDataParallel):
+        with module.no_sync():
             yield
-    else:
+        return
+    average_after_this(model, False)
+    try:
         yield
+    finally:
+        average_after_this(model, True)

@@ -19,6 +19,7 @@ class Conditions:
 
     Attributes:
         hflip: flip half of the images from left to right.
+        noise_first: add an ambient objective's fixed noise before the flip, which then flips it too.
         dropout: the share of labels replaced by "no class".
         num_classes: the number of classes, whose value as a label means "no class"; or None.
     """
@@ -26,6 +27,7 @@ class Conditions:
     hflip: bool = False
     dropout: float = 0.0
     num_classes: int | None = None
+    noise_first: bool = False
 
 
 class Forward(nn.Module):
@@ -52,16 +54,20 @@ class Forward(nn.Module):
 
     def predict(self, items: Items, key: torch.Tensor) -> tuple[Any, torch.Tensor]:
         """The noised batch and the network's prediction."""
-        x0, labels = self.form.to_network(items.values), items.labels
+        x0, labels, noisy = self.form.to_network(items.values), items.labels, None
+        if self.conditions.noise_first:
+            noisy = self.objective.noisy(x0, items.indices, key)
         if self.conditions.hflip:
-            flip = first_words(items.sample_ids, key, "augmentation")[:, 0] & 1
-            x0 = torch.where(flip.bool().view(-1, *[1] * (x0.ndim - 1)), x0.flip(-1), x0)
+            words = first_words(items.sample_ids, key, "augmentation")[:, 0] & 1
+            flip = words.bool().view(-1, *[1] * (x0.ndim - 1))
+            x0 = torch.where(flip, x0.flip(-1), x0)
+            noisy = None if noisy is None else torch.where(flip, noisy.flip(-1), noisy)
         if labels is not None and self.conditions.dropout > 0:
             words = first_words(items.sample_ids, key, "condition")[:, 0]
             dropped = words < round(self.conditions.dropout * (WORD + 1))
             labels = torch.where(dropped, self.conditions.num_classes or 0, labels)
         batch = self.objective.noise(
-            x0, items.sample_ids, key, items.indices, positions=items.positions, total=items.total
+            x0, items.sample_ids, key, items.indices, positions=items.positions, total=items.total, noisy_x0=noisy
         )
         with torch.autocast(x0.device.type, torch.bfloat16) if self.autocast else nullcontext():
             if labels is None:

@@ -19,7 +19,7 @@ from memfast.models import ItemFormat, load_weights
 from memfast.objective import DenoisingObjective
 from memfast.timesteps import LossSecondMoment
 from memfast.training import persistence
-from memfast.training.checking import check_numbers
+from memfast.training.checking import AFTER_FLIP, BEFORE_FLIP, check_ambient_noise, check_numbers
 from memfast.training.compiling import choose_compile, compiled
 from memfast.training.describing import describe
 from memfast.training.ema import Averages, profiles
@@ -31,7 +31,8 @@ from memfast.training.ledger import Ledger
 from memfast.training.logs import RunLog
 from memfast.training.order import SampleOrder
 from memfast.training.preparing import choose_device, count_steps, make_model, seed_generator
-from memfast.training.processes import average_gradients, join_world, without_averaging
+from memfast.training.processes import copy_to_all, join_world, without_averaging
+from memfast.training.sharding import spread
 from memfast.training.skipping import LossGate
 from memfast.training.step import Conditions, Forward
 from memfast.training.update import OptimizerFactory, Update, adamw, learning_rate
@@ -88,6 +89,9 @@ class Trainer:
         compile: True, False, or ``"auto"``: see ``memfast.training.choose_compile``.
         seed: any integer.
         hflip: flip half of the images from left to right.
+        ambient_noise: for an ``Ambient`` objective with ``hflip``: ``"after_flip"`` adds an item's fixed noise to the
+            flipped item, as the paper's code does, so that an item and its mirror image share one noise;
+            ``"before_flip"`` flips it along, so that the noisy copy is one image and its mirror image.
         labels: train with the source's labels: True, False, or None for "if the model has classes".
         condition_dropout: the share of labels replaced by "no class", for guidance.
         start: weights to start from: a run's folder, a diffusers folder, a safetensors file.
@@ -99,6 +103,8 @@ class Trainer:
         tensorboard: also write TensorBoard's files.
         device: by default the GPU if there is one.
         resident: keep the data on the device; None decides by memory.
+        shard: with several processes, spread weights, gradients and optimizer state over them (FSDP2) instead of
+            keeping a copy in each. Checkpoints are the same, so either continues the other.
         hooks: what runs between steps, for example ``Monitor``.
         skip: a ``LossGate``, or None.
         progress: show progress.
@@ -132,6 +138,7 @@ class Trainer:
         compile: bool | str = "auto",
         seed: int = 0,
         hflip: bool = False,
+        ambient_noise: str = AFTER_FLIP,
         labels: bool | None = None,
         condition_dropout: float = 0.0,
         start: str | os.PathLike[str] | None = None,
@@ -143,6 +150,7 @@ class Trainer:
         tensorboard: bool = False,
         device: str | torch.device | None = None,
         resident: bool | None = None,
+        shard: bool = False,
         hooks: Sequence[Hook] = (),
         skip: LossGate | None = None,
         progress: bool = True,
@@ -168,7 +176,10 @@ class Trainer:
         self.checkpoint_every, self.keep, self.log_every = checkpoint_every, keep, log_every
         self.tensorboard, self.progress, self.hooks, self.skip = tensorboard, progress, list(hooks), skip
 
-        self.model = make_model(model, self.format.item_shape, seed).to(self.device)
+        self.sharded = shard and self.world.size > 1
+        self.model = make_model(model, self.format.item_shape, seed)
+        if not self.sharded:
+            self.model.to(self.device)
         config = getattr(self.model, "memfast_config", None)
         classes = (config or {}).get("num_classes")
         with_labels = classes is not None if labels is None else labels
@@ -179,6 +190,7 @@ class Trainer:
                 do="Train a network with classes on labelled data, or leave it out.",
             )  # fmt: skip
 
+        check_ambient_noise(ambient_noise, ambient=self.objective.ambient is not None, hflip=hflip)
         order = SampleOrder(seed, len(self.source), batch_size)
         self.feed = Feed(
             self.source, order, self.device, rank=self.world.rank, world=self.world.size, labels=with_labels,
@@ -199,12 +211,13 @@ class Trainer:
                 "seed": seed, "batch_size": batch_size, "accumulate": accumulate, "lr": dict(self._lr),
                 "betas": list(betas), "weight_decay": weight_decay, "grad_clip": grad_clip,
                 "ema": [profile.name for profile in profiles(ema)], "precision": precision, "hflip": hflip,
-                "condition_dropout": condition_dropout, "start": None if start is None else str(start),
+                "ambient_noise": ambient_noise, "condition_dropout": condition_dropout,
+                "start": None if start is None else str(start),
                 "hooks": [hook.describe() for hook in self.hooks],
                 "skip": None if skip is None else skip.describe(),
             },
         )  # fmt: skip
-        self.settings["compile"] = self.compiles
+        self.settings |= {"compile": self.compiles, "processes": self.world.size, "sharded": self.sharded}
 
         for hook in self.hooks:
             self.objective = hook.prepare(self.objective)
@@ -213,8 +226,13 @@ class Trainer:
         if start is not None:
             load_weights(self.model, start)
         found = persistence.claim(self, resume=resume, overwrite=overwrite)
+        if found is not None:
+            persistence.restore_model(self, found)
+        if self.sharded:
+            spread(self.model, self.world.size, self.device, compile_blocks=self.compiles)
         self.forward = Forward(
-            self.model, self.objective, self.format, Conditions(hflip, condition_dropout, self.num_classes),
+            self.model, self.objective, self.format,
+            Conditions(hflip, condition_dropout, self.num_classes, ambient_noise == BEFORE_FLIP),
             autocast=precision == "bfloat16",
         )  # fmt: skip
         self.update = Update(dict(self.model.named_parameters()), optimizer or adamw(betas, weight_decay), grad_clip)
@@ -226,9 +244,11 @@ class Trainer:
             self.skip.prepare(self.objective, self.device)
         if found is not None:
             persistence.restore(self, found)
-        self._run_forward = average_gradients(
-            compiled(self.forward) if self.compiles else self.forward, self.world, self.device
-        )
+        self._run_forward: nn.Module = self.forward
+        if not self.sharded:
+            self._run_forward = copy_to_all(
+                compiled(self.forward) if self.compiles else self.forward, self.world, self.device
+            )
         self.stopped: str | None = None
 
     def run(self) -> TrainingResult:
@@ -267,7 +287,7 @@ class Trainer:
         self._read_losses()
         if name is None and self._saved_step == self.step:
             return
-        if self.world.writes:
+        if self.world.writes or self.sharded:
             persistence.save(self, name)
         if name is None:
             self._saved_step = self.step
@@ -305,7 +325,7 @@ class Trainer:
         total = torch.zeros((), device=self.device)
         for number, part in enumerate(parts):
             if number < len(parts) - 1:
-                with without_averaging(self._run_forward, self.world):
+                with without_averaging(self._run_forward, self.model):
                     total = total + self._backward(part)
             else:
                 total = total + self._backward(part)

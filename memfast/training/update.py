@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from memfast.foundation.errors import CheckpointError, InputError
+from memfast.training.sharding import spread_like, whole
 
 DECAYS = ("none", "cosine")
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
@@ -63,7 +64,7 @@ class Update:
         optimizer reads ``found_inf``. The loop stops when it next reads the losses.
         """
         gradients = [p.grad for p in self.parameters.values() if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm(gradients)
+        norm = whole(torch.nn.utils.get_total_norm(gradients))
         if norm.device.type == "cpu":
             length = norm.item()
             if not math.isfinite(length):
@@ -111,4 +112,6 @@ class Update:
             # Adam's scalar counts stay where its kernels want them; everything else goes with the parameter.
             on_cpu = isinstance(value, torch.Tensor) and value.ndim == 0 and parameter.device.type == "cpu"
             moved = value if on_cpu or not isinstance(value, torch.Tensor) else value.to(parameter.device)
+            if isinstance(moved, torch.Tensor) and moved.ndim:
+                moved = spread_like(moved, parameter)
             self.optimizer.state[parameter][entry] = moved

@@ -3,10 +3,13 @@
 import numpy as np
 import pytest
 
+from memfast import schedules
 from memfast.foundation.errors import InputError
+from memfast.objective import Ambient, DenoisingObjective
 from memfast.training import Trainer
 
 ITEMS = np.random.default_rng(0).integers(0, 256, (8, 4, 4), dtype=np.uint8)
+AMBIENT = DenoisingObjective(schedules.linear(100), ambient=Ambient(timestep=50))
 MODEL = {"kind": "mlp", "width": 8, "blocks": 1}
 
 
@@ -23,6 +26,9 @@ MODEL = {"kind": "mlp", "width": 8, "blocks": 1}
         ({"accumulate": 0}, "accumulate: expected at least 1, received 0"),
         ({"batch_size": 0}, "batch_size: expected at least 1"),
         ({"condition_dropout": 0.5}, "condition_dropout: expected 0 without labels"),
+        ({"ambient_noise": "never"}, "ambient_noise: expected 'after_flip' or 'before_flip', received 'never'"),
+        ({"ambient_noise": "before_flip"}, "an Ambient objective and hflip=True, received an objective without"),
+        ({"ambient_noise": "before_flip", "objective": AMBIENT}, "hflip=True, received no flips"),
         ({"device": "bogus"}, "device: expected a device that PyTorch can use here, received bogus"),
         ({"model": {**MODEL, "width": 0}}, "model mlp: width: expected at least 1"),
         ({"model": {**MODEL, "blocks": 0}}, "model mlp: blocks: expected at least 1"),

@@ -8,6 +8,7 @@ from memfast import models, sampling, schedules, timesteps
 from memfast.foundation.errors import CheckpointError, InputError
 from memfast.objective import DenoisingObjective
 from memfast.training import Canaries, Control, Monitor, Trainer, read_log
+from memfast.training.control import Steering
 from memfast.training.monitor import default_interval
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (20, 6, 6), dtype=np.uint8)
@@ -118,7 +119,7 @@ def test_canaries_come_back_one_by_one(tmp_path):
 
 
 def test_control_moves_later_above_the_target_and_earlier_below(tmp_path):
-    control = Control(target=0.5, stride=0.1)
+    control = Control(target=0.5, stride=0.1, lead=0, caution=1)
     monitor = Monitor(every=2, samples=20, steps=5, control=control)
     made = trainer(tmp_path, Memorizer(after=6), monitor, steps=11)
     made.run()
@@ -128,13 +129,41 @@ def test_control_moves_later_above_the_target_and_earlier_below(tmp_path):
     assert made.objective.thresholds.tolist() == timesteps.thresholds(drawn_from).tolist()
 
 
-def test_control_rests_while_the_interval_holds_the_target_and_within_its_bounds():
-    control = Control(target=0.1, stride=0.2, least=0.1, greatest=0.9)
+def test_control_rests_while_the_interval_holds_the_target():
+    control = Control(target=0.1, stride=0.2)
     assert control.move(500, 1000, 0.2, (0.05, 0.3)) == 500
     assert control.move(500, 1000, 0.15, (0.12, 0.3)) == pytest.approx(600)
-    assert control.move(500, 1000, 0.0, (0.0, 0.05)) == 300
-    assert control.move(850, 1000, 1.0, (0.9, 1.0)) == 900
-    assert control.move(150, 1000, 0.0, (0.0, 0.05)) == 100
+    assert control.move(500, 1000, 0.0, (0.0, 0.05)) == 450
+
+
+def test_the_interval_stays_where_it_keeps_its_shape():
+    """Beyond the schedule the tail is spread over all timesteps: a later mean would train low noise more often."""
+    control = Control(target=0.1)
+    assert control.bounds(500, 200, 1000) == (100, 900)
+    assert control.bounds(950, 200, 1000) == (100, 950)
+    assert Control(target=0.1, least=0.3, greatest=0.7).bounds(500, 200, 1000) == (300, 700)
+    low_noise = [
+        timesteps.ConfidenceInterval.from_mean_width(mean, 200).probabilities(1000)[:100].sum()
+        for mean in (600, 900, 1000, 1200)
+    ]
+    assert low_noise == sorted(low_noise)
+    for fraction, end in ((1.0, 900), (0.0, 100)):
+        where = timesteps.ConfidenceInterval.from_mean_width(500, 200)
+        steering = Steering(control, DenoisingObjective(schedules.linear(1000), timesteps=where))
+        for step in range(1, 31):
+            steering.steer(step, fraction, (fraction, fraction))
+        assert steering.mean == end
+
+
+def test_control_judges_where_the_fraction_is_heading():
+    control = Control(target=0.1, stride=0.2, lead=3, caution=0.25)
+    # 4 % and rising by 2 % an audit arrives by itself; by 4 % it will pass the target: later.
+    assert control.move(500, 1000, 0.04, (0.02, 0.07), before=0.02) == 500
+    assert control.move(500, 1000, 0.04, (0.02, 0.07), before=0.0) == pytest.approx(500 + 200 * 0.6)
+    assert control.move(500, 1000, 0.04, (0.02, 0.07), before=0.04) == pytest.approx(500 - 200 * 0.25 * 0.6)
+    # 20 % and falling by 3 % an audit is on its way; one that stays there is not.
+    assert control.move(500, 1000, 0.2, (0.16, 0.25), before=0.23) == 500
+    assert control.move(500, 1000, 0.2, (0.16, 0.25), before=0.2) == 700
 
 
 def test_monitor_and_control_resume_exactly(tmp_path):
@@ -162,8 +191,9 @@ def test_bad_monitors_are_refused(tmp_path):
         Monitor(samples=0)
     with pytest.raises(InputError, match="stop_when_memorized: expected a fraction"):
         Monitor(stop_when_memorized=1.0)
-    with pytest.raises(InputError, match="control: expected 0 < target < 1"):
-        Control(target=0)
+    for options in ({"target": 0}, {"target": 0.1, "lead": -1}, {"target": 0.1, "caution": 0}):
+        with pytest.raises(InputError, match="control: expected 0 < target < 1"):
+            Control(**options)
     with pytest.raises(InputError, match="repeats: expected at least 1"):
         Canaries(IMAGES, repeats=0)
     with pytest.raises(InputError, match="canaries: expected uint8 items"):

@@ -1,14 +1,20 @@
-"""Two processes, as torchrun starts them: noise and order exactly as with one, the loss to tolerance, resume."""
+"""Two processes, as torchrun starts them: noise and order exactly as with one, the loss to tolerance, resume.
+
+``plain`` keeps a copy of the network in each process, ``spread`` a part (FSDP2 over gloo).
+"""
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from two_processes import train
 
 from memfast import models
 from memfast.foundation.errors import InputError
@@ -41,7 +47,7 @@ def folders(tmp_path_factory):
     )
     assert alone.returncode == 0, alone.stderr[-3000:]
     for process in runs:
-        errors = process.communicate(timeout=200)[1]
+        errors = process.communicate(timeout=500)[1]
         assert process.returncode == 0, errors[-3000:]
     return one, two
 
@@ -54,7 +60,9 @@ def losses(folder):
     return torch.tensor([entry["loss"] for entry in read_log(folder) if "loss" in entry], dtype=torch.float64)
 
 
-@pytest.mark.parametrize(("part", "steps"), [("plain-first", 6), ("plain-rest", 4)])
+@pytest.mark.parametrize(
+    ("part", "steps"), [("plain-first", 6), ("plain-rest", 4), ("spread-first", 6), ("spread-rest", 4)]
+)
 def test_ids_timesteps_and_noised_items_are_exactly_those_of_one_process(folders, part, steps):
     one, two = folders
     alone, first, second = seen(one, part), seen(two, part, 0), seen(two, part, 1)
@@ -63,28 +71,52 @@ def test_ids_timesteps_and_noised_items_are_exactly_those_of_one_process(folders
         assert [a + b for a, b in zip(first[step], second[step], strict=True)] == alone[step]
 
 
-def test_the_loss_and_the_weights_agree(folders):
-    one, two = (folder / "plain" for folder in folders)
+@pytest.mark.parametrize("name", ["plain", "spread"])
+def test_the_loss_and_the_weights_agree(folders, name):
+    one, two = (folder / name for folder in folders)
     assert len(losses(one)) == 10
     torch.testing.assert_close(losses(one), losses(two), rtol=1e-4, atol=1e-5)
-    a, b = (models.load_run(folder).model.state_dict() for folder in (one, two))
-    for name in a:
-        torch.testing.assert_close(a[name], b[name], rtol=1e-3, atol=1e-4)
+    norms = [[entry["grad_norm"] for entry in read_log(folder) if "loss" in entry] for folder in (one, two)]
+    np.testing.assert_allclose(*norms, rtol=1e-3)
+    assert name == "plain" or max(norms[0]) > 0.1  # so that clipping is at work
+    for weights in ("model", "0.999"):
+        a, b = (models.load_run(folder, weights=weights).model.state_dict() for folder in (one, two))
+        for entry in a:
+            torch.testing.assert_close(a[entry], b[entry], rtol=1e-3, atol=1e-4)
     audits = [[entry["step"] for entry in read_log(folder) if "memorized" in entry] for folder in (one, two)]
     assert audits == [[4, 8], [4, 8]]
 
 
-def test_accumulation_and_the_gate_draw_the_same_samples(folders):
+def test_spreading_keeps_whole_checkpoints_that_one_process_continues(folders, tmp_path):
+    shapes = []
+    for folder in folders:
+        found = models.newest_checkpoint(folder / "spread")
+        names = [name for name in found.state["files"] if name.endswith(".safetensors")]
+        shapes.append({f"{file}/{name}": t.shape for file in names for name, t in found.tensors(file).items()})
+    assert shapes[0] == shapes[1]
+    assert len(shapes[0]) > 50
+    assert json.loads((folders[1] / "spread/run.json").read_text())["sharded"]
+    for number, folder in enumerate(folders):
+        copy = tmp_path / str(number)
+        shutil.copytree(folder / "spread", copy)
+        train(copy, "more", steps=14, grad_clip=0.1, resume=True)
+        assert [entry["step"] for entry in read_log(copy) if "loss" in entry] == list(range(1, 15))
+    assert seen(tmp_path, "0-more") == seen(tmp_path, "1-more")
+    torch.testing.assert_close(losses(tmp_path / "0"), losses(tmp_path / "1"), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["gated", "spread-gated"])
+def test_accumulation_and_the_gate_draw_the_same_samples(folders, name):
     one, two = folders
 
     def ids(*ranks):
         return [sorted(i for rank in ranks for part in rank[at : at + 2] for i in part[0]) for at in range(0, 12, 2)]
 
-    alone, first, second = seen(one, "gated-all"), seen(two, "gated-all", 0), seen(two, "gated-all", 1)
+    alone, first, second = seen(one, f"{name}-all"), seen(two, f"{name}-all", 0), seen(two, f"{name}-all", 1)
     assert len(alone) == len(first) == 12  # two parts a step
     assert ids(alone) == ids(first, second)
-    torch.testing.assert_close(losses(one / "gated"), losses(two / "gated"), rtol=1e-3, atol=1e-4)
-    shares = [[entry["skipped"] for entry in read_log(folder / "gated") if "loss" in entry] for folder in folders]
+    torch.testing.assert_close(losses(one / name), losses(two / name), rtol=1e-3, atol=1e-4)
+    shares = [[entry["skipped"] for entry in read_log(folder / name) if "loss" in entry] for folder in folders]
     assert max(shares[0]) > 0
     assert shares[0] == shares[1]
 

@@ -179,6 +179,38 @@ def test_flips_are_half_of_the_draws_and_a_function_of_the_draw(tmp_path):
     assert abs(flipped.float().mean() - 0.5) < 0.1
 
 
+@pytest.mark.parametrize("order", ["after_flip", "before_flip"])
+def test_the_fixed_noise_is_added_after_the_flip_or_flipped_along(tmp_path, order):
+    """At the ambient level itself no fresh noise is added: the network sees the noisy copies as they are."""
+    seen = []
+
+    class Spy(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = torch.nn.Parameter(torch.ones(1))
+
+        def forward(self, x, times, labels=None):
+            seen.append(x.detach().double())
+            return self.scale * x
+
+    schedule, level = schedules.cosine(100), 50
+    only = timesteps.Custom([float(row == level) for row in range(100)])
+    objective = DenoisingObjective(schedule, only, prediction_type="v_prediction", ambient=Ambient(timestep=level))
+    trainer(tmp_path, IMAGES, Spy(), objective, hflip=True, ambient_noise=order, steps=12).run()
+    indices = torch.cat([SampleOrder(0, 40, 10).batch(step)[0] for step in range(12)])
+    clean = torch.from_numpy(IMAGES[indices.numpy()])[:, None].double() / 127.5 - 1
+    fixed = ops.standard_normal(indices, 64, ops.key(0, 0), stream="fixed").view_as(clean).double()
+    straight = schedule.alpha[level] * clean + schedule.sigma[level] * fixed
+    if order == "before_flip":
+        flipped = straight.flip(-1)
+    else:
+        flipped = schedule.alpha[level] * clean.flip(-1) + schedule.sigma[level] * fixed
+    given = torch.cat(seen)
+    is_straight, is_flipped = ((given - one).abs().amax((1, 2, 3)) < 1e-5 for one in (straight, flipped))
+    assert (is_straight ^ is_flipped).all()
+    assert 0.3 < is_flipped.float().mean() < 0.7
+
+
 @pytest.mark.parametrize("source", ["run", "file", "diffusers"])
 def test_fine_tuning_starts_from_the_given_weights(tmp_path, source):
     model = {"kind": "unet2d", "widths": [8, 8], "attention": [False, False]} if source == "diffusers" else SMALL

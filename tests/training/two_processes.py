@@ -1,4 +1,4 @@
-"""What each process runs in ``test_processes.py``: three short trainings, recording what the network was given."""
+"""What each process runs in ``test_processes.py``: short trainings, recording what the network was given."""
 
 import json
 import sys
@@ -39,7 +39,7 @@ class Record(Hook):
 def train(out, record, **options):
     where = timesteps.ConfidenceInterval(60, 100)
     objective = DenoisingObjective(schedules.linear(100), timesteps=where, stratified=True)
-    model = {"kind": "mlp", "width": 16, "blocks": 1}
+    model = {"kind": "mlp", "width": 15, "blocks": 2}
     hooks = [Record(f"{out}-{record}"), Monitor(every=4, samples=6, steps=2)]
     return Trainer(
         model, DATA, objective, out=out, batch_size=8, lr=1e-2, log_every=1, checkpoint_every=4, device="cpu",
@@ -51,6 +51,10 @@ def main(folder):
     train(f"{folder}/plain", "first", steps=6)
     train(f"{folder}/plain", "rest", steps=10, resume=True)
     train(f"{folder}/gated", "all", steps=6, accumulate=2, skip=LossGate(ratio=0.9, warmup=2, bins=3))
+    train(f"{folder}/spread", "first", steps=6, shard=True, grad_clip=0.1)
+    train(f"{folder}/spread", "rest", steps=10, shard=True, grad_clip=0.1, resume=True)
+    train(f"{folder}/spread-gated", "all", steps=6, accumulate=2, shard=True,
+          skip=LossGate(ratio=0.9, warmup=2, bins=3))  # fmt: skip
 
 
 if __name__ == "__main__":
