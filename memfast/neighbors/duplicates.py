@@ -63,6 +63,8 @@ def duplicates(
 ) -> DuplicateGroups:
     """Groups of items that are equal, near or alike; a chain of near items is one group (single linkage).
 
+    It runs in this process alone, whatever ``torch.distributed`` has started.
+
     Args:
         source: the set: anything ``knn`` reads by index. For look-alikes give features instead of pixels.
         radius_squared: join items within this squared distance; 0, the default, joins equal items.

@@ -50,6 +50,8 @@ def block_sizes(
     Raises:
         InputError: the budget does not hold one query and one row.
     """
+    if isinstance(memory, str | bytes):
+        raise InputError("memory", expected="a number of bytes", received=repr(memory), do="2 GiB are 2 * 2**30.")
     budget = free_memory() // SHARE_OF_FREE if memory is None else int(memory)
     # A query costs its numbers and three lists: the running one, the block's and the merged one.
     per_query = width * query_item + 3 * 16 * k

@@ -5,7 +5,7 @@ import numpy as np
 from memfast.foundation.errors import InputError
 from memfast.neighbors.rows import Rows
 
-_EXACT_INTEGERS = 2.0**53
+_EXACT_INTEGERS = 2**53
 METRICS = ("euclidean", "cosine")
 # What the kernel reads as it is; it compares any two of them without loss.
 NATIVE = tuple(np.dtype(one) for one in (np.uint8, np.float16, np.float32, np.float64))
@@ -64,7 +64,7 @@ class Converter:
             return np.ascontiguousarray(block).view(np.uint8)
         converted = np.ascontiguousarray(block, self.compute)
         if block.dtype.kind in "iu" and block.dtype.itemsize == 8:
-            self._check_lossless(block, converted, first)
+            self._check_lossless(block, first)
         return converted
 
     def check_finite(self, block: np.ndarray, first: int) -> None:
@@ -88,8 +88,11 @@ class Converter:
                     do="Remove or repair this item.",
                 )
 
-    def _check_lossless(self, block: np.ndarray, converted: np.ndarray, first: int) -> None:
-        changed = (np.abs(converted) > _EXACT_INTEGERS).any(axis=1)
+    def _check_lossless(self, block: np.ndarray, first: int) -> None:
+        # The integers themselves are compared: 2**53 + 1 is 2**53 once it is a float64.
+        changed = (block > _EXACT_INTEGERS).any(axis=1)
+        if block.dtype.kind == "i":
+            changed |= (block < -_EXACT_INTEGERS).any(axis=1)
         if changed.any():
             raise InputError(
                 self.rows.locate(first + int(changed.argmax())),

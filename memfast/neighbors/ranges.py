@@ -65,7 +65,8 @@ def within(
     """All pairs of a query and a database item within a radius (itself included), exact, in blocks.
 
     The number of pairs is not known beforehand, so they come as they are found: for each group of queries and each
-    block of the database one ``Pairs``, sorted by query, distance and index. ``Pairs.collect`` puts all together.
+    block of the database one ``Pairs``, sorted by query, distance and index. ``Pairs.collect`` puts all together. The
+    search runs in this process alone, whatever ``torch.distributed`` has started.
 
     Args:
         queries: as for ``knn``.
@@ -122,7 +123,10 @@ def squared_limit(radius: float | None, radius_squared: float | None, similarity
         return 2.0 - 2.0 * float(value)
     if not (math.isfinite(value) and value >= 0):
         raise InputError(name, expected="a finite number of 0 or more", received=str(value))
-    return value * value if name == "radius" else value
+    squared = value * value if name == "radius" else value
+    if not math.isfinite(squared):
+        raise InputError(name, expected="a number whose square is finite", received=str(value))
+    return squared
 
 
 def _blocks(

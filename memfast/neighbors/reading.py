@@ -42,8 +42,10 @@ def in_units(blocks: Iterable[Any], unit_rows: int) -> Iterator[np.ndarray]:
     """Cut blocks of any number of rows into units of ``unit_rows`` (the last may be shorter), items flattened."""
     held: list[np.ndarray] = []
     count = 0
+    first: np.ndarray | None = None
     for number, block in enumerate(blocks):
-        rows = _as_rows(block, number, held[0] if held else None)
+        rows = _as_rows(block, number, first)
+        first = rows[:0] if first is None else first
         while len(rows):
             piece, rows = rows[: unit_rows - count], rows[unit_rows - count :]
             held.append(piece)
@@ -55,14 +57,14 @@ def in_units(blocks: Iterable[Any], unit_rows: int) -> Iterator[np.ndarray]:
         yield held[0] if len(held) == 1 else np.concatenate(held)
 
 
-def _as_rows(block: Any, number: int, previous: np.ndarray | None) -> np.ndarray:
+def _as_rows(block: Any, number: int, first: np.ndarray | None) -> np.ndarray:
     from memfast.neighbors.rows import open_rows
 
     rows = open_rows(block, f"block {number}")
-    if previous is not None and (rows.width, rows.dtype) != (previous.shape[1], previous.dtype):
+    if first is not None and (rows.width, rows.dtype) != (first.shape[1], first.dtype):
         raise InputError(
             f"block {number}",
-            expected=f"{previous.dtype} items of {previous.shape[1]} numbers, as before",
+            expected=f"{first.dtype} items of {first.shape[1]} numbers, as before",
             received=f"{rows.dtype} items of {rows.width} numbers",
         )
     return rows.read(0, rows.length)

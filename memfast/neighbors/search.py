@@ -48,7 +48,7 @@ def knn(
         distributed: ``"auto"`` shards the database over the ranks of an initialised ``torch.distributed``; every rank
             gets the whole result. False searches here alone.
         approximate: a faiss ``index_factory`` string, or an ``ApproximateIndex``: its candidates are re-ranked
-            exactly and the recall is measured.
+            exactly and the recall is measured. ``checkpoint`` and ``distributed`` do not apply to it.
 
     Returns:
         Neighbors; torch tensors where ``queries`` is one, NumPy arrays otherwise.

@@ -1,4 +1,8 @@
-"""Tensors in, tensors out: the ops of memfast, one public function each. What a backend implements: ``contract``."""
+"""Tensors in, tensors out: the ops of memfast, one public function each. What a backend implements: ``contract``.
+
+An op lives in a module of its own name, as its tests and its backends do; under that name this package shows the function.
+So import ops from here, never from those modules. Packages and functions do not share names (docs/architecture.md).
+"""
 
 from memfast.ops.addresses import STREAMS, key
 from memfast.ops.ema import ema

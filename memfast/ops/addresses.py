@@ -3,6 +3,8 @@
 counter = (element // 4, sample_id low 32 bits, step, stream << 24 | sample_id bits 32..55); key = seed's two halves.
 """
 
+import operator
+
 import torch
 
 from memfast.foundation.errors import InputError
@@ -22,15 +24,15 @@ def key(seed: int = 0, step: int = 0) -> torch.Tensor:
         seed: any integer from -2**63 to 2**64 - 1; its 64 bits are Philox's key.
         step: the step, from 0 to 2**32 - 1.
 
+    Raises:
+        InputError: one is not a whole number, or out of its range.
+
     >>> key(seed=7, step=3)
     tensor([7, 3])
     """
-    if not -(2**63) <= int(seed) < 2**64:
-        raise InputError("seed", expected="a 64-bit integer", received=str(seed))
-    if not 0 <= int(step) <= WORD:
-        raise InputError("step", expected="an integer from 0 to 2**32 - 1", received=str(step))
-    signed = int(seed) - 2**64 if int(seed) >= 2**63 else int(seed)
-    return torch.tensor([signed, int(step)], dtype=torch.int64)
+    seed = _whole("seed", seed, -(2**63), 2**64 - 1, "a 64-bit integer")
+    step = _whole("step", step, 0, WORD, "an integer from 0 to 2**32 - 1")
+    return torch.tensor([seed - 2**64 if seed >= 2**63 else seed, step], dtype=torch.int64)
 
 
 def stream_number(stream: str | int) -> int:
@@ -70,3 +72,14 @@ def check_sample_ids(sample_ids: torch.Tensor, batch: int | None = None, name: s
 
 def _vector(length: int | None) -> str:
     return f"an int64 tensor of shape [{'B' if length is None else length}]"
+
+
+def _whole(name: str, value: int, low: int, high: int, expected: str) -> int:
+    """``value`` as an int, where it is a whole number (of Python, NumPy or a tensor) from ``low`` to ``high``."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise InputError(name, expected=expected, received=repr(value)) from None
+    if not low <= number <= high:
+        raise InputError(name, expected=expected, received=str(number))
+    return number

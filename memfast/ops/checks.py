@@ -76,7 +76,7 @@ def check_no_gradient(name: str, tensor: torch.Tensor) -> None:
     if tensor.requires_grad and torch.is_grad_enabled():
         raise InputError(
             name, expected="a tensor that needs no gradient", received="one with requires_grad",
-            do=f"The loss is differentiable in prediction only: pass {name}.detach().",
+            do=f"No gradient reaches {name}: pass {name}.detach().",
         )  # fmt: skip
 
 

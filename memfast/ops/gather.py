@@ -14,6 +14,7 @@ from memfast.ops.addresses import check_key, check_sample_ids
 from memfast.ops.checks import (
     FLOAT_DTYPES,
     check_device,
+    check_no_gradient,
     check_prediction,
     check_table,
     describe,
@@ -123,6 +124,7 @@ def _check(dataset, indices, table, sample_ids, key, fixed_ids) -> int:
         )  # fmt: skip
     check_sample_ids(indices, name="indices")
     check_table(table)
+    check_no_gradient("table", table)
     check_key(key)
     named = {"indices": indices, "sample_ids": sample_ids, "table": table, "key": key, "fixed_ids": fixed_ids}
     for name, tensor in named.items():

@@ -50,6 +50,7 @@ def loss(
     check_operands(x0, table, timesteps, sample_ids, key, fixed_ids)
     check_prediction(prediction, x0.shape, x0)
     check_no_gradient("x0", x0)
+    check_no_gradient("table", table)
     mean = check_reduction(reduction)
     arguments = (prediction, x0, table, timesteps, sample_ids, key, fixed_ids, mean, backend)
     return differentiable(_loss_op, _plain_loss_op, _loss_value_op, prediction, arguments)

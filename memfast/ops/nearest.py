@@ -57,8 +57,8 @@ def nearest(
     """
     query_rows, block_rows = _pair(queries, block)
     count = len(query_rows.values)
-    if k < 1:
-        raise InputError("k", expected="at least 1", received=str(k))
+    if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
+        raise InputError("k", expected="a whole number of at least 1", received=repr(k))
     if len(block_rows.values) == 0:
         raise InputError("block", expected="at least one row", received="an empty block")
     integer = block_rows.kind == query_rows.kind == "uint8"
@@ -125,6 +125,8 @@ def _bound(bound: Any, count: int, integer: bool) -> np.ndarray | None:
     values = np.asarray(bound)
     if values.shape != (count,):
         raise InputError("bound", expected=f"one number per query, shape [{count}]", received=f"shape {values.shape}")
+    if values.dtype.kind not in "iuf" or (values.dtype.kind == "f" and np.isnan(values).any()):
+        raise InputError("bound", expected="real numbers", received=f"{values.dtype}, or NaN among them")
     if not integer:
         return np.ascontiguousarray(values, np.float64)
     if values.dtype.kind == "f":

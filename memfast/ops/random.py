@@ -3,8 +3,8 @@
 import torch
 
 from memfast.foundation.errors import InputError
-from memfast.ops.addresses import check_key, check_sample_ids, stream_number
-from memfast.ops.checks import MAX_ELEMENTS, MAX_STRATA, check_device, describe
+from memfast.ops.addresses import WORD, check_key, check_sample_ids, stream_number
+from memfast.ops.checks import MAX_ELEMENTS, MAX_STRATA, check_device, check_range, describe
 from memfast.ops.library import define
 from memfast.ops.registry import implementation
 
@@ -20,12 +20,17 @@ def philox(counter: torch.Tensor, key: torch.Tensor, *, backend: str = "auto") -
     Returns:
         int64 ``[..., 4]``, each entry an unsigned 32-bit word.
 
+    Raises:
+        InputError: another shape or dtype, or (on a CPU) an entry that is no 32-bit word.
+
     >>> [hex(word) for word in philox(torch.zeros(4, dtype=torch.int64), torch.zeros(2, dtype=torch.int64)).tolist()]
     ['0x6627e8d5', '0xe169c58d', '0xbc57ac4c', '0x9b00dbd8']
     """
     for name, words, width in (("counter", counter, 4), ("key", key, 2)):
         if not isinstance(words, torch.Tensor) or words.dtype != torch.int64 or words.shape[-1:] != (width,):
             raise InputError(name, expected=f"an int64 tensor of shape [..., {width}]", received=describe(words))
+        if words.device.type == "cpu" and words.numel():
+            check_range(name, words, WORD)
     check_device("key", key, counter)
     shape = torch.broadcast_shapes(counter.shape[:-1], key.shape[:-1])
     counters = counter.expand(*shape, 4).reshape(-1, 4).contiguous()

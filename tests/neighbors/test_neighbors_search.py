@@ -12,6 +12,7 @@ from memfast import ops
 from memfast.data.source import ArraySource
 from memfast.foundation.errors import InputError
 from memfast.neighbors import knn
+from memfast.neighbors.reading import in_units
 
 
 def brute(queries, database, k, exclude_self=False):
@@ -238,6 +239,26 @@ def test_nan_names_the_row(value, where):
 def test_large_finite_values_are_no_nan():
     data = np.full((3, 50), 3e38, np.float32)
     assert knn(data, data, 1).squared_distances.tolist() == [[0.0]] * 3
+
+
+@pytest.mark.parametrize("value", [2**53 + 1, -(2**53) - 1, 2**63 - 1, -(2**63)])
+def test_integers_that_float64_rounds_are_refused(value):
+    held = np.array([[2**53], [-(2**53)]])
+    assert knn(held, held, 1).squared_distances.tolist() == [[0], [0]]
+    with pytest.raises(InputError, match=r"row 1 of database: expected integers of at most 2\*\*53"):
+        knn(held, np.array([[0], [value]]), 1)
+
+
+def test_a_stream_that_changes_at_the_edge_of_a_unit_is_refused():
+    first = np.zeros((64, 3), np.float32)
+    for second in (first.astype(np.float64), first[:, :2], first.astype(np.uint8)):
+        with pytest.raises(InputError, match="block 1: expected float32 items of 3 numbers, as before"):
+            list(in_units([first, second], 64))
+
+
+def test_a_budget_in_words_is_refused():
+    with pytest.raises(InputError, match="memory: expected a number of bytes, received '1 GiB'"):
+        knn(np.zeros((2, 3)), np.zeros((2, 3)), 1, memory="1 GiB")
 
 
 def test_zero_vectors_have_no_cosine():

@@ -72,7 +72,9 @@ def test_too_large(backend):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((BYTES, BYTES, 0), "k: expected at least 1, received 0"),
+        ((BYTES, BYTES, 0), "k: expected a whole number of at least 1, received 0"),
+        ((BYTES, BYTES, 2.5), "k: expected a whole number of at least 1, received 2.5"),
+        ((BYTES, BYTES, True), "k: expected a whole number of at least 1, received True"),
         ((BYTES, BYTES[:0], 1), "block: expected at least one row, received an empty block"),
         ((BYTES, BYTES[:, :2], 1), "block: expected rows of length 3, as the queries have, received rows of length 2"),
         ((BYTES[0], BYTES, 1), r"queries: expected a matrix .* received shape \[3\]"),
@@ -99,3 +101,10 @@ def test_refused_options(backend):
         nearest(BYTES, BYTES, 1, backend="abacus")
     with pytest.raises(BackendUnavailableError):
         nearest(BYTES, BYTES, 1, backend="cuda")
+
+
+@pytest.mark.parametrize("data", [BYTES, FLOATS], ids=["bytes", "floats"])
+@pytest.mark.parametrize("bound", [[np.nan, 1, 1, 1], ["a"] * 4, [None] * 4], ids=["nan", "text", "objects"])
+def test_a_bound_that_is_no_number_is_refused(data, bound):
+    with pytest.raises(InputError, match="bound: expected real numbers"):
+        nearest(data, data, 1, bound=np.array(bound))

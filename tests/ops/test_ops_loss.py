@@ -166,6 +166,7 @@ def test_no_gradient_is_computed_where_none_is_wanted(problem):
         ({"prediction": torch.zeros(4, 3, 8, 8, dtype=torch.int32)}, "prediction: expected a float32"),
         ({"prediction": torch.zeros(4, 3, 8, 8, device="meta")}, "prediction: expected a tensor on cpu"),
         ({"x0": torch.zeros(4, 3, 8, 8, requires_grad=True)}, "x0: expected a tensor that needs no gradient"),
+        ({"table": torch.zeros(20, 7, requires_grad=True)}, "table: expected a tensor that needs no gradient"),
         ({"reduction": "sum"}, "reduction: expected 'mean' or 'none', received 'sum'"),
         ({"timesteps": torch.tensor([0, 1, 2, 20])}, "timesteps: expected values from 0 to 19, received 20"),
         ({"key": torch.tensor([0, -1])}, "key: expected a step"),

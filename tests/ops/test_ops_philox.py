@@ -55,3 +55,24 @@ def test_the_layout_of_the_counter_is_the_contract():
 def test_bad_counters_are_refused(counter, key):
     with pytest.raises(InputError, match="counter: expected an int64 tensor"):
         ops.philox(counter, torch.tensor(key))
+
+
+@pytest.mark.parametrize("backend", ["reference", "cpu"])
+@pytest.mark.parametrize(("name", "word"), [("counter", -1), ("counter", 2**32), ("key", -5), ("key", 2**40)])
+def test_entries_that_are_no_words_are_refused(backend, name, word):
+    given = {"counter": torch.zeros(4, dtype=torch.int64), "key": torch.zeros(2, dtype=torch.int64)}
+    given[name][1] = word
+    with pytest.raises(InputError, match=f"{name}: expected values from 0 to 4294967295, received {word}"):
+        ops.philox(**given, backend=backend)
+
+
+@pytest.mark.parametrize(
+    ("seed", "step", "name"), [(0.5, 0, "seed"), ("7", 0, "seed"), (0, 1.0, "step"), (None, 0, "seed")]
+)
+def test_a_key_takes_whole_numbers_only(seed, step, name):
+    with pytest.raises(InputError, match=f"{name}: expected a"):
+        ops.key(seed, step)
+
+
+def test_a_key_takes_whole_numbers_of_numpy_and_torch():
+    assert torch.equal(ops.key(np.uint64(2**64 - 1), torch.tensor(3)), ops.key(2**64 - 1, 3))
