@@ -7,14 +7,14 @@ import time
 import torch
 
 from benchmarks.papers import data, results
-from benchmarks.papers.study import studies
+from benchmarks.papers.study import study_of
 from memfast.foundation.files import write_json
 
 
 def main(slug: str, size_name: str, seed: str, out: str, folder: str = "") -> None:
     torch.set_num_threads(1)
     data.use(folder or None)
-    study = next(one for one in studies() if one.slug == slug)
+    study = study_of(slug)
     started, cpu_started = time.monotonic(), time.process_time()
     result = study.run(study.size(size_name), int(seed))
     write_json(out, results.entry(int(seed), result, time.monotonic() - started, time.process_time() - cpu_started))

@@ -1,6 +1,6 @@
 """What a study is: one published claim, how it is re-run, and the stated rule by which its verdict follows.
 
-To add one, write a file in this folder with a module attribute ``STUDY``; it is found by that name.
+To add one, write a file in this folder, named as its slug, with a module attribute ``STUDY``; it is found by that name.
 """
 
 import importlib
@@ -99,6 +99,11 @@ class Study:
             if size.name == name:
                 return size
         raise ValueError(f"{self.slug}: expected a size among {[size.name for size in self.sizes]}, received {name!r}")
+
+
+def study_of(slug: str) -> Study:
+    """The study in the file of this name: a study's slug is its file's."""
+    return importlib.import_module(f"benchmarks.papers.{slug}").STUDY
 
 
 def studies() -> list[Study]:
