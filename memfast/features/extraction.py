@@ -138,7 +138,7 @@ class _Shards:
                 f"cannot make the cache folder {folder}: {error.strerror}. Set {CACHE_VARIABLE} or pass cache=False."
             ) from error
         notes = folder / "features.json"
-        if not notes.exists() or read_json(notes) != description:
+        if _read_notes(notes) != description:
             write_json(notes, description)
 
     def read(self, start: int, stop: int) -> np.ndarray | None:
@@ -153,3 +153,10 @@ class _Shards:
 
     def _path(self, start: int, stop: int) -> Path:
         return self.folder / f"{start:012d}-{stop:012d}.npy"
+
+
+def _read_notes(path: Path) -> Any:
+    try:
+        return read_json(path)
+    except (FileNotFoundError, ValueError):
+        return None

@@ -1,7 +1,10 @@
 """An extractor: a network, its preprocessing, and an identity that changes whenever its features would."""
 
+import dis
 import hashlib
+import inspect
 from collections.abc import Callable
+from types import CodeType
 from typing import Any
 
 import numpy as np
@@ -86,12 +89,64 @@ def torch_dtype(name: str) -> torch.dtype:
 
 
 def weights_hash(module: torch.nn.Module) -> str:
-    """SHA-256 of all parameters and buffers with their names, shapes and dtypes."""
+    """SHA-256 of all parameters and buffers, kept in the state or not, with their names, shapes and dtypes."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
+    for name, tensor in sorted({**dict(module.named_buffers()), **module.state_dict()}.items()):
+        if not isinstance(tensor, torch.Tensor):
+            continue
         digest.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+def behaviour_hash(module: torch.nn.Module) -> str:
+    """SHA-256 of what a module does besides its weights: the types of its parts, their plain attributes and their code.
+
+    Attributes count whose name does not begin with ``_``, whose value is a number, a text, None or a tuple or list of
+    these, and that only ``__init__`` sets: what the other methods change is state. Code counts where it is not
+    PyTorch's own; functions outside the parts' classes are not followed.
+    """
+    digest = hashlib.sha256()
+    if isinstance(module, torch.jit.ScriptModule):
+        digest.update(module.code.encode())
+    for name, part in module.named_modules():
+        kind = type(part)
+        digest.update(f"{name}:{kind.__module__}.{kind.__qualname__}({part.extra_repr()})".encode())
+        functions = {
+            f"{owner.__qualname__}.{key}": value.__code__
+            for owner in kind.__mro__
+            if not owner.__module__.startswith(("torch.", "builtins"))
+            for key, value in sorted(vars(owner).items())
+            if inspect.isfunction(value)
+        }
+        state = {
+            step.argval
+            for key, code in functions.items()
+            if not key.endswith(".__init__")
+            for step in dis.get_instructions(code)
+            if step.opname == "STORE_ATTR"
+        }
+        for key, code in functions.items():
+            digest.update(f"{key}:{_code(code)}".encode())
+        for key, value in sorted(vars(part).items()):
+            if not key.startswith("_") and key not in {"training", *state} and _is_plain(value):
+                digest.update(f"{key}={value!r};".encode())
+    return digest.hexdigest()
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, tuple | list):
+        return all(_is_plain(one) for one in value)
+    return value is None or isinstance(value, bool | int | float | str)
+
+
+def _code(code: CodeType) -> str:
+    """A function's instructions, names and constants; the order of a set of constants differs between processes."""
+    constants = [
+        _code(one) if isinstance(one, CodeType) else repr(sorted(map(repr, one)) if isinstance(one, frozenset) else one)
+        for one in code.co_consts
+    ]
+    return f"{code.co_code.hex()}{code.co_names}{code.co_varnames}{constants}"
 
 
 def _tensor(output: Any) -> torch.Tensor:

@@ -1,12 +1,13 @@
 """Whatever a user calls an extractor becomes one."""
 
+import copy
 import os
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from memfast.features.extractor import Extractor, torch_dtype, weights_hash
+from memfast.features.extractor import Extractor, behaviour_hash, torch_dtype, weights_hash
 from memfast.features.files import from_file
 from memfast.features.named import from_name
 from memfast.features.preprocessing import Preprocessing
@@ -21,9 +22,10 @@ def open_extractor(
     """An extractor from a torch module, a model file, or a name.
 
     Args:
-        features: an `Extractor`; a ``torch.nn.Module`` that takes float32 ``[B, C, H, W]``; a path to a TorchScript,
-            ``.pt2`` or ``.onnx`` file; or ``efficientnet-lite0``, ``hf:MODEL``, ``timm:MODEL``,
-            ``open_clip:MODEL/FILE`` whose weights are on this machine.
+        features: an `Extractor`; a ``torch.nn.Module`` that takes float32 ``[B, C, H, W]``, run in evaluation
+            mode and otherwise left as it is; a path to a TorchScript, ``.pt2`` or ``.onnx`` file; or
+            ``efficientnet-lite0``, ``hf:MODEL``, ``timm:MODEL``, ``open_clip:MODEL/FILE`` whose weights are on this
+            machine.
         preprocessing: None takes the named model's own, or values from 0 to 1 with no resizing.
         device: None takes a GPU where there is one.
         dtype: ``float32``, ``float16`` or ``bfloat16``.
@@ -39,13 +41,17 @@ def open_extractor(
         return features
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     if isinstance(features, torch.nn.Module):
-        module = features.eval().to(device, torch_dtype(dtype))
+        module = _placed(features, torch.device(device), torch_dtype(dtype))
         kind = f"{type(module).__module__}.{type(module).__qualname__}"
-        identity = {"kind": kind, "structure": str(module), "weights": weights_hash(module)}
+        identity = {"kind": kind, "behaviour": behaviour_hash(module), "weights": weights_hash(module)}
         return Extractor(
-            module, name=type(module).__name__, identity=identity, preprocessing=preprocessing or Preprocessing(),
-            device=device, dtype=dtype,
-        )  # fmt: skip
+            lambda inputs: _evaluated(module, inputs),
+            name=type(module).__name__,
+            identity=identity,
+            preprocessing=preprocessing or Preprocessing(),
+            device=device,
+            dtype=dtype,
+        )
     if isinstance(features, str | os.PathLike):
         if Path(features).suffix in SUFFIXES:
             return from_file(Path(features), preprocessing or Preprocessing(), device=device, dtype=dtype)
@@ -53,3 +59,23 @@ def open_extractor(
     raise InputError(
         "features", expected="a torch module, a model file, a name or an Extractor", received=type(features).__name__
     )
+
+
+def _placed(module: torch.nn.Module, device: torch.device, dtype: torch.dtype) -> torch.nn.Module:
+    """The module itself where it fits, otherwise a copy: its owner may be training it."""
+    tensors = [*module.parameters(), *module.buffers()]
+    fits = all(
+        one.device == torch.empty(0, device=device).device and (one.dtype == dtype or not one.is_floating_point())
+        for one in tensors
+    )
+    return module if fits else copy.deepcopy(module).to(device, dtype)
+
+
+def _evaluated(module: torch.nn.Module, inputs: torch.Tensor) -> Any:
+    """The module's output in evaluation mode; the mode of each part is put back."""
+    in_training = [part for part in module.modules() if part.training]
+    try:
+        return module.eval()(inputs)
+    finally:
+        for part in in_training:
+            part.training = True

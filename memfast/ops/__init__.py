@@ -1,7 +1,7 @@
 """Tensors in, tensors out: the ops of memfast, one public function each. What a backend implements: ``contract``.
 
-An op lives in a module of its own name, as its tests and its backends do; under that name this package shows the function.
-So import ops from here, never from those modules. Packages and functions do not share names (docs/architecture.md).
+An op lives in a module of its own name, as its tests and its backends do, and under that name this package shows the
+function: import ops from here, never from those modules. (Packages and functions never share a name.)
 """
 
 from memfast.ops.addresses import STREAMS, key

@@ -13,10 +13,10 @@ class Counting(torch.nn.Module):
 
     def __init__(self, fail_after=None):
         super().__init__()
-        self.seen, self.fail_after = 0, fail_after
+        self.seen, self._fail_after = 0, fail_after
 
     def forward(self, images):
-        if self.fail_after is not None and self.seen + len(images) > self.fail_after:
+        if self._fail_after is not None and self.seen + len(images) > self._fail_after:
             raise KeyboardInterrupt
         self.seen += len(images)
         return torch.cat([images.mean(dim=(2, 3)), images.amax(dim=(2, 3))], dim=1)
@@ -72,6 +72,57 @@ def test_data_preprocessing_dtype_and_weights_each_change_the_key(tmp_path):
     keys.add(extract(PIXELS, network, cache=tmp_path).key)
     keys.add(extract(PIXELS, network, cache=tmp_path, dtype="bfloat16").key)
     assert len(keys) == 5
+
+
+class Power(torch.nn.Module):
+    def __init__(self, exponent=1.0, offset=None):
+        super().__init__()
+        self.exponent, self.calls = exponent, 0
+        self.register_buffer("offset", offset, persistent=False)
+
+    def forward(self, images):
+        self.calls += 1
+        return images.mean(dim=(2, 3)) ** self.exponent + (0 if self.offset is None else self.offset)
+
+
+class Doubled(Power):
+    def forward(self, images):
+        return 2 * super().forward(images)
+
+
+def test_what_a_module_does_besides_its_weights_changes_the_key(tmp_path):
+    modules = [Power(), Power(2.0), Power(2.0, torch.ones(1)), Power(2.0, torch.zeros(1)), Doubled()]
+    found = [extract(PIXELS, module, cache=tmp_path) for module in modules]
+    assert len({one.key for one in found}) == 5
+    np.testing.assert_allclose(found[1].values, found[0].values ** 2, rtol=1e-6)
+    np.testing.assert_allclose(found[4].values, found[0].values * 2, rtol=1e-6)
+
+
+def test_a_counter_in_a_module_does_not_change_the_key(tmp_path):
+    module = Power()
+    first = extract(PIXELS, module, cache=tmp_path)
+    calls = module.calls
+    assert (extract(PIXELS, module, cache=tmp_path).key, module.calls, calls) == (first.key, calls, 1)
+
+
+def test_a_module_is_left_as_it_is(tmp_path):
+    module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Dropout(0.5), torch.nn.Linear(192, 4))
+    module[2].eval()
+    found = extract(PIXELS, module, cache=tmp_path, dtype="float16").values
+    again = extract(PIXELS, module, cache=False).values
+    assert [part.training for part in module] == [True, True, False]
+    assert module[2].weight.dtype == torch.float32
+    np.testing.assert_allclose(found, again, atol=2e-3)
+    np.testing.assert_array_equal(again, extract(PIXELS, module, cache=False).values)
+
+
+def test_damaged_notes_are_written_again(tmp_path):
+    first = extract(PIXELS, Counting(), cache=tmp_path)
+    notes = next(tmp_path.rglob("features.json"))
+    text = notes.read_text()
+    notes.write_text("{")
+    assert extract(PIXELS, Counting(), cache=tmp_path).reused == len(PIXELS)
+    assert (notes.read_text(), first.reused) == (text, 0)
 
 
 def test_the_cache_folder_is_the_variables(tmp_path, monkeypatch):
