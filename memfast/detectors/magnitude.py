@@ -60,7 +60,10 @@ class Wen(Detector):
 
 
 class WenFirst(Wen):
-    """``Wen`` at the first step alone: one call of the network per branch, before anything is drawn."""
+    """``Wen`` at the first step alone: one call of the network per branch, before anything is drawn.
+
+    Source: as ``Wen``. Reported second-hand: AUC 0.960 on Stable Diffusion 1.4.
+    """
 
     name = "wen_first"
 

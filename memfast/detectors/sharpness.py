@@ -1,11 +1,13 @@
 """Jeon et al.: how sharp the conditional density is around the state, by one Jacobian-vector product."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.overrides import TorchFunctionMode
 
 from memfast.detectors.base import (
     Detector,
@@ -69,7 +71,16 @@ class Jeon(Detector):
 def jacobian_product(function: Difference, x: Tensor, direction: Tensor) -> Tensor:
     """The Jacobian of ``function`` at ``x`` times ``direction``, of x's shape, by forward-mode differentiation.
 
-    Fused attention has no forward derivative: the plain one is used inside.
+    Fused attention has no forward derivative: the plain one is used inside. That of group normalization takes only
+    contiguous input, which attention blocks do not always give it: they are made so.
     """
-    with sdpa_kernel(SDPBackend.MATH):
+    with sdpa_kernel(SDPBackend.MATH), _ContiguousGroupNorm():
         return torch.func.jvp(function, (x,), (direction,))[1]
+
+
+class _ContiguousGroupNorm(TorchFunctionMode):
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in (torch.group_norm, torch.nn.functional.group_norm):
+            # A clone, since the tangent may be laid out in another way than its value, which contiguous() looks at.
+            args = (args[0].clone(memory_format=torch.contiguous_format), *args[1:])
+        return func(*args, **(kwargs or {}))
