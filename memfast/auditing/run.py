@@ -17,11 +17,11 @@ from memfast.auditing.pairs import make_pairs
 from memfast.auditing.pictures import DEFAULT_PICTURES, take_pictures
 from memfast.auditing.projection import project
 from memfast.auditing.result import SCHEMA, AuditResult
-from memfast.auditing.scan import Collapsed
 from memfast.auditing.similar import similarity_search
 from memfast.auditing.statement import statement
 from memfast.criteria import AbsoluteTiles, Criterion, Evidence, Judgement, choose, closer_than
 from memfast.criteria.intervals import DEFAULT_CONFIDENCE, DEFAULT_RESAMPLES
+from memfast.data.subset import Subset
 from memfast.foundation import provenance
 from memfast.foundation.errors import InputError
 from memfast.neighbors.distributed import Ranks
@@ -114,7 +114,7 @@ def audit(
         of_training = read_labels("training_labels", training_labels, inputs.training)
         of_test = None if inputs.test is None else read_labels("test_labels", test_labels, inputs.test)
         kept = inputs.scans["training"].firsts
-        distinct = inputs.training if len(kept) == len(inputs.training) else Collapsed(inputs.training, kept)
+        distinct = inputs.training if len(kept) == len(inputs.training) else Subset(inputs.training, kept)
         neighbours, notes = _neighbours(k, len(distinct), len(inputs.training))
     folder = None if checkpoint is None else Path(checkpoint)
     similar, used = None, None

@@ -24,6 +24,8 @@ class DataSettings:
 
     path: str = ""
     held_out: str | None = None
+    canaries: str | None = None
+    canary_repeats: int | list[int] = 10
     limit: int | None = None
     image_size: int | None = None
     mode: str = "auto"
@@ -59,11 +61,12 @@ class TrainingSettings:
     weight_decay: float = 0.0
     grad_clip: float | None = 1.0
     accumulate: int = 1
-    ema: float | None = 0.999
+    ema: float | list[float] | None = 0.999
     precision: str = "float32"
     compile: str | bool = "auto"
     seed: int = 0
     hflip: bool = False
+    ambient_noise: str = "after_flip"
     condition_dropout: float = 0.0
     start: str | None = None
     checkpoint_every: int | None = 1000
@@ -71,16 +74,41 @@ class TrainingSettings:
     log_every: int = 50
     tensorboard: bool = False
     device: str | None = None
+    shard: bool = False
+
+
+@dataclass
+class ControlSettings:
+    """Table ``[monitor.control]``: hold the memorized fraction at a target; the arguments of ``Control``."""
+
+    target: float
+    stride: float = 0.1
+    least: float | None = None
+    greatest: float | None = None
+    lead: float = 3.0
+    caution: float = 0.25
 
 
 @dataclass
 class MonitorSettings:
-    """Table ``[monitor]``: audits during training; off unless ``every`` is given."""
+    """Table ``[monitor]``: audits during training, by default as often as costs about 3 % of it."""
 
+    enabled: bool = True
     every: int | None = None
     samples: int = 200
     sampling_steps: int = 20
     stop_when_memorized: float | None = None
+    control: ControlSettings | None = None
+
+
+@dataclass
+class SkipSettings:
+    """Table ``[skip]``: leave out samples of abnormally low loss; the arguments of ``LossGate``."""
+
+    ratio: float = 0.5
+    bins: int = 50
+    decay: float = 0.99
+    warmup: int = 1000
 
 
 @dataclass
@@ -92,6 +120,7 @@ class Settings:
     objective: ObjectiveSettings = field(default_factory=ObjectiveSettings)
     training: TrainingSettings = field(default_factory=TrainingSettings)
     monitor: MonitorSettings = field(default_factory=MonitorSettings)
+    skip: SkipSettings | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -118,8 +147,11 @@ def read_settings(path: Path | None, overrides: Mapping[str, Any] | None = None)
             raise InputError(str(path), expected="a TOML file", received=str(error)) from error
     for name, value in (overrides or {}).items():
         if value is not None:
-            table, _, key = name.partition(".")
-            content.setdefault(table, {})[key] = value
+            *tables, key = name.split(".")
+            place = content
+            for table in tables:
+                place = place.setdefault(table, {})
+            place[key] = value
     return _build(Settings, content, where="")
 
 
@@ -143,19 +175,21 @@ def _build(cls: type[T], content: Mapping[str, Any], where: str) -> T:
 
 
 def _value(hint: Any, value: Any, name: str) -> Any:
-    if isinstance(hint, type) and hasattr(hint, "__dataclass_fields__"):
-        if not isinstance(value, dict):
-            raise InputError(f"setting {name!r}", expected="a table", received=repr(value))
-        return _build(hint, value, f"{name}.")
     allowed = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
     for kind in allowed:
         plain = get_origin(kind) or kind
+        if hasattr(kind, "__dataclass_fields__"):
+            if isinstance(value, dict):
+                return _build(kind, value, f"{name}.")
+            continue
+        if plain is list and isinstance(value, list):
+            return [_value(get_args(kind)[0], one, f"{name}[{place}]") for place, one in enumerate(value)]
         if plain is float and isinstance(value, int) and not isinstance(value, bool):
             return float(value)
         if isinstance(value, plain) and not (isinstance(value, bool) and bool not in allowed):
             return value
-    words = " or ".join(_WORDS.get(get_origin(kind) or kind, str(kind)) for kind in allowed if kind is not type(None))
+    words = " or ".join(_WORDS.get(get_origin(kind) or kind, "a table") for kind in allowed if kind is not type(None))
     raise InputError(f"setting {name!r}", expected=words, received=repr(value))
 
 
-_WORDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false", dict: "a table"}
+_WORDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false", list: "a list"}

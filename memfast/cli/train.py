@@ -26,6 +26,21 @@ def run(
     lr: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
     low: Annotated[float | None, typer.Option(help="Learn around an interval of timesteps: its lower bound.")] = None,
     high: Annotated[float | None, typer.Option(help="Its upper bound.")] = None,
+    monitor: Annotated[
+        bool | None, typer.Option("--monitor/--no-monitor", help="Audit samples while training; on by default.")
+    ] = None,
+    held_out: Annotated[str | None, typer.Option(help="Data not trained on: the monitor's floor.")] = None,
+    stop_when_memorized: Annotated[
+        float | None, typer.Option(help="End the run when the monitor finds a larger share copied.")
+    ] = None,
+    control: Annotated[
+        float | None, typer.Option(help="Hold the memorized share here by moving --low and --high.")
+    ] = None,
+    canaries: Annotated[str | None, typer.Option(help="Known items to add to the data, to see them come back.")] = None,
+    canary_repeats: Annotated[int | None, typer.Option(min=1, help="How often each canary is added.")] = None,
+    shard: Annotated[
+        bool | None, typer.Option("--shard", help="Under torchrun: spread the network over the processes (FSDP).")
+    ] = None,
     start: Annotated[str | None, typer.Option(help="Weights to start from: a run, a diffusers folder, a file.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, ...; default: the GPU if there is one.")] = None,
     seed: Annotated[int | None, typer.Option(help="The seed of everything random.")] = None,
@@ -43,6 +58,9 @@ def run(
         {
             "data.path": data, "data.limit": limit, "training.steps": steps, "training.batch_size": batch_size,
             "training.lr": lr, "training.start": start, "training.device": device, "training.seed": seed,
+            "training.shard": shard, "data.held_out": held_out, "data.canaries": canaries,
+            "data.canary_repeats": canary_repeats, "monitor.enabled": monitor,
+            "monitor.stop_when_memorized": stop_when_memorized, "monitor.control.target": control,
         },
     )  # fmt: skip
     if low is not None or high is not None:
@@ -77,7 +95,7 @@ def make_trainer(
     from memfast.models import ItemFormat
     from memfast.models.build import suggest
     from memfast.objective import DenoisingObjective
-    from memfast.training import Trainer
+    from memfast.training import LossGate, Trainer
 
     weight = settings.objective.loss_weight
     objective = DenoisingObjective.from_dict(
@@ -89,12 +107,14 @@ def make_trainer(
     model = {**suggest(item_shape, num_classes=num_classes), **settings.model}
     return Trainer(
         model, source, objective, out=out, resume=resume, overwrite=overwrite, progress=progress,
-        labels=settings.data.use_labels or None, hooks=_hooks(settings, source), **asdict(settings.training),
+        labels=settings.data.use_labels or None, hooks=_hooks(settings),
+        skip=None if settings.skip is None else LossGate(**asdict(settings.skip)), **asdict(settings.training),
     )  # fmt: skip
 
 
 def _open(settings: Settings, progress: bool) -> "Source":
-    from memfast.data import ArraySource, open_source
+    from memfast.data import open_source
+    from memfast.data.canaries import Canaries
     from memfast.foundation.errors import InputError
 
     asked = settings.data
@@ -103,12 +123,19 @@ def _open(settings: Settings, progress: bool) -> "Source":
     if asked.limit is not None and asked.limit < 1:
         raise InputError("setting 'data.limit'", expected="at least 1", received=str(asked.limit))
     source = open_source(asked.path, **_reading(settings), progress=progress)
-    if asked.limit is None:
+    source = source if asked.limit is None else _first(source, asked.limit)
+    if asked.canaries is None:
         return source
-    labels = None if source.labels is None else source.labels[: asked.limit]
-    first = source.block(0, asked.limit)
+    return Canaries(open_source(asked.canaries, **_reading(settings)), asked.canary_repeats).added_to(source)
+
+
+def _first(source: "Source", limit: int) -> "Source":
+    from memfast.data import ArraySource
+
+    labels = None if source.labels is None else source.labels[:limit]
+    first = source.block(0, limit)
     names = [source.item_name(index) for index in range(len(first))]
-    return ArraySource(first, name=f"{source.name}, first {asked.limit}", labels=labels, names=names)
+    return ArraySource(first, name=f"{source.name}, first {limit}", labels=labels, names=names)
 
 
 def _reading(settings: Settings) -> dict[str, Any]:
@@ -125,17 +152,24 @@ def _interval(settings: Settings, low: float | None, high: float | None) -> dict
     return {"name": "confidence_interval", "low": low, "high": high}
 
 
-def _hooks(settings: Settings, source: "Source") -> list[Any]:
-    if settings.monitor.every is None:
-        return []
-    from memfast.data import open_source
-    from memfast.training import Monitor
+def _hooks(settings: Settings) -> list[Any]:
+    from dataclasses import asdict
 
-    held_out = None if settings.data.held_out is None else open_source(settings.data.held_out, **_reading(settings))
+    from memfast.data import open_source
+    from memfast.foundation.errors import InputError
+    from memfast.training import Control, Monitor
+
     asked = settings.monitor
+    if not asked.enabled:
+        if asked.control is not None or asked.stop_when_memorized is not None:
+            received = "monitor.control" if asked.control is not None else "monitor.stop_when_memorized"
+            raise InputError("the monitor is off", expected="no setting that needs it", received=received)
+        return []
+    held_out = None if settings.data.held_out is None else open_source(settings.data.held_out, **_reading(settings))
     return [
         Monitor(
             every=asked.every, samples=asked.samples, steps=asked.sampling_steps, held_out=held_out,
             stop_when_memorized=asked.stop_when_memorized,
+            control=None if asked.control is None else Control(**asdict(asked.control)),
         )
     ]  # fmt: skip

@@ -1,6 +1,6 @@
 """The training loop, its checkpoints and log, the averages of its weights, and what may run between steps."""
 
-from memfast.training.canaries import Canaries
+from memfast.data.canaries import Canaries
 from memfast.training.compiling import choose_compile
 from memfast.training.control import Control
 from memfast.training.ema import ConstantDecay, PowerFunction

@@ -8,11 +8,12 @@ import torch
 
 from memfast.criteria import Criterion, Evidence, Judgement, NnRatio, wilson
 from memfast.data import Source, open_source
+from memfast.data.canaries import Canaries, WithCanaries
+from memfast.data.subset import Subset
 from memfast.foundation.errors import InputError
 from memfast.neighbors import exact_duplicates, knn
 from memfast.objective import DenoisingObjective
 from memfast.sampling import ddim
-from memfast.training.canaries import Canaries
 from memfast.training.control import Control, Steering
 from memfast.training.hooks import Hook
 
@@ -37,7 +38,8 @@ class Monitor(Hook):
     (for each, the samples that copy it).
 
     Args:
-        every: steps between audits; None spends about 3 % of the training's network evaluations.
+        every: steps between audits; None spends about 3 % of the training's network evaluations, and of its reading
+            where the data are not held on the device. A shorter run has no audit.
         samples: samples per audit.
         steps: DDIM steps per sample.
         held_out: data of the same kind that is not trained on, for the floor; the first ``samples`` are used.
@@ -46,7 +48,7 @@ class Monitor(Hook):
         stop_when_memorized: end the run when the fraction exceeds this; the last checkpoint at or below it is kept as
             ``within-budget`` (``memfast.models.load_run(folder, checkpoint="within-budget")``).
         control: hold the fraction at a target by moving the confidence interval; see ``Control``.
-        canaries: the canaries that the data contain.
+        canaries: the canaries that the data contain; None: those of ``canaries.added_to(data)``.
         seed: of the samples.
     """
 
@@ -99,18 +101,28 @@ class Monitor(Hook):
 
     def begin(self, trainer: "Trainer") -> None:
         """Collapse duplicates and judge the held-out items, once."""
-        self.every = self.every or default_interval(self.samples, self.steps, trainer.batch_size)
-        if not trainer.world.writes:
-            return
-        representative = exact_duplicates(trainer.source).representative
-        self._kept = np.flatnonzero(representative == np.arange(len(representative)))
-        self._database = trainer.source.take(self._kept)
-        self._place = np.searchsorted(self._kept, representative)
-        if len(self._database) < self.neighbours:
-            expected = f"at least {self.neighbours} different training items"
-            raise InputError("monitor", expected=expected, received=str(len(self._database)))
+        source = trainer.source
+        if self.every is None:
+            read = 0 if trainer.feed.resident else len(source)
+            self.every = default_interval(self.samples, self.steps, trainer.batch_size, read)
         if self.held_out is not None:
-            _check_held_out(self.held_out, trainer.source)
+            _check_held_out(self.held_out, source)
+        if not trainer.world.writes or self.every > trainer.steps:
+            return
+        representative = exact_duplicates(source).representative
+        kept = np.flatnonzero(representative == np.arange(len(representative)))
+        self._database = source.take(kept) if trainer.feed.resident else Subset(source, kept)
+        if len(self._database) < self.neighbours:
+            raise InputError(
+                "monitor", expected=f"at least {self.neighbours} different training items",
+                received=str(len(self._database)), do="Train without the monitor.",
+            )  # fmt: skip
+        if isinstance(source, WithCanaries):
+            self.canaries = self.canaries or source.canaries
+        if self.canaries is not None:
+            first = len(source) - self.canaries.repeats[::-1].cumsum()[::-1]
+            self._canary_places = np.searchsorted(kept, representative[first])
+        if self.held_out is not None:
             judged = self._judge(self.held_out.block(0, min(self.samples, len(self.held_out))))[0]
             self._floor = float(judged.flags.mean())
 
@@ -164,11 +176,12 @@ class Monitor(Hook):
 
     def state(self) -> dict[str, Any]:
         """The curve and the moves so far."""
-        return {"curve": self.curve, "control": None if self._steering is None else self._steering.state()}
+        control = None if self._steering is None else self._steering.state()
+        return {"every": self.every, "curve": self.curve, "control": control}
 
     def load(self, state: dict[str, Any]) -> None:
         """Take back ``state``."""
-        self.curve = list(state["curve"])
+        self.every, self.curve = state["every"], list(state["curve"])
         if self._steering is not None:
             self._steering.load(state["control"])
 
@@ -184,20 +197,25 @@ class Monitor(Hook):
     def _entry(self, judgement: Judgement, distances: np.ndarray) -> dict[str, Any]:
         entry: dict[str, Any] = {"nearest": float(distances.mean())}
         if self.canaries is not None:
-            first = len(self._place) - int(self.canaries.repeats.sum())
-            starts = first + np.concatenate([[0], np.cumsum(self.canaries.repeats)[:-1]])
             copied = judgement.partners[judgement.flags]
-            entry["canaries"] = [int((copied == self._place[start]).sum()) for start in starts]
+            entry["canaries"] = [int((copied == place).sum()) for place in self._canary_places]
         return entry
 
 
-def default_interval(samples: int, steps: int, batch_size: int) -> int:
-    """Steps between audits that cost ``COST_SHARE`` of the training's network evaluations.
+def default_interval(samples: int, steps: int, batch_size: int, read: int = 0) -> int:
+    """Steps between audits that cost ``COST_SHARE`` of the training's network evaluations, and of the items it reads.
 
-    >>> default_interval(200, 20, 64)
-    695
+    Args:
+        samples: samples per audit.
+        steps: network evaluations per sample.
+        batch_size: of the training.
+        read: items that an audit must read from the source; 0 where they are in memory.
+
+    >>> default_interval(200, 20, 64), default_interval(200, 20, 64, read=1_000_000)
+    (695, 520834)
     """
-    return math.ceil(samples * steps / (EVALUATIONS_PER_DRAW * batch_size * COST_SHARE))
+    evaluations = samples * steps / EVALUATIONS_PER_DRAW
+    return math.ceil(max(evaluations, read) / (batch_size * COST_SHARE))
 
 
 def _check_held_out(held_out: Source, training: Source) -> None:

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from memfast.data.canaries import WithCanaries
 from memfast.foundation.errors import CheckpointError
 from memfast.foundation.files import claim_output_folder, write_json
 from memfast.models import newest_checkpoint
@@ -38,6 +39,8 @@ def claim(trainer: "Trainer", *, resume: bool, overwrite: bool) -> Checkpoint | 
         remove_leftovers(folder)
         if not (resume and described):
             write_json(folder / RUN_FILE, trainer.settings)
+            if isinstance(trainer.source, WithCanaries):
+                trainer.source.canaries.save(folder)
     trainer.world.barrier()
     return found
 

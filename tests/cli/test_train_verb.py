@@ -12,6 +12,7 @@ import pytest
 from memfast.cli import main
 from memfast.cli.settings import read_settings
 from memfast.cli.train import make_trainer
+from memfast.training import Canaries, read_log
 
 SETTINGS = """
 [data]
@@ -79,10 +80,34 @@ def test_resuming_with_another_objective_is_refused_by_name(config, tmp_path, ca
         ("limit = 0", "'data.limit': expected at least 1, received 0"),
         ("limit = -1", "'data.limit': expected at least 1, received -1"),
         ("[monitor]\nevery = 1\nsamples = 0", "monitor samples: expected at least 1"),
+        ("[monitor]\ncontrol = {target = 2}", "control: expected 0 < target < 1"),
+        ("[monitor]\ncontrol = {target = 0.1}", "control: expected an objective on a ConfidenceInterval"),
+        ("[monitor]\ncontrol = {}", "setting monitor.control.target: expected a value, received none"),
+        ("[monitor]\ncontrol = 0.1", "setting 'monitor.control': expected a table, received 0.1"),
+        ("[monitor]\nenabled = false\nstop_when_memorized = 0.1", "the monitor is off: expected no setting that needs"),
+        ("canaries = 'nowhere'", "nowhere"),
+        ("canary_repeats = [1, 'b']", "setting 'data.canary_repeats[1]': expected a whole number, received 'b'"),
+        ("[skip]\nratios = 0.5", "'skip.ratios': expected one of ratio, bins, decay, warmup, received an unknown key"),
+        ("[skip]\nratio = -1.0", "ratio: expected a number of at least 0"),
         ("[objective]\ntimesteps = {name = 'confidence_interval', low = 5, high = 5}", "a width above 0"),
         ("[objective.timesteps]\nname = 'confidence_interval'\nlo = 5\nhigh = 6", "unexpected keyword argument 'lo'"),
     ],
-    ids=["limit-0", "limit-1", "monitor", "width-0", "unknown-argument"],
+    ids=[
+        "limit-0",
+        "limit-1",
+        "monitor",
+        "target",
+        "control-uniform",
+        "control-empty",
+        "control-number",
+        "monitor-off",
+        "no-canaries",
+        "repeats",
+        "skip-key",
+        "skip-ratio",
+        "width-0",
+        "unknown-argument",
+    ],  # fmt: skip
 )
 def test_settings_that_cannot_be_used(config, tmp_path, capsys, more, message):
     assert main(["train", str(config(more)), "--out", str(tmp_path / "run")]) == 1
@@ -113,3 +138,37 @@ def test_held_out_images_are_read_like_the_training_images(tmp_path, config):
     overrides = {"data.path": str(tmp_path / "d"), "training.steps": 2}
     trainer = make_trainer(read_settings(config(more), overrides), tmp_path / "run", progress=False)
     assert trainer.run().step == 2
+
+
+def test_a_run_is_monitored_unless_it_is_switched_off(config, tmp_path):
+    def log(name, *flags):
+        command = ["train", str(config(more)), "--out", str(tmp_path / name), "--quiet", "--steps", "8", *flags]
+        assert main(command) == 0
+        return [entry["step"] for entry in read_log(tmp_path / name) if "memorized" in entry]
+
+    # 6 samples of 2 evaluations in steps of 8 draws: 3 % are 17 steps.
+    more = "[monitor]\nsamples = 6\nsampling_steps = 2"
+    assert log("short") == []
+    assert log("long", "--steps", "40") == [17, 34]
+    assert log("off", "--steps", "40", "--no-monitor") == []
+    assert (tmp_path / "off/run.json").exists()
+    assert json.loads((tmp_path / "off/run.json").read_text())["training"]["hooks"] == []
+
+
+def test_control_canaries_and_skipping_by_settings(config, tmp_path):
+    np.save(tmp_path / "known.npy", np.zeros((2, 8, 8), np.uint8))
+    more = (
+        "canary_repeats = [1, 3]\n[objective.timesteps]\nname = 'confidence_interval'\nlow = 600\nhigh = 900\n"
+        "[monitor]\nevery = 2\nsamples = 4\nsampling_steps = 2\n[monitor.control]\ntarget = 0.5\nstride = 0.2\n"
+        "[skip]\nratio = 0.9\nwarmup = 1\nbins = 2"
+    )
+    command = ["train", str(config(more)), "--out", str(tmp_path / "run"), "--quiet", "--steps", "4"]
+    assert main([*command, "--canaries", str(tmp_path / "known.npy"), "--control", "0.9"]) == 0
+    settings = json.loads((tmp_path / "run/run.json").read_text())
+    assert settings["data"]["count"] == 34
+    assert settings["training"]["skip"] == {"ratio": 0.9, "bins": 2, "decay": 0.99, "warmup": 1}
+    control = settings["training"]["hooks"][0]["control"]
+    assert (control["target"], control["stride"]) == (0.9, 0.2)
+    audits = [entry for entry in read_log(tmp_path / "run") if "memorized" in entry]
+    assert [len(entry["canaries"]) for entry in audits] == [2, 2]
+    assert Canaries.load(tmp_path / "run").repeats.tolist() == [1, 3]

@@ -109,13 +109,35 @@ def test_canaries_come_back_one_by_one(tmp_path):
     assert np.array_equal(data.block(19, 24), np.concatenate([IMAGES[19:20], HELD_OUT[[0, 1, 1, 2]]]))
     assert data.item_name(22) == "canary 1, copy 2 of 2"
     everything = data.block(0, 63).reshape(63, -1) / 127.5 - 1
-    monitor = Monitor(every=12, samples=200, steps=50, canaries=canaries)
+    monitor = Monitor(every=12, samples=200, steps=50)
     trainer(tmp_path, Memorizer(data=everything), monitor, data=data).run()
     found = curve(tmp_path)[-1]
     # The ideal memorizer's samples are distributed as the items: 1, 2 and 40 of 63.
     assert found["memorized"] == 1
     expected = 200 * np.array([1, 2, 40]) / 63
     assert (np.abs(np.array(found["canaries"]) - expected) < 5 * np.sqrt(expected) + 1).all()
+
+
+def test_streamed_data_are_audited_like_resident_data(tmp_path):
+    data = np.concatenate([IMAGES, IMAGES[:3]])
+    for name, resident in (("a", True), ("b", False)):
+        monitor = Monitor(every=6, samples=20, steps=5, held_out=HELD_OUT)
+        trainer(tmp_path / name, Memorizer(after=6), monitor, data=data, resident=resident).run()
+    assert curve(tmp_path / "a") == curve(tmp_path / "b")
+    assert curve(tmp_path / "a")[-1]["memorized"] == 1
+
+
+def test_a_run_keeps_its_canaries_for_the_audit(tmp_path):
+    canaries = Canaries(HELD_OUT[:3], repeats=[1, 2, 40])
+    trainer(tmp_path, Memorizer(), Monitor(every=100), data=canaries.added_to(IMAGES)).run()
+    kept = Canaries.load(tmp_path)
+    assert kept.describe() == canaries.describe()
+    assert np.array_equal(kept.items.block(0, 3), HELD_OUT[:3])
+    np.save(tmp_path / "canaries.npy", HELD_OUT[1:4])
+    with pytest.raises(InputError, match=r"canaries\.json: expected the hash of the canaries beside it"):
+        Canaries.load(tmp_path)
+    with pytest.raises(InputError, match="expected a run trained with canaries"):
+        Canaries.load(tmp_path / "checkpoints")
 
 
 def test_control_moves_later_above_the_target_and_earlier_below(tmp_path):
@@ -201,7 +223,7 @@ def test_bad_monitors_are_refused(tmp_path):
     with pytest.raises(InputError, match="held_out: expected uint8 items"):
         trainer(tmp_path / "a", Memorizer(), Monitor(held_out=HELD_OUT[:, :3])).run()
     with pytest.raises(InputError, match="monitor: expected at least 2 different training items, received 1"):
-        trainer(tmp_path / "b", Memorizer(), Monitor(), data=np.concatenate([IMAGES[:1]] * 4)).run()
+        trainer(tmp_path / "b", Memorizer(), Monitor(every=4), data=np.concatenate([IMAGES[:1]] * 4)).run()
     objective = DenoisingObjective(schedules.cosine(100))
     with pytest.raises(InputError, match="control: expected an objective on a ConfidenceInterval"):
         Trainer(

@@ -1,20 +1,27 @@
 """Canaries: known items added to the training data at chosen repeat counts, to see the instrument at work."""
 
 import hashlib
+import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from memfast.data import Source, open_source
+from memfast.data.reading import open_source
+from memfast.data.source import Source
 from memfast.foundation.errors import InputError
+from memfast.foundation.files import read_json, write_json, write_npy
+
+ITEMS_FILE, REPEATS_FILE = "canaries.npy", "canaries.json"
 
 
 class Canaries:
     """Known items and how often each is added.
 
-    Training on ``canaries.added_to(data)`` and giving them to ``Monitor(canaries=...)`` shows which come back: with
-    many repeats they should. If one of many repeats never does, the training has not got far, or the audit is at fault.
+    Training on ``canaries.added_to(data)`` shows which come back, in the monitor's log and in
+    ``memfast.audit(..., canaries=canaries)``: with many repeats they should. If one of many repeats never does, the
+    training has not got far, or the audit is at fault.
 
     Args:
         items: ``[K, *item_shape]``, in the data's dtype and shape; anything ``memfast.data.open_source`` reads.
@@ -37,7 +44,7 @@ class Canaries:
     def __len__(self) -> int:
         return len(self.items)
 
-    def added_to(self, data: Any) -> Source:
+    def added_to(self, data: Any) -> "WithCanaries":
         """The data followed by every copy of every canary.
 
         Raises:
@@ -47,23 +54,50 @@ class Canaries:
         expected, received = (f"{np.dtype(s.dtype).name} items {s.item_shape}" for s in (source, self.items))
         if expected != received:
             raise InputError("canaries", expected=expected, received=received)
-        return _WithCanaries(source, self)
+        return WithCanaries(source, self)
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write them into a run's folder, where ``load`` and ``memfast audit --run`` find them."""
+        write_npy(Path(folder) / ITEMS_FILE, self.items.block(0, len(self)))
+        write_json(Path(folder) / REPEATS_FILE, self.describe())
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> "Canaries":
+        """Read what ``save`` wrote.
+
+        Raises:
+            InputError: the folder holds none, or they were changed.
+        """
+        path = Path(folder) / REPEATS_FILE
+        if not path.is_file():
+            raise InputError(str(folder), expected=f"a run trained with canaries ({REPEATS_FILE})", received="none")
+        described = read_json(path)
+        canaries = cls(str(Path(folder) / ITEMS_FILE), described["repeats"])
+        if canaries.describe() != described:
+            raise InputError(str(path), expected="the hash of the canaries beside it", received="another")
+        return canaries
 
     def describe(self) -> dict[str, Any]:
         """Plain values for ``run.json``."""
         return {"hash": self.items.content_hash(), "repeats": self.repeats.tolist()}
 
 
-class _WithCanaries:
-    """A source and the copies behind it."""
+class WithCanaries:
+    """A source and the copies behind it.
+
+    Attributes:
+        canaries: the canaries.
+        first: the index of the first copy of each, int64 ``[K]``.
+    """
 
     def __init__(self, source: Source, canaries: Canaries) -> None:
-        self._source, self._canaries = source, canaries
+        self._source, self.canaries = source, canaries
+        self.first = len(source) + np.cumsum(canaries.repeats) - canaries.repeats
         self._which = np.repeat(np.arange(len(canaries)), canaries.repeats)
         self._copies = np.concatenate([np.arange(count) for count in canaries.repeats])
         self.name = f"{source.name} with {len(canaries)} canaries"
         self.item_shape, self.dtype, self.skipped = source.item_shape, source.dtype, source.skipped
-        self.labels = None
+        self.labels: np.ndarray | None = None
         if source.labels is not None:
             own = canaries.items.labels
             added = np.zeros(len(canaries), np.int64) if own is None else own
@@ -84,7 +118,7 @@ class _WithCanaries:
         if (~added).any():
             items[~added] = self._source.take(indices[~added])
         if added.any():
-            items[added] = self._canaries.items.take(self._which[indices[added] - len(self._source)])
+            items[added] = self.canaries.items.take(self._which[indices[added] - len(self._source)])
         return items
 
     def item_name(self, index: int) -> str:
@@ -93,9 +127,9 @@ class _WithCanaries:
             return self._source.item_name(index)
         place = index - len(self._source)
         canary = int(self._which[place])
-        return f"canary {canary}, copy {int(self._copies[place]) + 1} of {int(self._canaries.repeats[canary])}"
+        return f"canary {canary}, copy {int(self._copies[place]) + 1} of {int(self.canaries.repeats[canary])}"
 
     def content_hash(self) -> str:
         """A hash of the data's and the canaries' hashes and the repeats."""
-        parts = [self._source.content_hash(), self._canaries.items.content_hash(), str(self._canaries.repeats.tolist())]
+        parts = [self._source.content_hash(), self.canaries.items.content_hash(), str(self.canaries.repeats.tolist())]
         return hashlib.sha256(" ".join(parts).encode()).hexdigest()
