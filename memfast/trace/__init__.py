@@ -3,6 +3,7 @@
 from memfast.trace.decomposition import Decomposition, decompose
 from memfast.trace.deviation import DeviationScores, deviation_scores
 from memfast.trace.estimates import alignment, overestimation, pairwise_diversity
+from memfast.trace.pipeline import trace_pipeline
 from memfast.trace.recording import Recording, record
 from memfast.trace.result import TraceResult
 from memfast.trace.run import trace_run
@@ -26,5 +27,6 @@ __all__ = [
     "pairwise_diversity",
     "record",
     "schedule_weights",
+    "trace_pipeline",
     "trace_run",
 ]

@@ -11,14 +11,13 @@ from memfast.foundation.progress import Progress
 from memfast.models import Run
 from memfast.sampling import METHODS, Denoiser, levels
 from memfast.trace.assembling import Assembly, Conditions, Features, choose_detectors, known_labels, seed_numbers
-from memfast.trace.conditions import early_loss
 from memfast.trace.observing import Observer, Probe, Watched
 from memfast.trace.result import TraceResult
+from memfast.trace.targets import centre_of, check_targets, stacked_targets, sweep_entry
 
 ROWS = 400
 # What target="final" may hold of one batch: five tensors per state.
 HELD_BYTES = 1 << 30
-TARGETS = ("train", "final")
 
 
 def trace_run(
@@ -84,7 +83,7 @@ def trace_run(
     if method not in METHODS:
         raise InputError("method", expected="one of " + ", ".join(METHODS), received=repr(method))
     clean = None if bank is None else _items(run, "bank", bank)
-    centre = _mean(run, mean, conditions)
+    centre = centre_of(conditions) if mean is None else _items(run, "mean", mean)[0]
     device = next(run.model.parameters()).device
     spacing = spacing or ("karras" if method == "heun" else "trailing")
 
@@ -134,48 +133,6 @@ def trace_run(
     return assembly.result(source, sampler, swept or None)
 
 
-def sweep_entry(scale: float, assembly: Assembly) -> dict[str, Any]:
-    """The conditions at one guidance scale, in short."""
-    entries = [
-        {
-            "name": entry["name"], "memorized": entry["memorized"], "d1": entry["d1"], "d2": entry["d2"],
-            "overestimation": entry["overestimation"], "similarity": entry["similarity"]["mean"],
-            "early_loss": early_loss(entry),
-        }
-        for entry in assembly.entries
-    ]  # fmt: skip
-    return {"guidance": scale, "conditions": entries}
-
-
-def check_targets(targets: Any, names: Sequence[str], target: str) -> list[Any]:
-    """One item or None per condition.
-
-    Raises:
-        InputError: no target for a condition, where one is needed.
-    """
-    if target not in TARGETS:
-        raise InputError("target", expected="'train' or 'final'", received=repr(target))
-    found = [None] * len(names) if targets is None and target == "final" else targets
-    count = 0 if found is None else len(found)
-    if count < len(names):
-        raise InputError(
-            f"target of {names[count]!r}", expected="a training item", received="none",
-            do="Give it, or None in its place to leave its fields empty, or target='final'.",
-        )  # fmt: skip
-    if count > len(names):
-        raise InputError("targets", expected=f"{len(names)} items, one per condition", received=str(count))
-    return list(found)
-
-
-def stacked_targets(items: Sequence[torch.Tensor | None]) -> tuple[torch.Tensor | None, np.ndarray]:
-    """``[P, ...]`` with zeros where there is no item, and which are real."""
-    has = np.array([item is not None for item in items])
-    like = next((item for item in items if item is not None), None)
-    if like is None:
-        return None, has
-    return torch.stack([torch.zeros_like(like) if item is None else item for item in items]), has
-
-
 def _conditions(
     run: Run, labels: Any, seeds: Any, targets: Any, memorized: Any, target: str, names: Any
 ) -> Conditions:
@@ -211,14 +168,6 @@ def _items(run: Run, what: str, items: Any) -> torch.Tensor:
         what, expected=f"{run.format.data_dtype} items {data} or floating items {own}",
         received=f"{found.dtype} {list(found.shape)}",
     )  # fmt: skip
-
-
-def _mean(run: Run, mean: Any, conditions: Conditions) -> torch.Tensor | None:
-    if mean is not None:
-        return _items(run, "mean", mean)[0]
-    if conditions.targets is None or conditions.has_target.sum() < 2:
-        return None
-    return conditions.targets[torch.from_numpy(conditions.has_target)].mean(0)
 
 
 def _conditions_at_once(run: Run, conditions: Conditions, steps: int, rows: int) -> int:

@@ -72,7 +72,8 @@ def test_every_figure_equals_its_definition(bed, run, traced, label):
                 np.stack([x[0], z[k]], 1), state[k], rcond=None
             )
         rest = state - w_target[number][:, None] * x - w_initial[number][:, None] * z
-        assert entry["residual"]["mean"][number] == pytest.approx(np.sqrt((rest**2).mean(1)).mean(), rel=1e-6, abs=1e-12)
+        rms = np.sqrt((rest**2).mean(1)).mean()
+        assert entry["residual"]["mean"][number] == pytest.approx(rms, rel=1e-6, abs=1e-12)
         pairs = [np.linalg.norm(state[a] - state[b]) for a in range(3) for b in range(a)]
         assert entry["diversity"][number] == pytest.approx(np.mean(pairs), rel=1e-9)
         if step.x0_hat is None:
