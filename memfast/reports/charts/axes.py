@@ -10,6 +10,7 @@ from memfast.reports.markup import Markup, join, tag
 WIDTH, HEIGHT = 460, 260
 LEFT, RIGHT, TOP, BOTTOM = 52, 14, 12, 40
 TICKS = 5
+LETTER = 8
 SERIES = 6
 
 
@@ -95,7 +96,10 @@ def frame(x: Scale, y: Scale, x_label: str, y_label: str, x_words: Words, y_word
         parts.append(tag("line", x1=LEFT, x2=WIDTH - RIGHT, y1=place, y2=place, class_="grid"))
         parts.append(tag("text", y_words(tick), x=LEFT - 6, y=place + 4, text_anchor="end"))
     for tick in x.ticks():
-        parts.append(tag("text", x_words(tick), x=x(tick), y=HEIGHT - BOTTOM + 16, text_anchor="middle"))
+        words, place = x_words(tick), x(tick)
+        ends = place + len(words) * LETTER / 2 > WIDTH
+        anchor = {"x": WIDTH if ends else place, "text_anchor": "end" if ends else "middle"}
+        parts.append(tag("text", words, y=HEIGHT - BOTTOM + 16, **anchor))
     bottom = HEIGHT - BOTTOM
     return join(
         parts,

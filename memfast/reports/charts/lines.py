@@ -113,7 +113,8 @@ def _thin(line: Line, logarithmic: bool) -> Line:
     if len(columns[0]) > MOST_POINTS:
         edges = np.linspace(0, len(columns[0]), MOST_POINTS + 1).astype(int)
         columns = [np.add.reduceat(values, edges[:-1]) / np.diff(edges) for values in columns]
-    x, y, low, high = (*(values.tolist() for values in columns), *(() if band else (None, None)))
+    x, y, *edges_of_band = (values.tolist() for values in columns)
+    low, high = edges_of_band or (None, None)
     return replace(line, x=x, y=y, low=low, high=high)
 
 

@@ -1,0 +1,139 @@
+"""How the conditions of a trace are drawn: groups by what is known of them, each with its mean curve and a band.
+
+A page computes no result. What it takes from the trace's numbers here is what it needs to draw many conditions as one
+line: their mean, and the range of their middle 80 %.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from memfast.reports.charts import Line, line_chart
+from memfast.reports.markup import Markup
+
+Condition = Mapping[str, Any]
+Series = Callable[[Condition], Sequence[float | None] | None]
+
+BAND = (0.1, 0.9)
+HIGHLIGHTED = 6
+NAME_LENGTH = 36
+GROUPS = ((True, "memorized", 2), (False, "not memorized", 1), (None, "unlabelled", 0))
+STATE = "state (0 is pure noise, the last is the finished sample)"
+
+
+@dataclass(frozen=True)
+class Group:
+    """Conditions that share a line.
+
+    Attributes:
+        name: for legends.
+        series: number of its colour.
+        members: its conditions.
+    """
+
+    name: str
+    series: int
+    members: Sequence[Condition]
+
+
+def groups(trace: Mapping[str, Any]) -> list[Group]:
+    """Memorized and not memorized conditions; where none is labelled, all as one group."""
+    conditions = trace["conditions"]
+    if all(condition.get("memorized") is None for condition in conditions):
+        return [Group("all conditions", 0 if _single_out(trace) else 1, conditions)]
+    found = [
+        Group(name, series, [condition for condition in conditions if condition.get("memorized") is known])
+        for known, name, series in GROUPS
+    ]
+    return [group for group in found if group.members]
+
+
+def highlighted(trace: Mapping[str, Any]) -> list[Condition]:
+    """Without labels: the conditions with the largest D1, drawn one by one."""
+    known = [condition for condition in trace["conditions"] if condition.get("d1") is not None]
+    return sorted(known, key=lambda condition: -condition["d1"])[:HIGHLIGHTED] if _single_out(trace) else []
+
+
+def curves(trace: Mapping[str, Any], series: Series) -> list[Line]:
+    """One line with a band per group, and the highlighted conditions; what has no data is left out."""
+    lines = [group_line(group, series) for group in groups(trace)]
+    for number, condition in enumerate(highlighted(trace), 1):
+        values = _floats(series(condition))
+        if values is not None:
+            lines.append(Line(short_name(condition), range(len(values)), values.tolist(), number))
+    return [line for line in lines if line is not None]
+
+
+def group_line(group: Group, series: Series) -> Line | None:
+    """A group's mean with its band, over 0, 1, 2, ...; None without data."""
+    rows = _rows(group, series)
+    if rows is None:
+        return None
+    low = high = None
+    if len(rows) > 1:
+        filled = np.where(np.isnan(rows), _nan_mean(rows), rows)
+        low, high = (np.quantile(filled, share, axis=0).tolist() for share in BAND)
+    count = len(group.members)
+    name = f"{group.name} ({count:,}, mean)" if count > 1 else short_name(group.members[0])
+    return Line(name, range(rows.shape[1]), _nan_mean(rows).tolist(), group.series, low=low, high=high)
+
+
+def chart(trace: Mapping[str, Any], series: Series, *, extra: Sequence[Line] = (), **words: Any) -> Markup | None:
+    """The chart of ``curves`` over the states; None without data."""
+    lines = curves(trace, series)
+    return line_chart([*lines, *extra], x_label=STATE, **words) if lines else None
+
+
+def mean_of(group: Group, key: str) -> float | None:
+    """The mean of one number over a group's conditions; None where none has it."""
+    values = [condition[key] for condition in group.members if condition.get(key) is not None]
+    return float(np.mean(values)) if values else None
+
+
+def short_name(condition: Condition) -> str:
+    """A condition's name, cut where it is a long prompt."""
+    name = str(condition["name"])
+    return name if len(name) <= NAME_LENGTH else name[: NAME_LENGTH - 1].rstrip() + "\u2026"
+
+
+def inside(condition: Condition, *keys: str) -> Any:
+    """A value some levels down, or None where a level is missing.
+
+    >>> inside({"a": {"b": 1}}, "a", "b"), inside({"a": None}, "a", "b")
+    (1, None)
+    """
+    value: Any = condition
+    for key in keys:
+        if value is None:
+            return None
+        value = value.get(key)
+    return value
+
+
+def mean_curve(group: Group, series: Series) -> np.ndarray | None:
+    """The mean over a group's conditions, state by state; NaN where none has a value."""
+    rows = _rows(group, series)
+    return None if rows is None else _nan_mean(rows)
+
+
+def _single_out(trace: Mapping[str, Any]) -> bool:
+    conditions = trace["conditions"]
+    return len(conditions) > 1 and all(condition.get("memorized") is None for condition in conditions)
+
+
+def _rows(group: Group, series: Series) -> np.ndarray | None:
+    found = [values for values in (_floats(series(condition)) for condition in group.members) if values is not None]
+    return np.stack(found) if found else None
+
+
+def _floats(values: Sequence[float | None] | None) -> np.ndarray | None:
+    found = None if values is None else np.array(values, dtype=np.float64)
+    return None if found is None or not np.isfinite(found).any() else found
+
+
+def _nan_mean(rows: np.ndarray) -> np.ndarray:
+    count = np.isfinite(rows).sum(axis=0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(count > 0, np.nansum(rows, axis=0) / count, np.nan)

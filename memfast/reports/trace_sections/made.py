@@ -1,0 +1,27 @@
+"""What was run: the model, the sampler, versions, machine, hashes."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from memfast.reports.markup import Markup, folded, join, table
+
+
+def made(trace: Mapping[str, Any]) -> Markup:
+    """One table of what was traced, one of what it ran on."""
+    sampler = dict(trace.get("sampler") or {})
+    first = [*_flat(trace.get("source")), *_flat(sampler, "sampler: ")]
+    second = list(_flat(trace.get("provenance")))
+    return join(
+        table(["What", "Value"], [list(row) for row in first]),
+        folded("Versions, machine, content hashes", table(["What", "Value"], [list(row) for row in second]))
+        if second
+        else None,
+    )
+
+
+def _flat(values: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
+    for key, value in (values or {}).items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}: ")
+        elif value is not None:
+            yield f"{prefix}{key}", ", ".join(map(str, value)) if isinstance(value, list) else str(value)
