@@ -115,7 +115,7 @@ def _without_shift(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 def _power_of_two_scale(x: np.ndarray, y: np.ndarray, p: float) -> float:
     """A power of two that brings typical costs near 1, away from what float32 cannot hold."""
     spread = float(np.sqrt(np.square(x - y.mean(axis=0)).sum(axis=1).mean()))
-    return float(2.0 ** -np.round(p * np.log2(spread))) if spread > 0 else 1.0
+    return float(2.0 ** -np.clip(np.round(p * np.log2(spread)), -1000, 1000)) if spread > 0 else 1.0
 
 
 def _certify(

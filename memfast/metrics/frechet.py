@@ -46,12 +46,23 @@ def frechet_distance(x: Any, y: Any) -> float:
 
 
 def frechet_from_moments(x: Moments, y: Moments) -> float:
-    """As `frechet_distance`, of two `Moments`."""
+    """As `frechet_distance`, of two `Moments`.
+
+    Raises:
+        InputError: they have different widths, or variances whose product overflows.
+    """
     if len(x.mean) != len(y.mean):
         raise InputError("y", expected=f"{len(x.mean)} features, as x has", received=f"{len(y.mean)}")
     first, second = x.covariance, y.covariance
-    root = _root(first)
-    overlap = np.sqrt(np.clip(np.linalg.eigvalsh(_symmetric(root @ second @ root)), 0, None)).sum()
+    with np.errstate(over="ignore", invalid="ignore"):
+        root = _root(first)
+        product = _symmetric(root @ second @ root)
+    if not np.isfinite(product).all():
+        raise InputError(
+            "features", expected="magnitudes whose fourth power float64 holds", received="larger ones",
+            do="Scale both sets by one number; the distance scales with its square.",
+        )  # fmt: skip
+    overlap = np.sqrt(np.clip(np.linalg.eigvalsh(product), 0, None)).sum()
     return _assemble(x.mean, y.mean, np.trace(first) + np.trace(second), overlap)
 
 

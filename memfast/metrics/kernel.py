@@ -52,7 +52,8 @@ def kernel_distance(
         seed: of the subsets.
 
     Raises:
-        InputError: fewer than two rows, ``subset_size`` above a set's rows, a constant ``y`` without a bandwidth.
+        InputError: fewer than two rows, ``subset_size`` above a set's rows, a constant ``y`` without a bandwidth, or
+            features so large that the kernel overflows.
 
     Source: Gretton et al. 2012; Binkowski et al. 2018.
     """
@@ -90,8 +91,15 @@ def _kernel(name: str, y: np.ndarray, bandwidth: float | None) -> tuple[Kernel, 
 
 
 def _unbiased(x: np.ndarray, y: np.ndarray, kernel: Kernel) -> float:
-    within = [(_sum(s, s, kernel) - _diagonal(s, kernel)) / (len(s) * (len(s) - 1)) for s in (x, y)]
-    return within[0] + within[1] - 2 * _sum(x, y, kernel) / (len(x) * len(y))
+    with np.errstate(over="ignore", invalid="ignore"):
+        within = [(_sum(s, s, kernel) - _diagonal(s, kernel)) / (len(s) * (len(s) - 1)) for s in (x, y)]
+        value = within[0] + within[1] - 2 * _sum(x, y, kernel) / (len(x) * len(y))
+    if not np.isfinite(value):
+        raise InputError(
+            "features", expected="magnitudes whose kernel float64 holds", received="larger ones",
+            do="Scale both sets by one number.",
+        )  # fmt: skip
+    return value
 
 
 def _sum(x: np.ndarray, y: np.ndarray, kernel: Kernel) -> float:

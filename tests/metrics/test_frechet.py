@@ -83,3 +83,9 @@ def test_bad_input(x, y, text):
 def test_infinity_needs_a_spread_of_sizes():
     with pytest.raises(InputError, match="smallest"):
         frechet_infinity(np.random.default_rng(0).standard_normal((10, 2)), np.eye(2), smallest=10)
+
+
+def test_features_whose_products_overflow_are_refused():
+    x = 1e100 * np.random.default_rng(0).normal(size=(50, 4))
+    with pytest.raises(InputError, match="features: expected magnitudes whose fourth power float64 holds"):
+        frechet_distance(x, x[::-1] + 1e100)

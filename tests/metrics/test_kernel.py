@@ -69,3 +69,10 @@ def test_bad_input(options, text):
 def test_constant_reference_needs_a_bandwidth():
     with pytest.raises(InputError, match="Are all rows of y equal"):
         kernel_distance(clouds()[0], np.ones((50, 8)), kernel="rbf", subsets=None)
+
+
+@pytest.mark.parametrize("subsets", [None, 3])
+def test_features_whose_kernel_overflows_are_refused(subsets):
+    x = 1e100 * np.random.default_rng(0).normal(size=(50, 4))
+    with pytest.raises(InputError, match="features: expected magnitudes whose kernel float64 holds"):
+        kernel_distance(x, x + 1e100, subsets=subsets, subset_size=20)

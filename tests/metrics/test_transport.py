@@ -124,3 +124,10 @@ def test_an_outlier_does_not_round_the_distances_of_the_others():
     costs = np.square(x[:, None] - y[None]).sum(-1)
     rows, columns = scipy.optimize.linear_sum_assignment(costs)
     assert wasserstein(x, y).value == pytest.approx(np.sqrt(costs[rows, columns].mean()), rel=1e-9, abs=0)
+
+
+@pytest.mark.parametrize("exponent", [-530, -100, 400], ids=str)
+def test_scale_scales_the_value(exponent):
+    x, y = clouds(60, 60)
+    expected = 2.0**exponent * wasserstein(x, y).value
+    assert wasserstein(x * 2.0**exponent, y * 2.0**exponent).value == pytest.approx(expected, rel=1e-3, abs=0)
