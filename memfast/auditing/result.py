@@ -12,7 +12,7 @@ import numpy as np
 from memfast.auditing.controls import Controls
 from memfast.auditing.pairs import Pairs
 from memfast.auditing.pictures import load_pictures, save_pictures
-from memfast.auditing.statement import percent
+from memfast.auditing.statement import canary_sentences, percent
 from memfast.foundation.errors import InputError
 from memfast.foundation.files import claim_output_folder, read_json, write_json
 from memfast.reports import Pictures, ReportRun, write_report
@@ -32,7 +32,7 @@ class AuditResult:
         pairs: one row per generated sample, worst first.
         pictures: small pictures of the worst pairs, or None.
         neighbors: set name -> (squared distances, indices) of the nearest training items, for `memfast.evaluate`; not
-            saved. None where the search was approximate, or left out duplicates in the training set.
+            saved. None where the search was approximate, left out duplicates, or had canaries beside the training set.
         controls: of this audit, for others against the same training set (`audit(..., reuse=)`); not saved.
     """
 
@@ -87,6 +87,7 @@ class AuditResult:
             line = f"{entry['title']:<38} {percent(share['fraction']):>8}  [{low} to {high}]"
             line += f"  {share['count']} of {share['total']}"
             lines.append(line + (f"   held-out {percent(floor['fraction'])}" if floor else ""))
+        lines += [f"- {sentence}" for sentence in canary_sentences(self.figures)]
         statement = self.figures["statement"]
         for heading in ("warnings", "tested", "not_proven"):
             lines += [f"- {sentence}" for sentence in statement[heading]]

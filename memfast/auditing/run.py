@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from memfast.auditing.canaries import add_canaries, came_back, open_canaries
 from memfast.auditing.classes import Judged, per_class, read_labels
 from memfast.auditing.controls import DEFAULT_PLANTED, Controls, basis, leave_one_out, positive_control
 from memfast.auditing.describing import describe_inputs, describe_source, exact_copies
@@ -21,6 +22,8 @@ from memfast.auditing.similar import similarity_search
 from memfast.auditing.statement import statement
 from memfast.criteria import AbsoluteTiles, Criterion, Evidence, Judgement, choose, closer_than
 from memfast.criteria.intervals import DEFAULT_CONFIDENCE, DEFAULT_RESAMPLES
+from memfast.data import open_source
+from memfast.data.canaries import WithCanaries
 from memfast.data.subset import Subset
 from memfast.foundation import provenance
 from memfast.foundation.errors import InputError
@@ -41,6 +44,7 @@ def audit(
     labels: Any = None,
     training_labels: Any = None,
     test_labels: Any = None,
+    canaries: Any = None,
     value_range: tuple[float, float] | None = None,
     controls: bool = True,
     planted: int = DEFAULT_PLANTED,
@@ -76,6 +80,9 @@ def audit(
         labels: class of each generated sample, ``[n]``; default: the source's own. Gives results per class.
         training_labels: class of each training item; default: the source's own.
         test_labels: class of each held-out item; default: the source's own. Gives floors per class.
+        canaries: known items that the training set held on purpose, which ``training`` need not hold: a
+            ``memfast.training.Canaries``, a run's folder, or items. The result says which came back. None: those of
+            ``canaries.added_to(data)``, if ``training`` is that.
         value_range: the values that mean 0 and 1; see the result's ``units``.
         controls: whether to run the controls.
         planted: training items that the positive control copies in each way.
@@ -107,6 +114,13 @@ def audit(
         raise InputError("planted", expected="a whole number of at least 1", received=repr(planted))
     ranks = Ranks.current()
     with ranks.together():
+        known = True
+        if canaries is not None:
+            canaries, known = open_canaries(canaries)
+            training = open_source(training, skip_bad=skip_bad, name="training", progress=progress)
+            training, training_labels = add_canaries(training, canaries, training_labels)
+        elif isinstance(training, WithCanaries):
+            canaries = training.canaries
         inputs = open_inputs(
             generated, training, test, value_range=value_range, skip_bad=skip_bad, progress=progress
         )  # fmt: skip
@@ -190,6 +204,9 @@ def audit(
         },
         "closer_than_held_out": None if floor is None else closer_than(evidence.rms(), floor.rms(), seed=seed),
         "per_class": classes,
+        "canaries": None
+        if canaries is None
+        else came_back(training, canaries, known, inputs.scans["training"], judgements, statistics),
         "projection": project(inputs, seed=seed),
         "positive_control": found_controls.positive,
         "notes": notes,
@@ -199,7 +216,7 @@ def audit(
     }  # fmt: skip
     figures["statement"] = statement(figures)
     found = {"generated": evidence} | ({} if floor is None or own is not None else {"test": floor})
-    whole = examiner.exactness != "approximate" and len(kept) == len(inputs.training)
+    whole = examiner.exactness != "approximate" and len(kept) == len(inputs.training) and canaries is None
     neighbors = {name: (one.squared_distances, one.indices) for name, one in found.items()} if whole else None
     return AuditResult(figures, pairs, take_pictures(inputs, pairs, pictures), neighbors, found_controls)
 

@@ -26,6 +26,29 @@ def percent(fraction: float) -> str:
     return f"{value:.1f} %" if value >= 1 else f"{value:.2g} %"
 
 
+def canary_sentences(result: dict[str, Any]) -> list[str]:
+    """Which canaries came back, by the first criterion that applies: a sentence per repeat count."""
+    canaries = result.get("canaries")
+    entry = next((entry for entry in result["criteria"] if entry["applicable"]), None)
+    if canaries is None or entry is None:
+        return []
+    sentences = []
+    for group in canaries["groups"]:
+        back, samples = (group["criteria"][entry["name"]][name] for name in ("came_back", "samples"))
+        low, high = (percent(end) for end in back["wilson"])
+        how_often = "" if group["repeats"] is None else f" that were in the training set {_times(group['repeats'])}"
+        sentences.append(
+            f"Of {_counted(group['canaries'], 'canary', 'canaries')}{how_often}, {back['count']:,} came back "
+            f"({percent(back['fraction'])}, interval {low} to {high}), in {samples['count']:,} of "
+            f"{_counted(samples['total'], 'sample', 'samples')} ({entry['title']})."
+        )
+    return sentences
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count:,} times"
+
+
 def _tested(result: dict[str, Any]) -> list[str]:
     inputs, search = result["inputs"], result["search"]
     generated, training, held_out = inputs["generated"], inputs["training"], inputs["held_out"]
@@ -76,7 +99,7 @@ def _found(result: dict[str, Any]) -> list[str]:
             f"A generated sample is closer to the training set than a held-out item with chance {test['closer']:.3f} "
             f"(0.5 is no difference; one-sided permutation p = {test['p_value']:.2g})."
         )
-    return sentences
+    return sentences + canary_sentences(result)
 
 
 def _warnings(result: dict[str, Any]) -> list[str]:

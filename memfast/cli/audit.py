@@ -61,6 +61,9 @@ def run(
     image_size: Annotated[int | None, typer.Option(min=1, help="Crop and resize all images to this side.")] = None,
     mode: Annotated[str, typer.Option(help="auto, L (gray) or RGB.")] = "auto",
     run_folder: Annotated[Path | None, typer.Option("--run", help="The training run, to show in the report.")] = None,
+    canaries: Annotated[
+        str | None, typer.Option(help="A run trained with canaries, or its canaries; default: those of --run.")
+    ] = None,
     backend: Annotated[str, typer.Option(help="auto, reference, cpu, triton or cuda.")] = "auto",
     seed: SeedOption = 0,
     overwrite: OverwriteOption = False,
@@ -91,6 +94,7 @@ def run(
             if metrics is not None:
                 choose(metrics, has_test=test is not None)
             story = None if run_folder is None else training_story(run_folder)
+            added = _canaries(canaries, run_folder, options)
             of_generated = read_labels("--labels", labels)
             of_training = read_labels("--training-labels", training_labels)
             of_test = read_labels("--test-labels", test_labels)
@@ -108,7 +112,7 @@ def run(
             results[label] = memfast.audit(
                 source, known, held_out, k,
                 criteria=chosen, features=features,
-                labels=of_generated, training_labels=of_training, test_labels=of_test,
+                labels=of_generated, training_labels=of_training, test_labels=of_test, canaries=added,
                 memory=None if memory is None else int(memory * 2**30), controls=controls, backend=backend,
                 approximate=approximate, checkpoint=out / PROGRESS / label, seed=seed, progress=progress,
                 reuse=earlier,
@@ -182,6 +186,19 @@ def _criteria(names: str | None, similarity: str | None, features: str | None) -
     every = [kind.name for kind in CRITERIA] if chosen is None else [one for one in chosen if one != Similarity.name]
     own = Similarity(thresholds[0], thresholds[1:])
     return [own if one == Similarity.name else one for one in every] + ([] if chosen is None else [own])
+
+
+def _canaries(given: str | None, run_folder: Path | None, options: dict[str, Any]) -> Any:
+    """The canaries of a run, items that were added by hand, or None."""
+    from memfast.data import open_source
+    from memfast.data.canaries import REPEATS_FILE, Canaries
+
+    for folder in (given, run_folder):
+        if folder is not None and (Path(folder) / REPEATS_FILE).is_file():
+            return Canaries.load(folder)
+        if given is not None:
+            return open_source(given, **options)
+    return None
 
 
 def _check_labels(labels: "np.ndarray | None", sources: "dict[str, Source]") -> None:

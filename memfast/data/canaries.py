@@ -127,6 +127,8 @@ class WithCanaries:
             return self._source.item_name(index)
         place = index - len(self._source)
         canary = int(self._which[place])
+        if self.canaries.repeats[canary] == 1:
+            return f"canary {canary}"
         return f"canary {canary}, copy {int(self._copies[place]) + 1} of {int(self.canaries.repeats[canary])}"
 
     def content_hash(self) -> str:

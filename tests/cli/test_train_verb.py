@@ -107,7 +107,7 @@ def test_resuming_with_another_objective_is_refused_by_name(config, tmp_path, ca
         "skip-ratio",
         "width-0",
         "unknown-argument",
-    ],  # fmt: skip
+    ],
 )
 def test_settings_that_cannot_be_used(config, tmp_path, capsys, more, message):
     assert main(["train", str(config(more)), "--out", str(tmp_path / "run")]) == 1
@@ -172,3 +172,12 @@ def test_control_canaries_and_skipping_by_settings(config, tmp_path):
     audits = [entry for entry in read_log(tmp_path / "run") if "memorized" in entry]
     assert [len(entry["canaries"]) for entry in audits] == [2, 2]
     assert Canaries.load(tmp_path / "run").repeats.tolist() == [1, 3]
+    np.save(tmp_path / "samples.npy", np.concatenate([np.zeros((3, 8, 8), np.uint8), np.full((2, 8, 8), 99, np.uint8)]))
+    audit = ["audit", str(tmp_path / "samples.npy"), str(tmp_path / "train.npy"), "--quiet", "--no-controls"]
+    assert main([*audit, "--run", str(tmp_path / "run"), "--out", str(tmp_path / "audit")]) == 0
+    found = json.loads((tmp_path / "audit/result.json").read_text())["canaries"]
+    assert [group["repeats"] for group in found["groups"]] == [1, 3]
+    assert found["each"][0]["samples"]["nn_ratio"] == 3
+    assert main([*audit, "--canaries", str(tmp_path / "known.npy"), "--out", str(tmp_path / "audit2")]) == 0
+    found = json.loads((tmp_path / "audit2/result.json").read_text())["canaries"]
+    assert [group["repeats"] for group in found["groups"]] == [None]

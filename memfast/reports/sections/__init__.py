@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 from memfast.reports.markup import Markup
 from memfast.reports.run import ReportRun
+from memfast.reports.sections.canaries import canaries
 from memfast.reports.sections.classes import classes
 from memfast.reports.sections.criteria import criteria
 from memfast.reports.sections.distribution import distribution
@@ -21,6 +22,7 @@ SECTIONS: tuple[tuple[str, str, Callable[[Sequence[ReportRun]], Markup | None]],
     ("learning", "Where learning happened", learning),
     ("training", "How training went", training),
     ("classes", "Copies by class", classes),
+    ("canaries", "Which canaries came back", canaries),
     ("power", "What this audit would have found", power),
     ("distribution", "Where the sets lie", distribution),
     ("metrics", "Distribution metrics", metrics),
