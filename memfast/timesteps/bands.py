@@ -14,26 +14,44 @@ STRATEGIES = ("earlier", "later", "range")
 @dataclass(frozen=True)
 class SpeeD(Stepwise):
     """The first ``tau`` timesteps ``k`` times as often as the rest (Wang et al. 2024, SpeeD; k = 5, tau = 700 of 1000
-    in the authors' configuration, k = 2 for FFHQ). Their pairing of t with its mirror is not part of it; ``stratified``
-    draws serve that end. Their loss weight is ``memfast.objective``'s ``speed``.
+    in the authors' configuration, k = 2 for FFHQ). Their loss weight is ``memfast.objective``'s ``speed``.
+
+    Their code draws half of a batch so and gives each draw t (0-based) a partner at ``|t - mirror|``. With ``mirror``
+    the density is the one that both halves have together. The pairing itself is left out: a sample's timestep follows
+    from its own address alone, whoever else is in the batch. What pairing is for, an even spread over a batch, is what
+    ``DenoisingObjective(stratified=True)`` does.
 
     Args:
         tau: how many timesteps are favoured, counted from 1.
         k: how many times as often.
+        mirror: the timestep (0-based) that the partners are reflected at, or None for no partners. The authors take
+            ``numpy.argmax(numpy.gradient(schedule.sigma) < 1e-4) + 1``: 642 for the linear schedule of 1,000.
     """
 
     name: ClassVar[str] = "speed"
     tau: int = 700
     k: float = 5.0
+    mirror: int | None = None
 
     def __post_init__(self) -> None:
         check_number("tau", self.tau, above=0.0)
         check_number("k", self.k, above=0.0)
+        if self.mirror is not None and self.mirror < 0:
+            raise InputError("mirror", expected="a timestep, 0 or more", received=repr(self.mirror))
 
     def probabilities(self, grid: Grid) -> Vector:
-        """k for timesteps 1..tau, 1 for the others, normalised."""
+        """k for timesteps 1..tau, 1 for the others, normalised; with ``mirror``, half of it reflected.
+
+        Raises:
+            InputError: ``mirror`` is beyond the grid.
+        """
         timesteps = np.arange(grid_length(grid))
-        return normalized(np.where(timesteps < self.tau, self.k, 1.0), repr(self))
+        weights = np.where(timesteps < self.tau, self.k, 1.0)
+        if self.mirror is not None:
+            if self.mirror >= len(timesteps):
+                raise InputError("mirror", expected=f"below {len(timesteps)} timesteps", received=str(self.mirror))
+            weights = weights + np.bincount(abs(timesteps - self.mirror), weights, minlength=len(timesteps))
+        return normalized(weights, repr(self))
 
 
 @dataclass(frozen=True)

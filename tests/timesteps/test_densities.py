@@ -125,6 +125,20 @@ def test_bands_are_the_published_ones():
     assert speed[0] / speed[-1] == pytest.approx(5)
     assert (speed[:700] == speed[0]).all()
     assert (speed[700:] == speed[-1]).all()
+
+
+def test_speed_with_its_mirror_is_the_mean_of_a_draw_and_its_reflection():
+    mirror = int(np.argmax(np.gradient(schedules.linear(T).sigma) < 1e-4)) + 1
+    assert mirror == 642
+    draws = np.random.default_rng(0).choice(T, size=400_000, p=timesteps.SpeeD(700, 5).probabilities(T))
+    partners = np.where(draws < mirror, mirror - draws, draws - mirror)
+    drawn = np.bincount(np.concatenate([draws, partners]), minlength=T).reshape(-1, 50).sum(axis=1) / 800_000
+    expected = timesteps.SpeeD(700, 5, mirror=mirror).probabilities(T).reshape(-1, 50).sum(axis=1)
+    np.testing.assert_allclose(drawn, expected, atol=5 * np.sqrt(0.05 / 400_000))
+    with pytest.raises(InputError, match="mirror: expected below 500 timesteps, received 642"):
+        timesteps.SpeeD(350, 5, mirror=642).probabilities(500)
+    with pytest.raises(InputError, match="mirror: expected a timestep, 0 or more"):
+        timesteps.SpeeD(mirror=-1)
     for strategy, biased in (("later", slice(-250, None)), ("earlier", slice(0, 250)), ("range", slice(100, 300))):
         weights = np.ones(T)
         weights[biased] *= 3
