@@ -71,8 +71,9 @@ def _readings(means: Values, widths: Values, other_widths: Values) -> tuple[Read
 
 SIZES = (
     ImageSize(
-        "quick", model={"kind": "unet2d", "widths": [16, 32]}, pretrain_steps=800, pretrain_lr=2e-3, epochs=30, lr=1e-4,
-        batch_size=64, samples=150, sampler_steps=20, scratch_steps=0, side=16, images=200,
+        "quick", model={"kind": "unet2d", "widths": [16, 24], "attention": [False, False]}, pretrain_steps=700,
+        pretrain_lr=2e-3, epochs=30, lr=1e-4, batch_size=16, samples=100, sampler_steps=20, scratch_steps=0, side=16,
+        images=96,
         readings=_readings((100, 550, 1000), (100, 500), (100,)),
     ),
     ImageSize(

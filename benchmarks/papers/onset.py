@@ -160,8 +160,8 @@ def _table(runs: list[Result]) -> Table:
 
 SIZES = (
     OnsetSize(
-        "quick", side=14, counts=(20, 40, 80, 160, 320), model={"kind": "mlp", "width": 256, "blocks": 3}, lr=2e-3, ema=0.99,
-        onset=0.05, samples=100, sampler_steps=15, audits_per_image=1.5, steps_per_image=25,
+        "quick", side=14, counts=(20, 40, 80, 160, 320), model={"kind": "mlp", "width": 256, "blocks": 3}, lr=2e-3,
+        ema=0.99, onset=0.05, samples=100, sampler_steps=15, audits_per_image=1.5, steps_per_image=25,
     ),
     OnsetSize(
         "full", side=28, counts=(128, 256, 512, 1024, 2048),
