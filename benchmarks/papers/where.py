@@ -18,7 +18,6 @@ from memfast.objective import Ambient
 from memfast.sampling import ddim
 from memfast.timesteps import density_from_dict
 
-PREDICTION = "sample"
 BANDS = ("low", "middle", "high")
 
 
@@ -38,10 +37,30 @@ class Arm:
     ambient: float | None = None
     general: bool = False
 
-    def objective(self) -> objectives.DenoisingObjective:
+    def objective(self, prediction_type: str) -> objectives.DenoisingObjective:
         """What it learns."""
         density = None if self.timesteps is None else density_from_dict(self.timesteps)
-        return objective(density, PREDICTION, ambient=None if self.ambient is None else Ambient(sigma=self.ambient))
+        ambient = None if self.ambient is None else Ambient(sigma=self.ambient)
+        return objective(density, prediction_type, ambient=ambient)
+
+
+@dataclass(frozen=True)
+class Form:
+    """What networks predict, and for how long on how many images they then memorize.
+
+    Attributes:
+        name: in tables.
+        prediction_type: of the objective.
+        images: in the training set.
+        steps: of every training.
+        arms: the trainings; the first and the general one are swapped.
+    """
+
+    name: str
+    prediction_type: str
+    images: int
+    steps: int
+    arms: tuple[Arm, ...]
 
 
 @dataclass(frozen=True)
@@ -50,33 +69,29 @@ class WhereSize(Size):
 
     Attributes:
         side: of the images, in pixels.
-        images: in the training set.
-        many: in the general network's training set.
+        many: images in the general network's training set.
         held_out: images that no network learns from.
         model: the network.
-        steps: of every training.
         lr: its learning rate.
         ema: decay of the averaged weights, which are sampled from.
         samples: per measurement.
         sampler_steps: of DDIM.
         levels: noise levels of the curves.
         edges: where the middle band begins and ends, in sigma / alpha: thirds of the schedule's range of log sigma.
-        arms: the trainings; the first and the general one are swapped.
+        forms: what is predicted; the curves are those of the first.
     """
 
     side: int
-    images: int
     many: int
     held_out: int
     model: dict[str, Any]
-    steps: int
     lr: float
     ema: float
     samples: int
     sampler_steps: int
     levels: int
     edges: tuple[float, float]
-    arms: tuple[Arm, ...]
+    forms: tuple[Form, ...]
 
 
 class Swapped(nn.Module):
@@ -93,37 +108,11 @@ class Swapped(nn.Module):
 
 
 def run(size: WhereSize, seed: int) -> Result:
-    """Train every arm, measure its curves and copies, and swap denoisers between the first and the general one."""
-    images, held_out = data.fashion(size.side)
-    training, others = data.subset(images, size.images, seed)
-    many, _ = data.subset(others, size.many, seed)
-    held_out, _ = data.subset(held_out, size.held_out, seed)
-    arms: dict[str, Result] = {}
-    runs: dict[str, Run] = {}
-    with workspace() as folder:
-        for arm in size.arms:
-            out = train(
-                many if arm.general else training, out=folder / arm.name, model=size.model, objective=arm.objective(),
-                steps=size.steps, seed=seed, lr=size.lr, ema=size.ema,
-            )  # fmt: skip
-            samples = generate(out, size.samples, seed=seed, steps=size.sampler_steps)
-            runs[arm.name] = load_run(out)
-            arms[arm.name] = {
-                "copies": memorized_fraction(samples, training),
-                "sliced": float(distances(samples, held_out)["sliced"]),
-                **_curves(runs[arm.name].model, arm.objective(), training, held_out, size.levels, seed),
-            }
-    few = runs[size.arms[0].name]
-    general = next(runs[arm.name] for arm in size.arms if arm.general)
-    swaps = {
-        name: {
-            "general inside": _swapped(size, general, few, rows, training, seed),
-            "memorizer inside": _swapped(size, few, general, rows, training, seed),
-        }
-        for name, rows in zip(BANDS, bands(size.edges), strict=True)
+    """Train every arm of every form, measure curves and copies, and swap denoisers within each form."""
+    return {
+        "forms": {form.name: _run_form(size, form, seed, curves=form is size.forms[0]) for form in size.forms},
+        "edges": list(size.edges),
     }
-    names = {"memorizer": size.arms[0].name, "general": next(arm.name for arm in size.arms if arm.general)}
-    return {"arms": arms, "swaps": swaps, "edges": list(size.edges), **names}
 
 
 def bands(edges: tuple[float, float]) -> tuple[range, range, range]:
@@ -131,6 +120,38 @@ def bands(edges: tuple[float, float]) -> tuple[range, range, range]:
     schedule = schedules.linear()
     first, second = (int(row) for row in np.searchsorted(schedule.sigma / schedule.alpha, edges))
     return range(first), range(first, second), range(second, len(schedule))
+
+
+def _run_form(size: WhereSize, form: Form, seed: int, *, curves: bool) -> Result:
+    images, held_out = data.fashion(size.side)
+    training, others = data.subset(images, form.images, seed)
+    many, _ = data.subset(others, size.many, seed)
+    held_out, _ = data.subset(held_out, size.held_out, seed)
+    arms: dict[str, Result] = {}
+    runs: dict[str, Run] = {}
+    with workspace() as folder:
+        for arm in form.arms:
+            learned = arm.objective(form.prediction_type)
+            out = train(
+                many if arm.general else training, out=folder / arm.name, model=size.model, objective=learned,
+                steps=form.steps, seed=seed, lr=size.lr, ema=size.ema,
+            )  # fmt: skip
+            samples = generate(out, size.samples, seed=seed, steps=size.sampler_steps)
+            runs[arm.name] = load_run(out)
+            arms[arm.name] = {
+                "copies": memorized_fraction(samples, training),
+                "sliced": float(distances(samples, held_out)["sliced"]),
+                **(_curves(runs[arm.name].model, learned, training, held_out, size.levels, seed) if curves else {}),
+            }
+    memorizer, general = form.arms[0].name, next(arm.name for arm in form.arms if arm.general)
+    swaps = {
+        band: {
+            "general inside": _swapped(size, runs[general], runs[memorizer], rows, training, seed),
+            "memorizer inside": _swapped(size, runs[memorizer], runs[general], rows, training, seed),
+        }
+        for band, rows in zip(BANDS, bands(size.edges), strict=True)
+    }
+    return {"arms": arms, "swaps": swaps, "memorizer": memorizer, "general": general}
 
 
 def _curves(
@@ -151,7 +172,7 @@ def _curves(
 def _swapped(size: WhereSize, inside: Run, outside: Run, rows: range, training: np.ndarray, seed: int) -> float:
     values = ddim(
         Swapped(inside.model, outside.model, rows), inside.schedule, shape=inside.item_shape, count=size.samples,
-        steps=size.sampler_steps, seed=seed, prediction_type=PREDICTION, clip=inside.value_range,
+        steps=size.sampler_steps, seed=seed, prediction_type=inside.prediction_type, clip=inside.value_range,
     )  # fmt: skip
     return memorized_fraction(inside.to_data(values), training)
 
@@ -161,6 +182,7 @@ def _interval(mean: float, width: float) -> dict[str, Any]:
     return {"name": "confidence_interval", "low": low, "high": high, "uniform_floor": 0.1}
 
 
+PLAIN = (Arm("uniform"), Arm("many images", general=True))
 ARMS = (
     Arm("uniform"),
     Arm("interval at low noise", _interval(200, 300)),
@@ -168,21 +190,30 @@ ARMS = (
     Arm("ambient", ambient=0.4),
     Arm("many images", general=True),
 )
+IMAGE, PRECONDITIONED = "clean image", "preconditioned (EDM)"
 EDGES = (0.25, 6.3)
+
+
+def _forms(images: tuple[int, int], steps: tuple[int, int]) -> tuple[Form, ...]:
+    return (
+        Form(IMAGE, "sample", images[0], steps[0], ARMS),
+        Form(PRECONDITIONED, "edm", images[1], steps[1], PLAIN),
+    )
+
 
 SIZES = (
     WhereSize(
-        "quick", side=14, images=60, many=10_000, held_out=500, model={"kind": "mlp", "width": 256, "blocks": 3},
-        steps=2000, lr=2e-3, ema=0.995, samples=250, sampler_steps=50, levels=18, edges=EDGES, arms=ARMS,
+        "quick", side=14, many=10_000, held_out=500, model={"kind": "mlp", "width": 256, "blocks": 3}, lr=2e-3,
+        ema=0.99, samples=250, sampler_steps=50, levels=18, edges=EDGES, forms=_forms((40, 20), (1500, 3000)),
     ),
     WhereSize(
-        "full", side=28, images=1000, many=50_000, held_out=2000,
-        model={"kind": "unet2d", "widths": [64, 128, 128], "layers": 2}, steps=200_000, lr=2e-4, ema=0.9999,
-        samples=5000, sampler_steps=100, levels=18, edges=EDGES, arms=ARMS,
+        "full", side=28, many=50_000, held_out=2000, model={"kind": "unet2d", "widths": [64, 128, 128], "layers": 2},
+        lr=2e-4, ema=0.9999, samples=5000, sampler_steps=100, levels=18, edges=EDGES,
+        forms=_forms((1000, 1000), (200_000, 400_000)),
     ),
     WhereSize(
-        "tiny", side=7, images=6, many=20, held_out=50, model={"kind": "mlp", "width": 8, "blocks": 1}, steps=3,
-        lr=2e-3, ema=0.5, samples=60, sampler_steps=3, levels=3, edges=EDGES, arms=ARMS,
+        "tiny", side=7, many=20, held_out=50, model={"kind": "mlp", "width": 8, "blocks": 1}, lr=2e-3, ema=0.5,
+        samples=60, sampler_steps=3, levels=3, edges=EDGES, forms=_forms((6, 5), (3, 2)),
     ),
 )  # fmt: skip
 
@@ -197,17 +228,20 @@ STUDY = Study(
     "remove it (Shah et al.).",
     source="Dodson et al. 2026, arXiv 2602.17846 (abstract and a secondary source for the 92.2 %); Vu et al. 2026, "
     "arXiv 2601.21348; Shah et al. 2025, arXiv 2502.21278.",
-    setup="{images} Fashion-MNIST images of {side} x {side} pixels; a network predicts the clean image, {steps} steps "
-    "each: uniformly, with an interval at low noise (mean 200, width 300, a tenth uniform), at high noise (mean 800), "
-    "with Ambient targets (sigma_n 0.4), and uniformly on {many} other images. At each of {levels} noise levels: the "
-    "error on training and held-out images, and the distance to the ideal memorizer, the denoiser that knows the "
-    "{images} images by heart. Then {samples} samples are drawn with the denoisers of one band of levels taken from "
-    "the other network; the bands are thirds of the schedule's range of log sigma, with the middle from {edges[0]} to "
-    "{edges[1]} (noise to signal).",
+    setup="{forms[0][images]} Fashion-MNIST images of {side} x {side} pixels; a network predicts the clean image, "
+    "{forms[0][steps]} steps each: uniformly, with an interval at low noise (mean 200, width 300, a tenth uniform), "
+    "at high noise (mean 800), with Ambient targets (sigma_n 0.4), and uniformly on {many} other images. At each of "
+    "{levels} noise levels: the error on training and held-out images, and the distance to the ideal memorizer, the "
+    "denoiser that knows the training images by heart. Then {samples} samples are drawn with the denoisers of one "
+    "band of levels taken from the other network; the bands are thirds of the schedule's range of log sigma, the "
+    "middle one from {edges[0]} to {edges[1]} (noise to signal). The swap is repeated with EDM's preconditioning, "
+    "where the network's input is handed through at low noise ({forms[1][images]} images, {forms[1][steps]} steps, "
+    "because this form memorizes later).",
     rule=RULE,
     differences="Dodson's definition of the medium levels was not available; thirds of the log range are ours. Small "
-    "networks without convolutions, small images, prediction of the clean image (a small network that predicts noise "
-    "does not memorize within minutes).",
+    "networks without convolutions and small images. A network that predicts the clean image draws every pixel anew "
+    "at the last step, so its lowest levels decide whether a sample is exact enough to count as a copy; a "
+    "preconditioned one does not.",
     caption="left, how much worse held-out images are denoised than training images; middle, distance of each network "
     "to the ideal memorizer (0: it knows its training set by heart); right, the share of the copies that goes when "
     "the general network replaces one band, and that comes when the memorizing network is put into one band of the "

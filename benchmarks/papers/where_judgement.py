@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,84 +17,101 @@ LEAST_DIFFERENCE = 0.1
 WAYS = {"general inside": "copies removed", "memorizer inside": "copies brought"}
 
 RULE = (
-    "the effect of a band is the share of the copies that goes (comes) when its denoisers are swapped. *Holds* if "
-    "both effects of the middle band are two thirds or more and those of the other bands a third or less (means over "
-    "seeds); *holds in part* if the middle band's effects are together the greatest; otherwise *not here*, also if "
-    "the two networks differ by less than 10 percentage points of copies."
+    "the effect of a band is the share of the copies that goes (comes) when its denoisers are swapped. A form of "
+    "prediction agrees if both effects of the middle band are two thirds or more and those of the other bands a third "
+    "or less, and agrees in part if the middle band's effects are together the greatest (means over seeds); it counts "
+    "only if the two networks differ by at least 10 percentage points of copies. *Holds* if every form agrees; *holds "
+    "in part* if any agrees at least in part; otherwise *not here*."
 )
 
 
-def effect(run: Result, band: str, way: str) -> float:
+def effect(form: Result, band: str, way: str) -> float:
     """The share of the copies that one swap removes (``general inside``) or brings (``memorizer inside``): 0 none, 1
     all; it can lie outside."""
-    most, least = run["arms"][run["memorizer"]]["copies"], run["arms"][run["general"]]["copies"]
-    swapped = run["swaps"][band][way]
+    most, least = form["arms"][form["memorizer"]]["copies"], form["arms"][form["general"]]["copies"]
+    swapped = form["swaps"][band][way]
     return ((most - swapped) if way == "general inside" else (swapped - least)) / max(most - least, LEAST_DIFFERENCE)
 
 
 def verdict(runs: list[Result]) -> str:
     """By ``RULE``."""
-    effects = {band: [_over(runs, band, way).mean for way in WAYS] for band in runs[0]["swaps"]}
-    difference = Spread.of(_copies(run, run["memorizer"]) - _copies(run, run["general"]) for run in runs).mean
+    agreed = [_agreement([run["forms"][name] for run in runs]) for name in runs[0]["forms"]]
+    return "holds" if min(agreed) == 2 else "holds in part" if max(agreed) > 0 else "not here"
+
+
+def _agreement(forms: list[Result]) -> int:
+    """2: agrees, 1: in part, 0: does not."""
+    effects = {band: [_over(forms, band, way).mean for way in WAYS] for band in forms[0]["swaps"]}
+    difference = Spread.of(_copies(form, form["memorizer"]) - _copies(form, form["general"]) for form in forms).mean
     if difference < LEAST_DIFFERENCE:
-        return "not here"
+        return 0
     others = [value for band, values in effects.items() if band != "middle" for value in values]
     if min(effects["middle"]) >= MOST and max(others) <= LITTLE:
-        return "holds"
-    return "holds in part" if max(effects, key=lambda band: sum(effects[band])) == "middle" else "not here"
+        return 2
+    return int(max(effects, key=lambda band: sum(effects[band])) == "middle")
 
 
 def judge(runs: list[Result]) -> Judgement:
     """The judgement."""
-    middle = [_over(runs, "middle", way).mean for way in WAYS]
-    named = {arm: Spread.of(100 * _copies(run, arm) for run in runs).mean for arm in runs[0]["arms"]}
+    swapped = []
+    for name in runs[0]["forms"]:
+        forms = [run["forms"][name] for run in runs]
+        told = [f"{_over(forms, band, 'general inside').mean:.0%} at {band} noise levels" for band in forms[0]["swaps"]]
+        swapped.append(f"with prediction of the {name} {', '.join(told)}")
+    first = _first(runs)
+    named = {arm: Spread.of(100 * _copies(form, arm) for form in first).mean for arm in first[0]["arms"]}
     listed = ", ".join(f"{arm} {share:.0f} %" for arm, share in named.items())
-    peak = Spread.of(_peak(run, run["memorizer"]) for run in runs)
     return Judgement(
         verdict(runs),
-        f"Swapping the denoisers of the middle noise levels removes {middle[0]:.0%} of the copies and brings "
-        f"{middle[1]:.0%} of them; the advantage on training images is greatest at a noise-to-signal ratio of "
-        f"{peak.mean:.1f}. Copies by training: {listed}.",
-        tables=[_swap_table(runs), _arm_table(runs)],
+        f"Putting a general network's denoisers into one band removes of the copies {'; '.join(swapped)}. Copies by "
+        f"training: {listed}.",
+        tables=[_swap_table(runs), _arm_table(first)],
     )
 
 
 def figure(runs: list[Result], path: Path) -> None:
     """Held-out minus training error, distance to the ideal memorizer, effects of the swaps."""
-    drawing, axes = figures.axes(1, 3)
+    names = list(runs[0]["forms"])
+    drawing, axes = figures.axes(1, 2 + len(names), inches=(2.9, 2.9))
     low, high = runs[0]["edges"]
-    for color, arm in zip(figures.COLORS, runs[0]["arms"], strict=False):
-        sigma = np.array(runs[0]["arms"][arm]["sigma"])
-        lost = np.array([np.subtract(run["arms"][arm]["held_out"], run["arms"][arm]["train"]) for run in runs])
-        gap = np.array([run["arms"][arm]["gap"] for run in runs])
+    first = _first(runs)
+    for color, arm in zip(figures.COLORS, first[0]["arms"], strict=False):
+        sigma = np.array(first[0]["arms"][arm]["sigma"])
+        lost = np.array([np.subtract(form["arms"][arm]["held_out"], form["arms"][arm]["train"]) for form in first])
+        gap = np.array([form["arms"][arm]["gap"] for form in first])
         for axis, values in ((axes[0, 0], lost), (axes[0, 1], gap)):
             axis.plot(sigma, values.mean(0), "o-", ms=2.5, color=color, label=arm)
             axis.fill_between(sigma, values.min(0), values.max(0), color=color, alpha=0.15, lw=0)
-    for axis, label in zip(
-        axes[0], ("held-out error - training error", "distance to the ideal memorizer"), strict=False
-    ):
+    labels = ("held-out error - training error", "distance to the ideal memorizer")
+    for axis, label in zip(axes[0], labels, strict=False):
         axis.axvspan(low, high, color="black", alpha=0.06, lw=0)
         axis.set(xscale="log", xlabel="noise / signal", ylabel=label)
-    _bars(axes[0, 2], runs)
+    for axis, name in zip(axes[0, 2:], names, strict=True):
+        _bars(axis, [run["forms"][name] for run in runs])
+        axis.set_title(name)
     drawing.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower left", ncols=5)
     figures.save(drawing, path)
 
 
-def _bars(axis: figures.Any, runs: list[Result]) -> None:
-    names = list(runs[0]["swaps"])
-    for shift, (way, told), color in zip((-0.2, 0.2), WAYS.items(), figures.COLORS, strict=False):
-        spreads = [_over(runs, band, way) for band in names]
+def _bars(axis: Any, forms: list[Result]) -> None:
+    names = list(forms[0]["swaps"])
+    for shift, (way, told), color in zip((-0.2, 0.2), WAYS.items(), ("#333333", "#999999"), strict=True):
+        spreads = [_over(forms, band, way) for band in names]
         places = np.arange(len(names)) + shift
-        axis.bar(places, [100 * s.mean for s in spreads], 0.38, color=color, label=told, alpha=0.85)
-        axis.vlines(places, [100 * s.low for s in spreads], [100 * s.high for s in spreads], color="black", lw=1)
-    axis.set(
-        xticks=range(len(names)), xticklabels=names, xlabel="noise levels swapped", ylabel="share of the copies (%)"
-    )
+        axis.bar(places, [100 * s.mean for s in spreads], 0.38, color=color, label=told)
+        axis.vlines(places, [100 * s.low for s in spreads], [100 * s.high for s in spreads], color="#c8553d", lw=1)
+    axis.set(xticks=range(len(names)), xticklabels=names)
+    axis.set(xlabel="noise levels swapped", ylabel="share of the copies (%)")
     axis.legend()
 
 
-def _over(runs: list[Result], band: str, way: str) -> Spread:
-    return Spread.of(effect(run, band, way) for run in runs)
+def _first(runs: list[Result]) -> list[Result]:
+    """The form whose curves were measured."""
+    return [next(iter(run["forms"].values())) for run in runs]
+
+
+def _over(forms: list[Result], band: str, way: str) -> Spread:
+    return Spread.of(effect(form, band, way) for form in forms)
 
 
 def _copies(run: Result, arm: str) -> float:
@@ -116,13 +134,17 @@ def _nearest_memorizer(run: Result, arm: str) -> float:
 
 def _swap_table(runs: list[Result]) -> Table:
     rows = []
-    for band in runs[0]["swaps"]:
-        cells = [Spread.of(100 * run["swaps"][band][way] for run in runs).text(".0f") for way in WAYS]
-        effects = [Spread.of(100 * effect(run, band, way) for run in runs).text(".0f") for way in WAYS]
-        rows.append((band, cells[0], effects[0], cells[1], effects[1]))
+    for name in runs[0]["forms"]:
+        forms = [run["forms"][name] for run in runs]
+        whole = [Spread.of(100 * _copies(form, form[one]) for form in forms) for one in ("memorizer", "general")]
+        rows.append((name, "none", whole[0].text(".0f"), "", whole[1].text(".0f"), ""))
+        for band in forms[0]["swaps"]:
+            cells = [Spread.of(100 * form["swaps"][band][way] for form in forms).text(".0f") for way in WAYS]
+            effects = [Spread.of(100 * effect(form, band, way) for form in forms).text(".0f") for way in WAYS]
+            rows.append((name, band, cells[0], effects[0], cells[1], effects[1]))
     header = (
-        "levels swapped", "copies with the general network there (%)", "copies removed (%)",
-        "copies with the memorizing network there alone (%)", "copies brought (%)",
+        "prediction", "levels swapped", "memorizing network, general one there: copies (%)", "copies removed (%)",
+        "general network, memorizing one there: copies (%)", "copies brought (%)",
     )  # fmt: skip
     return Table("Denoisers swapped between the memorizing (uniform) and the general network:", header, rows)
 

@@ -61,7 +61,7 @@ def test_the_sweep_says_where_neighbours_disagree():
 def swaps(middle: float, low: float, high: float, most: float = 0.9) -> dict:
     """A run in which swapping a band moves these shares of the copies."""
     effects = {"low": low, "middle": middle, "high": high}
-    return {
+    form = {
         "arms": {"uniform": {"copies": most}, "many": {"copies": 0.0}},
         "memorizer": "uniform",
         "general": "many",
@@ -70,6 +70,7 @@ def swaps(middle: float, low: float, high: float, most: float = 0.9) -> dict:
             for band, share in effects.items()
         },
     }
+    return {"forms": {"one": form}}
 
 
 @pytest.mark.parametrize(
@@ -79,6 +80,12 @@ def swaps(middle: float, low: float, high: float, most: float = 0.9) -> dict:
 )  # fmt: skip
 def test_the_middle_band_must_carry_the_effect(run, expected):
     assert where_judgement.verdict([run] * 3) == expected
+
+
+def test_every_form_must_agree():
+    agrees, differs = swaps(0.9, 0.1, 0.0)["forms"]["one"], swaps(0.2, 0.9, 0.0)["forms"]["one"]
+    assert where_judgement.verdict([{"forms": {"one": agrees, "two": agrees}}] * 3) == "holds"
+    assert where_judgement.verdict([{"forms": {"one": agrees, "two": differs}}] * 3) == "holds in part"
 
 
 def test_the_bands_part_the_schedule_at_their_edges():
