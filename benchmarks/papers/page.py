@@ -73,9 +73,13 @@ def summary_lines(shown: list[Shown]) -> list[str]:
     lines = []
     for heading, numbers in LINES:
         found = [one for one in shown if one.study.number in numbers]
-        told = " ".join(f"*{one.judgement.verdict.capitalize()}.* {one.judgement.summary}" for one in found)
+        told = " ".join(f"*{one.judgement.verdict.capitalize()}:* {_headline(one.judgement)}" for one in found)
         lines.append(f"**{heading}.** {told or 'Not run yet.'}")
     return lines
+
+
+def _headline(judgement: Judgement) -> str:
+    return judgement.headline or judgement.summary
 
 
 def _shown(study: Study, folder: Path | None, docs: Path) -> Shown | None:

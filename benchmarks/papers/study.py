@@ -47,12 +47,14 @@ class Judgement:
         summary: one or two plain sentences made from the numbers.
         tables: the numbers.
         readings: other readings of the claim that were tried, one sentence each, made from the numbers.
+        headline: one short sentence for the page's five lines, made from the numbers; empty: the summary.
     """
 
     verdict: str
     summary: str
     tables: Sequence[Table] = ()
     readings: Sequence[str] = ()
+    headline: str = ""
 
     def __post_init__(self) -> None:
         if self.verdict not in VERDICTS:

@@ -104,7 +104,7 @@ def test_the_page_says_claim_numbers_verdict_and_repeats_byte_for_byte(tmp_path)
     for expected in (
         "It is so.", "With 3 items.", "**Verdict: holds.** The value is 3.00 (1.00 to 6.00).", "a\\|b",
         "mean of 3 seeds (least to greatest)", "![A claim](evidence/no_such_file.svg)", "](#1-a-claim)",
-        "*Holds.* The value is 3.00",
+        "*Holds:* The value is 3.00",
     ):  # fmt: skip
         assert expected in text
     assert sum(line[:2] in ("1.", "2.", "3.", "4.", "5.") for line in text.splitlines()) == 5
