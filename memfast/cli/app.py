@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import typer
 
-from memfast.cli import audit, demo, evaluate, info, sample, train
+from memfast.cli import audit, demo, evaluate, info, sample, trace, train
 from memfast.foundation.errors import MemfastError
 
 FAILURE = 1  # Typer itself ends with 2 on wrong usage
@@ -18,7 +18,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for verb in (demo, train, sample, audit, evaluate, info):
+for verb in (demo, train, sample, audit, evaluate, trace, info):
     app.command(name=verb.NAME)(verb.run)
 
 

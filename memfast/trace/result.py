@@ -15,7 +15,7 @@ from memfast.detectors import roc
 from memfast.foundation.files import claim_output_folder, write_json, write_text
 from memfast.trace.intervals import correlation
 
-TRACE_FILE, TABLE_FILE = "trace.json", "trace.csv"
+TRACE_FILE, TABLE_FILE, PAGE_FILE = "trace.json", "trace.csv", "trace.html"
 FALSE_POSITIVE_RATE = 0.01
 
 
@@ -52,6 +52,21 @@ class TraceResult:
         write_text(folder / TABLE_FILE, table(self.content))
         write_json(folder / TRACE_FILE, self.content)
         return folder
+
+    def report(self, path: str | os.PathLike[str], **words: Any) -> Path:
+        """Write the page, trace.html, into a folder, or to a path that ends in .html.
+
+        Args:
+            path: the folder or the file.
+            words: ``title`` and ``introduction`` of the page.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        from memfast.reports import write_trace_report
+
+        path = Path(path)
+        return write_trace_report(path if path.suffix == ".html" else path / PAGE_FILE, self.content, **words)
 
 
 def table(content: dict[str, Any]) -> str:

@@ -1,6 +1,6 @@
 """A trace of a trained run of memfast: conditions times seeds, from noise to samples, with everything measured."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -9,7 +9,7 @@ import torch
 from memfast.foundation.errors import InputError
 from memfast.foundation.progress import Progress
 from memfast.models import Run
-from memfast.sampling import METHODS, Denoiser, levels
+from memfast.sampling import METHODS, Denoiser, Guidance, choose_guidance, levels
 from memfast.trace.assembling import Assembly, Conditions, Features, choose_detectors, known_labels, seed_numbers
 from memfast.trace.observing import Observer, Probe, Watched
 from memfast.trace.result import TraceResult
@@ -26,7 +26,7 @@ def trace_run(
     labels: Sequence[int] | None,
     seeds: int | Sequence[int] = 10,
     steps: int = 50,
-    guidance: float = 7.5,
+    guidance: float | Guidance | Mapping[str, Any] = 7.5,
     targets: Any = None,
     memorized: Sequence[bool | None] | None = None,
     target: str = "train",
@@ -51,7 +51,8 @@ def trace_run(
         labels: one condition each; None is one condition without a label.
         seeds: how many, or their numbers: seed k starts from the noise at address k, whatever the condition.
         steps: the sampler's.
-        guidance: the scale; 1 is none. With labels, both branches are measured in any case.
+        guidance: the scale; 1 is none. With labels, both branches are measured in any case. Also a rule of
+            ``memfast.sampling`` that changes the scale along the run, or its options as ``choose_guidance`` takes them.
         targets: one training item per condition, like the training data (uint8 images) or in front of the network
             (floating); None in the place of an item leaves that condition's fields empty.
         memorized: True, False or None per condition: what is known; the detectors are judged by it.
@@ -78,7 +79,8 @@ def trace_run(
             noise, a run that diverged; the condition is named.
     """
     conditions = _conditions(run, labels, seeds, targets, memorized, target, names)
-    if conditions.labels is None and guidance != 1.0:
+    guide = choose_guidance(guidance)
+    if conditions.labels is None and guide != 1.0:
         raise InputError("guidance", expected="1 without labels", received=str(guidance))
     if method not in METHODS:
         raise InputError("method", expected="one of " + ", ".join(METHODS), received=repr(method))
@@ -87,7 +89,7 @@ def trace_run(
     device = next(run.model.parameters()).device
     spacing = spacing or ("karras" if method == "heun" else "trailing")
 
-    def watch(part: Conditions, scale: float, chosen: dict[str, Any], *, whole: bool) -> Watched:
+    def watch(part: Conditions, scale: float | Guidance, chosen: dict[str, Any], *, whole: bool) -> Watched:
         observer = Observer(
             part.names, part.seeds, part.targets, part.has_target, centre, final=part.target == "final",
             bank=clean if whole else None, detectors=chosen, keep_states=keep_states and whole,
@@ -114,7 +116,7 @@ def trace_run(
     swept = []
     with Progress("tracing", len(conditions.names) * (1 + len(sweep)), "conditions", show=progress) as bar:
         for part in parts:
-            assembly.add(watch(part, guidance, live, whole=True), part)
+            assembly.add(watch(part, guide, live, whole=True), part)
             bar.advance(len(part.names))
         for scale in sweep:
             small = Assembly(conditions, None, features)
@@ -127,15 +129,20 @@ def trace_run(
         "prediction_type": run.prediction_type, "item_shape": list(run.item_shape), "schedule": run.schedule.name,
     }  # fmt: skip
     sampler = {
-        "method": method, "steps": steps, "guidance": guidance, "seed": seed, "spacing": spacing,
+        "method": method, "steps": steps, "guidance": _described(guide), "seed": seed, "spacing": spacing,
         "clip": None if clip is None else list(clip),
     }  # fmt: skip
     return assembly.result(source, sampler, swept or None)
 
 
-def _conditions(
-    run: Run, labels: Any, seeds: Any, targets: Any, memorized: Any, target: str, names: Any
-) -> Conditions:
+def _described(guidance: Any) -> Any:
+    """A guidance in trace.json: its scale, or a rule's name and options."""
+    if isinstance(guidance, int | float):
+        return guidance
+    return guidance.to_dict() if hasattr(guidance, "to_dict") else {"name": type(guidance).__name__}
+
+
+def _conditions(run: Run, labels: Any, seeds: Any, targets: Any, memorized: Any, target: str, names: Any) -> Conditions:
     if labels is not None and run.num_classes is None:
         raise InputError("labels", expected="None: the run has no classes", received="labels")
     own = None if labels is None else [int(label) for label in labels]

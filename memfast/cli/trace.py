@@ -1,0 +1,221 @@
+"""``memfast trace``: follow sampling runs from noise to sample, and see memorization happen."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from memfast.cli.conditions import Condition, of_labels, read_conditions, targets_of
+from memfast.cli.printing import JsonOption, OverwriteOption, QuietOption, SeedOption, print_json
+from memfast.cli.trace_sources import features_of, kind_of, load_pipeline, numbers, rule_of, seeds_of
+from memfast.foundation.errors import InputError
+
+if TYPE_CHECKING:
+    from memfast.trace import TraceResult
+
+NAME = "trace"
+DEFAULT_GUIDANCE = 7.5
+MOST_PRINTED = 12
+SHOWN = ("d1", "d2", "overestimation", "normalised_loss")
+
+
+def run(
+    source: Annotated[
+        Path, typer.Argument(metavar="RUN", help="What `memfast train` wrote, or a diffusers pipeline's folder.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for trace.json, trace.csv and trace.html.")],
+    labels: Annotated[
+        str | None, typer.Option(help="Classes to follow, comma-separated; default: all of the run.")
+    ] = None,
+    prompts: Annotated[
+        Path | None,
+        typer.Option(help="Conditions: .txt, .json, .jsonl or .csv (name, label or prompt, memorized, target)."),
+    ] = None,
+    targets: Annotated[
+        str | None, typer.Option(help="Training items of the conditions: folder, npy, npz, zip, ...")
+    ] = None,
+    bank: Annotated[str | None, typer.Option(help="The training set: adds nearest items and the posterior.")] = None,
+    target: Annotated[
+        str | None, typer.Option(help="train: measure against --targets (default with them); final: the own sample.")
+    ] = None,
+    seeds: Annotated[str, typer.Option(help="How many starts per condition, or their numbers: 3,5,8.")] = "8",
+    steps: Annotated[int, typer.Option(min=1, help="Sampling steps.")] = 50,
+    guidance: Annotated[
+        float | None, typer.Option(help="Guidance scale; default: 7.5, or 1 for a run without classes.")
+    ] = None,
+    guidance_rule: Annotated[str | None, typer.Option(help="delayed, opposite or dynamic: a mitigation.")] = None,
+    until: Annotated[
+        float, typer.Option(min=0, help="End of the delay: share of the first timestep (up to 1), or a timestep.")
+    ] = 0.65,
+    sweep: Annotated[str | None, typer.Option(help="More guidance scales to compare: 1,3,7.5.")] = None,
+    method: Annotated[
+        str | None, typer.Option(help="ddim, ddpm or heun; for a pipeline ddim or own (its scheduler).")
+    ] = None,
+    detectors: Annotated[str | None, typer.Option(help="Names, comma-separated; default: all that can run.")] = None,
+    features: Annotated[
+        str | None, typer.Option(help="For similarity: pixels (default), a model's file or a name on disk.")
+    ] = None,
+    weights: Annotated[str | None, typer.Option(help="'model' or the name of an average, of a run.")] = None,
+    checkpoint: Annotated[str | None, typer.Option(help="A checkpoint's folder name, of a run.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, ...; default: cpu.")] = None,
+    dtype: Annotated[str, typer.Option(help="float32, float16 or bfloat16, of a pipeline.")] = "float32",
+    keep_states: Annotated[bool, typer.Option("--keep-states", help="Also write every state to states.npy.")] = False,
+    seed: SeedOption = 0,
+    overwrite: OverwriteOption = False,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Sample every condition of RUN from the same starts, and measure in each state what takes it over.
+
+    Nothing is loaded from a network, and no code of a pipeline's folder is run.
+    """
+    from memfast.foundation.files import claim_output_folder, write_npy
+
+    kind = kind_of(source)
+    if labels is not None and prompts is not None:
+        raise InputError("--labels and --prompts", expected="one of them", received="both")
+    if target not in (None, "train", "final"):
+        raise InputError("--target", expected="train or final", received=repr(target))
+    if target == "train" and targets is None:
+        raise InputError("--target train", expected="--targets beside it", received="none")
+    # Whatever is wrong with the lists is found before a network is loaded.
+    conditions = read_conditions(prompts) if prompts is not None else None
+    if labels is not None:
+        conditions = of_labels(numbers("--labels", labels, int))
+    options: dict[str, Any] = {
+        "seeds": seeds_of(seeds), "steps": steps, "sweep": numbers("--sweep", sweep), "keep_states": keep_states,
+        "target": target or ("final" if targets is None else "train"),
+        "detectors": None if detectors is None else [name.strip() for name in detectors.split(",")],
+        "progress": not quiet,
+    }  # fmt: skip
+    if kind == "run":
+        from memfast.models import load_run
+
+        trained = load_run(source, weights=weights, checkpoint=checkpoint, device=device or "cpu")
+        claim_output_folder(out, overwrite=overwrite)
+        result = _trace_run(
+            trained, conditions, guidance, (guidance_rule, until), _open(targets, quiet), _open(bank, quiet),
+            features_of(features, device, trained.to_data), {**options, "method": method or "ddim", "seed": seed},
+        )  # fmt: skip
+    else:
+        for name, value, default in (
+            ("--labels", labels, None), ("--guidance-rule", guidance_rule, None), ("--seed", seed, 0),
+            ("--weights", weights, None), ("--checkpoint", checkpoint, None),
+        ):  # fmt: skip
+            if value != default:
+                raise InputError(name, expected="a run of `memfast train`", received="a diffusers pipeline")
+        listed = _with_prompts(conditions)
+        pipe = load_pipeline(source, method=method, device=device, dtype=dtype)
+        claim_output_folder(out, overwrite=overwrite)
+        result = _trace_pipeline(pipe, listed, guidance, targets, bank, features, device, quiet, options)
+    result.save(out)
+    page = result.report(out)
+    if result.states is not None:
+        write_npy(out / "states.npy", result.states.float().cpu().numpy())
+    if as_json:
+        print_json({**facts(result.to_dict()), "folder": str(out), "page": str(page)})
+    else:
+        print_summary(result.to_dict())
+        print(f"page: {page}")
+
+
+def facts(trace: dict[str, Any]) -> dict[str, Any]:
+    """A trace without its curves."""
+    detection = trace["detection"]
+    return {
+        **{key: trace[key] for key in ("source", "sampler", "correlations")},
+        "detection": detection
+        and {name: {key: value for key, value in one.items() if key != "roc"} for name, one in detection.items()},
+        "conditions": [
+            {
+                **{key: one[key] for key in ("name", "label", "memorized", *SHOWN, "detectors")},
+                "similarity": one["similarity"]["mean"],
+            }
+            for one in trace["conditions"]
+        ],
+        "guidance_sweep": trace["guidance_sweep"],
+    }
+
+
+def print_summary(trace: dict[str, Any]) -> None:
+    """The conditions with the largest D1, the correlations, the best detector."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    conditions = sorted(trace["conditions"], key=lambda one: -(one["d1"] if one["d1"] is not None else float("-inf")))
+    table = Table("condition", "memorized", "D1", "D2", "similarity", "overestimation", box=None, pad_edge=False)
+    for one in conditions[:MOST_PRINTED]:
+        known = {True: "yes", False: "no", None: ""}[one["memorized"]]
+        values = (one["d1"], one["d2"], one["similarity"]["mean"], one["overestimation"])
+        table.add_row(Text(one["name"]), known, *("" if value is None else f"{value:.4g}" for value in values))
+    Console().print(table)
+    if len(conditions) > MOST_PRINTED:
+        print(f"... and {len(conditions) - MOST_PRINTED} more with a smaller D1")
+    for name, entry in (trace["correlations"] or {}).items():
+        if entry["pearson"] is not None:
+            interval = f" ({entry['interval'][0]:.2f} to {entry['interval'][1]:.2f})" if entry["interval"] else ""
+            print(f"correlation of {name.upper()} with similarity: {entry['pearson']:.2f}{interval}")
+    if trace["detection"]:
+        name, best = max(trace["detection"].items(), key=lambda one: one[1]["auc"])
+        low, high = best["auc_interval"]
+        print(f"best detector: {name}, area under the curve {best['auc']:.3f} ({low:.3f} to {high:.3f})")
+
+
+def _trace_run(
+    trained: Any, conditions: list[Condition] | None, guidance: float | None, rule: tuple[str | None, float],
+    targets: Any, bank: Any, features: Any, options: dict[str, Any],
+) -> "TraceResult":  # fmt: skip
+    from memfast.trace import trace_run
+
+    classes = trained.num_classes
+    if conditions is None:
+        conditions = of_labels(range(classes)) if classes else [Condition("no condition")]
+    elif classes is None:
+        raise InputError("--labels or --prompts", expected="none: the run has no classes", received="conditions")
+    lacking = next((one for one in conditions if classes and one.label is None), None)
+    if lacking is not None:
+        raise InputError(f"condition {lacking.name!r}", expected=f"a label from 0 to {classes - 1}", received="none")
+    labels = [one.label for one in conditions if one.label is not None]
+    scale = guidance if guidance is not None else DEFAULT_GUIDANCE if classes else 1.0
+    return trace_run(
+        trained, labels=labels if classes else None,
+        names=[one.name for one in conditions], memorized=[one.memorized for one in conditions],
+        targets=None if targets is None else targets_of(conditions, targets, classes),
+        bank=None if bank is None else bank.block(0, len(bank)), guidance=rule_of(rule[0], scale, rule[1]),
+        features=features, **options,
+    )  # fmt: skip
+
+
+def _trace_pipeline(
+    pipe: Any, conditions: list[Condition], guidance: float | None, targets: str | None, bank: str | None,
+    features: str | None, device: str | None, quiet: bool, options: dict[str, Any],
+) -> "TraceResult":  # fmt: skip
+    from memfast.trace import trace_pipeline
+
+    side = pipe.vae_scale_factor * pipe.unet.config.sample_size if hasattr(pipe, "unet") else None
+    side = side if isinstance(side, int) else None
+    items, known = (_open(path, quiet, mode="RGB", image_size=side) for path in (targets, bank))
+    return trace_pipeline(
+        pipe, prompts=[one.prompt or "" for one in conditions], names=[one.name for one in conditions],
+        memorized=[one.memorized for one in conditions],
+        targets=None if items is None else targets_of(conditions, items),
+        bank=None if known is None else list(known.block(0, len(known))),
+        guidance=DEFAULT_GUIDANCE if guidance is None else guidance,
+        features=features_of(features, device, lambda images: images), **options,
+    )  # fmt: skip
+
+
+def _with_prompts(conditions: list[Condition] | None) -> list[Condition]:
+    if conditions is None:
+        raise InputError("--prompts", expected="a file of prompts: a pipeline needs them", received="none")
+    for one in conditions:
+        if one.prompt is None:
+            raise InputError(f"condition {one.name!r}", expected="a prompt", received="a label")
+    return conditions
+
+
+def _open(path: str | None, quiet: bool, **options: Any) -> Any:
+    from memfast.data import open_source
+
+    return None if path is None else open_source(path, progress=not quiet, **options)

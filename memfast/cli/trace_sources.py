@@ -1,0 +1,160 @@
+"""What ``memfast trace`` can follow: a run of ``memfast train``, or a diffusers pipeline in a folder."""
+
+import json
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from memfast.foundation.errors import InputError, MissingPackageError, first_line
+
+RUN_FILE, PIPELINE_FILE = "run.json", "model_index.json"
+DTYPES = ("float32", "float16", "bfloat16")
+# Whose classes a pipeline may be made of: their code is installed, none of it comes from the folder.
+LIBRARIES = ("diffusers", "transformers")
+RULES = ("delayed", "opposite", "dynamic")
+OPPOSITE = -2.0
+
+
+def kind_of(folder: Path) -> str:
+    """``"run"`` or ``"pipeline"``.
+
+    Raises:
+        InputError: a folder that is neither, or none.
+    """
+    if (folder / PIPELINE_FILE).is_file():
+        return "pipeline"
+    if (folder / RUN_FILE).is_file():
+        return "run"
+    there = "a file" if folder.is_file() else "neither" if folder.is_dir() else "nothing there"
+    raise InputError(
+        str(folder), expected=f"a run's folder with {RUN_FILE} or a diffusers pipeline's with {PIPELINE_FILE}",
+        received=there,
+    )  # fmt: skip
+
+
+def load_pipeline(folder: Path, *, method: str | None, device: str | None, dtype: str) -> Any:
+    """A diffusers pipeline from a folder: without network, pickles, or code from the folder.
+
+    Args:
+        folder: it holds model_index.json.
+        method: ``ddim`` puts a DDIM scheduler in the place of the pipeline's; ``own`` leaves it; None: DDIM where the
+            pipeline's scheduler has betas.
+        device: None: the CPU.
+        dtype: one of ``DTYPES``.
+
+    Raises:
+        InputError: a pipeline that cannot be loaded so.
+        MissingPackageError: diffusers is not installed.
+    """
+    if dtype not in DTYPES:
+        raise InputError("--dtype", expected="one of " + ", ".join(DTYPES), received=repr(dtype))
+    if method not in (None, "ddim", "own"):
+        raise InputError("--method", expected="ddim or own, for a pipeline", received=repr(method))
+    try:
+        import torch
+        from diffusers import DDIMScheduler, DiffusionPipeline
+    except ImportError as error:
+        raise MissingPackageError("diffusers", purpose="tracing a pipeline", extra="all") from error
+    index = _check_index(folder)
+    unneeded = {name: None for name in ("safety_checker", "feature_extractor", "image_encoder") if name in index}
+    try:
+        pipe = DiffusionPipeline.from_pretrained(
+            str(folder), local_files_only=True, use_safetensors=True, torch_dtype=getattr(torch, dtype), **unneeded
+        ).to(device or "cpu")
+    except (OSError, ValueError, RuntimeError, TypeError, KeyError, AttributeError, ImportError) as error:
+        raise InputError(str(folder), expected="a pipeline saved by diffusers", received=first_line(error)) from error
+    if method == "ddim" or (method is None and "beta_start" in pipe.scheduler.config):
+        pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config)
+    return pipe
+
+
+def rule_of(name: str | None, guidance: float, until: float) -> Any:
+    """The guidance as ``trace_run`` takes it: a number, or the options of a rule.
+
+    >>> rule_of("opposite", 7.5, 0.65)
+    {'name': 'delayed', 'until': 0.65, 'scale': 7.5, 'before': -2.0}
+    """
+    if name is None:
+        return guidance
+    if name not in RULES:
+        raise InputError("--guidance-rule", expected="one of " + ", ".join(RULES), received=repr(name))
+    if name == "dynamic":
+        return {"name": "dynamic", "scale": guidance}
+    point = int(until) if until > 1 else until
+    return {"name": "delayed", "until": point, "scale": guidance, "before": OPPOSITE if name == "opposite" else 0.0}
+
+
+def features_of(
+    name: str | None, device: str | None, to_items: Callable[[Any], Any]
+) -> tuple[str, Callable[[Any], Any]] | None:
+    """(name, function) of the extractor, as a trace takes it; None for pixels.
+
+    Args:
+        name: as ``memfast.features.open_extractor`` takes it, or ``pixels`` or None.
+        device: where it runs.
+        to_items: brings samples to items like the data.
+    """
+    if name in (None, "pixels"):
+        return None
+    from memfast.features import open_extractor
+
+    extractor = open_extractor(name, device=device)
+    return extractor.name, lambda samples: extractor(to_items(samples))
+
+
+def numbers(option: str, text: str | None, kind: type = float) -> list[Any]:
+    """Numbers separated by commas.
+
+    Raises:
+        InputError: something else.
+
+    >>> numbers("--sweep", "1,3,7.5")
+    [1.0, 3.0, 7.5]
+    """
+    if text is None:
+        return []
+    try:
+        return [kind(word) for word in text.split(",")]
+    except ValueError as error:
+        words = "whole numbers" if kind is int else "numbers"
+        raise InputError(option, expected=f"{words} separated by commas", received=repr(text)) from error
+
+
+def seeds_of(text: str) -> int | Sequence[int]:
+    """A count, or the seeds' own numbers if there is a comma.
+
+    >>> seeds_of("8"), seeds_of("3,5")
+    (8, [3, 5])
+    """
+    found = numbers("--seeds", text.rstrip(","), int)
+    return found[0] if len(found) == 1 and "," not in text else found
+
+
+def _check_index(folder: Path) -> dict[str, Any]:
+    path = folder / PIPELINE_FILE
+    try:
+        index = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(str(path), expected="the index of a diffusers pipeline", received=first_line(error)) from error
+    if not isinstance(index, dict):
+        raise InputError(str(path), expected="the index of a diffusers pipeline", received=type(index).__name__)
+    if not isinstance(index.get("_class_name"), str):
+        raise InputError(str(path), expected="a pipeline class of diffusers", received=repr(index.get("_class_name")))
+    for name, part in index.items():
+        known = not isinstance(part, list) or (len(part) == 2 and (part[0] is None or _installed(part[0])))
+        if not name.startswith("_") and not known:
+            raise InputError(
+                f"{path}, {name}", expected="a class of " + " or ".join(LIBRARIES), received=repr(part),
+                do="Code that comes with a pipeline is never run.",
+            )  # fmt: skip
+    return index
+
+
+def _installed(library: Any) -> bool:
+    """Whether a part's library is one of ``LIBRARIES``, or the module of a pipeline within diffusers."""
+    if library in LIBRARIES:
+        return True
+    return (
+        isinstance(library, str) and library.isidentifier() and find_spec(f"diffusers.pipelines.{library}") is not None
+    )
