@@ -17,10 +17,10 @@ MAIN = "main"
 
 RULE = (
     "the NN ratio's share of copies is compared at equal quality: at the lowest Frechet distance that plain and "
-    "Ambient training both reach, each curve over training time read where it first gets there (stopping plain training "
-    f"early is allowed for). *Holds* if at every number of images some sigma_n avoids {CLAIMED:.0%} or more of the "
-    "copies in the mean over seeds; *holds in part* if at some number of images the copies fall in every seed for at "
-    "least half of the sigma_n; otherwise *not here*."
+    "Ambient training both reach, each curve over training time read where it first gets there (stopping plain "
+    "training early is allowed for). *Holds* if at every number of images some sigma_n avoids "
+    f"{CLAIMED:.0%} or more of the copies in the mean over seeds; *holds in part* if at some number of images the "
+    "copies fall in every seed for at least half of the sigma_n; otherwise *not here*."
 )
 
 Curve = Sequence[dict[str, Any]]
