@@ -148,7 +148,9 @@ def _last(runs: Sequence[Result], reading: str, count: int, noise: float | None,
 
 def _change(avoided: Spread) -> str:
     """The change of the share of copies, as a person writes it: less is negative."""
-    return f"{-avoided.mean:+.0%} ({-avoided.high:+.0%} to {-avoided.low:+.0%})"
+    # Adding 0.0 turns a rounded minus zero into zero.
+    mean, least, most = (round(-share, 2) + 0.0 for share in (avoided.mean, avoided.high, avoided.low))
+    return f"{mean:+.0%} ({least:+.0%} to {most:+.0%})"
 
 
 def _equal_table(runs: Sequence[Result]) -> Table:

@@ -1,6 +1,7 @@
 """Study 7: an audit at scale. Are planted copies found in a large training set, at what cost?"""
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -148,8 +149,9 @@ class _Watch:
     """Seconds, processor seconds, and by how much the process's memory grew at most (file pages included)."""
 
     def __enter__(self) -> "_Watch":
-        # Linux's own way to begin the peak anew.
-        Path("/proc/self/clear_refs").write_text("5")
+        # Linux's own way to begin the peak anew; where it is forbidden, the growth is overstated.
+        with suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
         self._before = _status("VmRSS")
         self._clocks = time.perf_counter(), time.process_time()
         return self
