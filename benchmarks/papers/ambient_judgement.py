@@ -98,7 +98,7 @@ def judge(runs: Sequence[Result], told: dict[str, str]) -> Judgement:
         found = {noise: one for noise in noises(runs, MAIN, count) if (one := reductions(runs, MAIN, count, noise))}
         end = Spread.of(_last(runs, MAIN, count, None, HEADLINE))
         if not found:
-            parts.append(f"with {count} images plain training copies too little to compare ({end.mean:.1%})")
+            parts.append(f"with {count} images plain training hardly copies at equal quality ({end.mean:.1%} in the end)")
             continue
         noise = max(found, key=lambda one: Spread.of(found[one]).mean)
         best = Spread.of(found[noise])
@@ -126,16 +126,19 @@ def noises(runs: Sequence[Result], reading: str, count: int) -> list[float]:
 
 def panel(axis: Any, runs: Sequence[Result], reading: str, count: int, title: str) -> None:
     """Copies against Frechet distance over training time, one line for each sigma_n, averaged over seeds."""
-    for number, noise in enumerate([None, *noises(runs, reading, count)]):
+    every = sorted({one["noise"] for one in runs[0]["curves"] if one["noise"] is not None})
+    for noise in [None, *noises(runs, reading, count)]:
         of = [curves(run, reading, count)[noise] for run in runs]
         steps = range(len(of[0]))
         x = [sum(curve[step]["frechet"] for curve in of) / len(of) for step in steps]
         y = [100 * sum(curve[step]["copies"][HEADLINE] for curve in of) / len(of) for step in steps]
         label = "plain" if noise is None else f"Ambient, sigma_n {noise:g}"
-        color = COLORS[number % len(COLORS)]
+        # A sigma_n has one colour in all panels.
+        color = COLORS[0] if noise is None else COLORS[(1 + every.index(noise)) % len(COLORS)]
         axis.plot(x, y, "-" if noise is None else "--", color=color, label=label, marker=".", markersize=4)
         axis.plot(x[-1:], y[-1:], marker="o", color=color)
     axis.set(xlabel="Frechet distance (lower is better)", ylabel="copies, %", title=title)
+    axis.set_ylim(bottom=min(0, axis.get_ylim()[0]), top=max(1, axis.get_ylim()[1]))
 
 
 def _all(runs: Sequence[Result], reading: str, count: int) -> list[list[float] | None]:
@@ -166,7 +169,7 @@ def _equal_table(runs: Sequence[Result]) -> Table:
             fewer = []
             for criterion in (HEADLINE, "absolute", "calibrated"):
                 found = reductions(runs, MAIN, count, noise, criterion)
-                fewer.append("too few copies" if found is None else _change(Spread.of(found)))
+                fewer.append("hardly any in plain training" if found is None else _change(Spread.of(found)))
             rows.append(
                 (
                     str(count),
@@ -207,7 +210,7 @@ def _told(runs: Sequence[Result], reading: str, text: str) -> str:
         for noise in noises(runs, reading, count):
             other = Spread.of(100 * share for share in _last(runs, reading, count, noise, HEADLINE))
             found = reductions(runs, reading, count, noise)
-            change = "too few copies of plain training to compare" if found is None else _change(Spread.of(found))
+            change = "plain training hardly copies either" if found is None else _change(Spread.of(found))
             parts.append(
                 f"{count} images, sigma_n {noise:g}: in the end {other.text('.1f', ' %')} copies against "
                 f"{plain.text('.1f', ' %')}; at equal quality {change}"

@@ -76,7 +76,7 @@ def judge(runs: list[Result]) -> Judgement:
         f"Auditing {first['generated']:,} samples against {first['training']:,} images finds {found} of the nearly "
         f"verbatim copies by NN ratio / calibrated / absolute and wrongly flags {alarms} honest samples, in "
         f"{cpu.text('.0f')} seconds of processor time and {grown:.0f} MiB beyond what the process held before; an "
-        f"approximate index with {last['probes']} probes takes {slower.mean:.1f} times the processor time and names "
+        f"approximate index with {_probes(last)} takes {slower.mean:.1f} times the processor time and names "
         f"the true nearest image for {agrees.mean:.0%} of the samples.",
         tables=[_recall_table(runs), _alarm_table(runs), _cost_table(runs)],
     )
@@ -92,14 +92,18 @@ def panels(axes: Sequence[Any], runs: Sequence[Result]) -> None:
     exact = [100 * recall(runs, "nearest", [number]) for number in places]
     axes[1].plot(exact, places, "o", color=COLORS[5], label="exact search", markersize=4)
     for number, color in zip(range(len(runs[0]["approximate"])), COLORS[3:], strict=False):
-        probes = runs[0]["approximate"][number]["probes"]
+        probes = _probes(runs[0]["approximate"][number])
         shares = [100 * _index_recall(runs, number, way) for way in places]
-        axes[1].plot(shares, places, "x", color=color, label=f"index, {probes} probes", markersize=5)
+        axes[1].plot(shares, places, "x", color=color, label=f"index, {probes}", markersize=5)
     axes[0].set_yticks(list(places), labels)
     axes[0].invert_yaxis()
     for axis, title in zip(axes, ("flagged, original named", "original is the nearest"), strict=True):
         axis.set(title=title, xlabel="% of the planted copies", xlim=(-4, 104))
-        axis.legend(loc="lower right", fontsize=7)
+        axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=3, fontsize=7, columnspacing=1)
+
+
+def _probes(one: dict[str, Any]) -> str:
+    return f"{one['probes']} probe{'s' if one['probes'] > 1 else ''}"
 
 
 def _rms(runs: Sequence[Result], number: int) -> float:
@@ -118,7 +122,7 @@ def _recall_table(runs: Sequence[Result]) -> Table:
         shares = [recall(runs, name, [number]) for name in (*CRITERIA, "nearest")]
         shares += [_index_recall(runs, setting, number) for setting in settings]
         rows.append((way["label"], f"{_rms(runs, number):.3f}", *(f"{share:.0%}" for share in shares)))
-    probes = [f"by index, {one['probes']} probes" for one in runs[0]["approximate"]]
+    probes = [f"by index, {_probes(one)}" for one in runs[0]["approximate"]]
     header = ("planted copy", "RMS", *(f"found by {name}" for name in CRITERIA), "original is nearest", *probes)
     total = sum(run["ways"][0]["total"] for run in runs)
     return Table(f"Planted copies found, of {total} of each way (seeds together):", header, rows)
@@ -146,7 +150,7 @@ def _cost_table(runs: Sequence[Result]) -> Table:
     for setting, one in enumerate(runs[0]["approximate"]):
         costs = [run["approximate"][setting] for run in runs]
         agrees = Spread.of(100 * run["agrees"] for run in costs)
-        rows.append((f"index alone, {one['probes']} probes", *_cost(costs), "", agrees.text(".0f", " %")))
+        rows.append((f"index alone, {_probes(one)}", *_cost(costs), "", agrees.text(".0f", " %")))
     header = (
         "search", "seconds", "processor seconds", "memory grown, MiB", "exact operations, 10^9 a processor second",
         "nearest image is the true one",
