@@ -69,12 +69,15 @@ def run(
     try:
         result = trainer.run()
     except (KeyboardInterrupt, SystemExit):
-        print(f"memfast: interrupted; {out} holds a checkpoint, and --resume continues it", file=sys.stderr)
+        if trainer.world.writes:
+            print(f"memfast: interrupted; {out} holds a checkpoint, and --resume continues it", file=sys.stderr)
         raise
     facts = {
         "folder": str(result.folder), "step": result.step, "loss": result.loss, "seconds": result.seconds,
         "stopped": result.stopped,
     }  # fmt: skip
+    if not trainer.world.writes:
+        return
     if as_json:
         print_json(facts)
     else:
