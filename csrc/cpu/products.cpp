@@ -21,7 +21,7 @@ struct PortableDoubles {
     static D multiply_add(D a, D b, D c) { return a * b + c; }
 };
 
-ProductKernel product_kernel() {
+const ProductKernel& product_kernel() {
 #if MEMFAST_X86
     if (current_isa() >= Isa::avx512) return kProductsAvx512;
     if (current_isa() >= Isa::avx2) return kProductsAvx2;
@@ -29,22 +29,24 @@ ProductKernel product_kernel() {
     return kProductsPortable;
 }
 
-// A few vectors of a chunk fit the second-level cache together.
-constexpr int64_t kChunk = 8192;
+// Elements; the doubles of a dozen second vectors fit the second-level cache together. 4096 to 16384 measured alike.
+constexpr int64_t kChunk = 4096;
 
-// The pairs of one first vector.
+// The pairs of one first vector, that with itself last.
 struct Run { int64_t first, begin, end; };
 
 class RowProducts {
   public:
     RowProducts(const Vectors* tensors, int64_t n, int64_t elements, const Pair* pairs, const std::vector<int64_t>& order)
         : tensors_(tensors), elements_(elements), pairs_(pairs), order_(order), kernel_(product_kernel()), own_(n, -1) {
-        for (int64_t p : order) own_[pairs[p].second] = 0;
+        for (int64_t p : order)
+            if (pairs[p].first != pairs[p].second) own_[pairs[p].second] = 0;
         int64_t slots = 0;
         for (int64_t& slot : own_)
             if (slot == 0) slot = slots++;
-        slot_ = std::min(kChunk, (elements + kProductLanes - 1) / kProductLanes * kProductLanes);
-        buffer_.resize((slots + 1) * slot_);
+        slot_ = std::min(kChunk, padded(elements));
+        doubles_.resize(slots * slot_);
+        floats_.resize(slot_);
         ready_.resize(n);
     }
 
@@ -53,18 +55,8 @@ class RowProducts {
         lanes_.assign(count * kProductLanes, 0.0);
         for (int64_t at = 0; at < elements_; at += kChunk) {
             const int64_t length = std::min(kChunk, elements_ - at);
-            std::fill(ready_.begin(), ready_.end(), nullptr);
-            for (const Run* r = begin; r != end; ++r) {
-                const float* a = own_[r->first] >= 0 ? kept(r->first, row, at, length)
-                                                     : widened(r->first, row, at, length, buffer_.data());
-                for (int64_t p = r->begin; p < r->end; p += kProductsTogether) {
-                    const float* b[kProductsTogether];
-                    const int together = int(std::min<int64_t>(kProductsTogether, r->end - p));
-                    for (int k = 0; k < together; ++k) b[k] = kept(pairs_[order_[p + k]].second, row, at, length);
-                    kernel_(a, b, together, (length + kProductLanes - 1) / kProductLanes * kProductLanes,
-                            lanes_.data() + (p - first_pair) * kProductLanes);
-                }
-            }
+            std::fill(ready_.begin(), ready_.end(), false);
+            for (const Run* r = begin; r != end; ++r) multiply(*r, row, at, length, first_pair);
         }
         for (int64_t p = 0; p < count; ++p) {
             double* lane = lanes_.data() + p * kProductLanes;
@@ -75,43 +67,74 @@ class RowProducts {
     }
 
   private:
-    // The chunk as float32, padded by zeros to a multiple of the lanes; in place where it is that already.
-    const float* widened(int64_t tensor, int64_t row, int64_t at, int64_t n, float* buffer) const {
-        const Vectors& v = tensors_[tensor];
-        const int64_t from = row * v.stride + at;
-        if (v.type == Number::float32 && n % kProductLanes == 0) return static_cast<const float*>(v.data) + from;
-        const int64_t size = v.type == Number::float32 ? 4 : 2;
-        kernels().widen[int(v.type)](static_cast<const char*>(v.data) + from * size, n, buffer);
-        std::fill(buffer + n, buffer + (n + kProductLanes - 1) / kProductLanes * kProductLanes, 0.0f);
-        return buffer;
+    static int64_t padded(int64_t n) { return (n + kProductLanes - 1) / kProductLanes * kProductLanes; }
+
+    void multiply(const Run& r, int64_t row, int64_t at, int64_t n, int64_t first_pair) {
+        const double* b[kProductsTogether];
+        float last[kProductLanes] = {};
+        const int64_t whole = n / kProductLanes * kProductLanes;
+        for (int64_t p = r.begin, together = 0; p < r.end; p += together) {
+            // A product with itself ends a group: the kernel takes one, and as the last.
+            bool itself = false;
+            for (together = 0; together < kProductsTogether && p + together < r.end && !itself; ++together) {
+                const int64_t second = pairs_[order_[p + together]].second;
+                itself = second == r.first;
+                b[together] = itself ? nullptr : kept(second, row, at, n);
+            }
+            const float* a = floats(r.first, row, at, n);
+            double* lanes = lanes_.data() + (p - first_pair) * kProductLanes;
+            if (whole) kernel_.multiply(a, b, int(together), whole, lanes);
+            if (whole == n) continue;
+            std::copy(a + whole, a + n, last);
+            for (int k = 0; k < together; ++k)
+                if (b[k]) b[k] += whole;
+            kernel_.multiply(last, b, int(together), kProductLanes, lanes);
+        }
     }
 
-    const float* kept(int64_t tensor, int64_t row, int64_t at, int64_t n) {
-        if (!ready_[tensor]) ready_[tensor] = widened(tensor, row, at, n, buffer_.data() + (own_[tensor] + 1) * slot_);
-        return ready_[tensor];
+    // The chunk as float32, in place where it is that already.
+    const float* floats(int64_t tensor, int64_t row, int64_t at, int64_t n) {
+        const Vectors& v = tensors_[tensor];
+        const int64_t from = row * v.stride + at;
+        if (v.type == Number::float32) return static_cast<const float*>(v.data) + from;
+        kernels().widen[int(v.type)](static_cast<const uint16_t*>(v.data) + from, n, floats_.data());
+        return floats_.data();
+    }
+
+    // The chunk as float64, padded by zeros to a multiple of the lanes; made once.
+    const double* kept(int64_t tensor, int64_t row, int64_t at, int64_t n) {
+        double* slot = doubles_.data() + own_[tensor] * slot_;
+        if (ready_[tensor]) return slot;
+        kernel_.to_double(floats(tensor, row, at, n), n, slot);
+        std::fill(slot + n, slot + padded(n), 0.0);
+        ready_[tensor] = true;
+        return slot;
     }
 
     const Vectors* tensors_;
     int64_t elements_, slot_ = 0;
     const Pair* pairs_;
     const std::vector<int64_t>& order_;
-    ProductKernel kernel_;
-    std::vector<int64_t> own_;  // a second vector's place in the buffer, -1 for one that is only ever first
-    std::vector<float> buffer_;
-    std::vector<const float*> ready_;
-    std::vector<double> lanes_;
+    const ProductKernel& kernel_;
+    std::vector<int64_t> own_;  // a second vector's place among the doubles, -1 for one that is only ever first
+    std::vector<double> doubles_, lanes_;
+    std::vector<float> floats_;
+    std::vector<char> ready_;
 };
 
 }  // namespace
 
-const ProductKernel kProductsPortable = products_kernel<PortableDoubles>;
+const ProductKernel kProductsPortable{products_kernel<PortableDoubles>, to_double_kernel<PortableDoubles>};
 
 void inner_products(const Vectors* tensors, int64_t n, int64_t rows, int64_t elements, const Pair* pairs, int64_t count,
                     double* out, int threads) {
     if (!rows || !count) return;
     std::vector<int64_t> order(count);
     std::iota(order.begin(), order.end(), 0);
-    std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return pairs[a].first < pairs[b].first; });
+    std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) {
+        const bool a_last = pairs[a].first == pairs[a].second, b_last = pairs[b].first == pairs[b].second;
+        return pairs[a].first != pairs[b].first ? pairs[a].first < pairs[b].first : a_last < b_last;
+    });
     std::vector<Run> runs;
     for (int64_t p = 0; p < count; ++p) {
         const int64_t first = pairs[order[p]].first;

@@ -22,8 +22,12 @@ void inner_products(const Vectors* tensors, int64_t n, int64_t rows, int64_t ele
 constexpr int kProductLanes = 16;  // partial sums: element i goes to lane i % 16
 constexpr int kProductsTogether = 4;
 
-// lanes [count][16] += products of `a` with each of `b` (1 to kProductsTogether); n is a multiple of 16.
-using ProductKernel = void (*)(const float* a, const float* const* b, int count, int64_t n, double* lanes);
+struct ProductKernel {
+    // lanes [count][16] += products of `a` with each of `b` (1 to kProductsTogether); the last may be null: `a` itself.
+    // n is a multiple of 16.
+    void (*multiply)(const float* a, const double* const* b, int count, int64_t n, double* lanes);
+    void (*to_double)(const float* from, int64_t n, double* to);
+};
 extern const ProductKernel kProductsPortable, kProductsAvx2, kProductsAvx512;
 
 }  // namespace memfast

@@ -16,6 +16,6 @@ struct Avx512Doubles {
 
 }  // namespace
 
-const ProductKernel kProductsAvx512 = products_kernel<Avx512Doubles>;
+const ProductKernel kProductsAvx512{products_kernel<Avx512Doubles>, to_double_kernel<Avx512Doubles>};
 
 }  // namespace memfast

@@ -1,6 +1,7 @@
 """Inner products of a few vectors per row, and what follows from them: cosines, and norms of their combinations."""
 
 from collections.abc import Mapping, Sequence
+from functools import cache, lru_cache
 
 import numpy as np
 import torch
@@ -40,17 +41,10 @@ class Gram:
         self.vectors, self.group, self.across, self.cancellation = vectors, group, across, cancellation
         self.rows = max(len(vector) for vector in vectors.values())
         tensors: list[torch.Tensor] = []
-        place: dict[tuple[str, int], int] = {}
-        for name, vector in vectors.items():
-            alone = len(vector) != self.rows
-            parts = [vector] if alone else _by_member(vector, group)
-            for member in range(group):
-                place[name, member] = len(tensors) + (0 if alone else member)
-            tensors += parts
-        wanted = [(place[a, member], place[b, member]) for a, b in pairs for member in range(group)]
-        upper = np.array(np.triu_indices(group))
-        if across is not None:
-            wanted += [(place[across, a], place[across, b]) for a, b in zip(*upper.tolist(), strict=True)]
+        alone = tuple((name, len(vector) != self.rows) for name, vector in vectors.items())
+        for (_, single), vector in zip(alone, vectors.values(), strict=True):
+            tensors += [vector.flatten(1)] if single else _by_member(vector, group)
+        wanted, upper = _wanted(alone, tuple(pairs), group, across), _upper(group)
         found = ops.products(tensors, wanted).cpu().numpy()
         own = found[:, : len(pairs) * group].reshape(-1, len(pairs), group)
         self.values = dict(known or {})
@@ -111,4 +105,25 @@ class Gram:
 
 def _by_member(vector: torch.Tensor, group: int) -> list[torch.Tensor]:
     """The first rows of all groups, the second ones, ...: views where the memory allows."""
-    return [vector] if group == 1 else list(vector.reshape(len(vector) // group, group, *vector.shape[1:]).unbind(1))
+    return [vector.flatten(1)] if group == 1 else list(vector.reshape(len(vector) // group, group, -1).unbind(1))
+
+
+@lru_cache(maxsize=64)
+def _wanted(
+    vectors: tuple[tuple[str, bool], ...], pairs: tuple[tuple[str, str], ...], group: int, across: str | None
+) -> list[tuple[int, int]]:
+    """The pairs of tensor numbers for the op; a vector that stands alone is one tensor, another one per member."""
+    first, step, count = {}, {}, 0
+    for name, single in vectors:
+        first[name], step[name] = count, 0 if single else 1
+        count += 1 if single else group
+    wanted = [(first[a] + k * step[a], first[b] + k * step[b]) for a, b in pairs for k in range(group)]
+    if across is not None:
+        wanted += [(first[across] + a, first[across] + b) for a, b in zip(*_upper(group).tolist(), strict=True)]
+    return wanted
+
+
+@cache
+def _upper(group: int) -> np.ndarray:
+    """The pairs (a, b) of a group's members with a <= b, ``[2, pairs]``."""
+    return np.array(np.triu_indices(group))

@@ -141,7 +141,8 @@ class Statistics:
         found: Rows = {}
         if self.targets is not None:
             w_target, w_initial = self._equations.solve(gram["s", "x"], gram["s", "z"])
-            rest = gram.squared_norm(s=1.0, x=-np.nan_to_num(w_target), z=-np.nan_to_num(w_initial))
+            known = ~np.isnan(w_target)
+            rest = gram.squared_norm(s=1.0, x=np.where(known, -w_target, 0.0), z=np.where(known, -w_initial, 0.0))
             residual = np.sqrt(rest / np.prod(step.state.shape[1:]))
             found |= {"w_target": w_target, "w_initial": w_initial, "residual": residual}
             if "e" in vectors:

@@ -9,7 +9,7 @@ from ops_cases import DTYPES
 from memfast import ops
 from memfast.foundation.errors import InputError
 
-PAIRS = [(0, 2), (0, 3), (0, 0), (1, 2), (2, 1), (1, 3), (1, 1), (1, 0), (3, 3), (0, 2)]
+PAIRS = [(0, 2), (0, 3), (0, 0), (1, 2), (2, 1), (1, 3), (1, 1), (1, 0), (3, 3), (0, 2), (0, 0), (0, 0)]
 
 
 def vectors(rows, numel, dtype=torch.float32):

@@ -144,7 +144,7 @@ def test_attention_is_that_of_the_layers_and_changes_nothing(pipe, targets):
     with torch.no_grad(), cross_attention(pipe.unet, 1) as maps:
         embedded, negative = pipe.encode_prompt("a b", "cpu", 1, True)
         pipe.unet(torch.randn(2, 4, 8, 8), 10, torch.cat([negative, embedded]))
-    assert [tuple(one.shape) for one in maps.values()] == [(1, side * side, 12) for side in (8, 8, 8, 4)]
+    assert [tuple(one.shape) for one in maps.values()] == [(1, side * side, 12) for side in (8, 4, 8, 8)]
     for one in maps.values():
         torch.testing.assert_close(one.sum(2), torch.ones(one.shape[:2]))
 
@@ -236,7 +236,7 @@ BAD = [
     ({"targets": [torch.zeros(4, 4, 4)]}, r"target of 'a': expected a latent \[4, 8, 8\] or an RGB image of 16 x 16"),
     ({"targets": [torch.zeros(4, 8, 8)]}, "target of 'a', seed 0: expected an item that is not parallel"),
     ({"prompts": "a"}, "prompts: expected a list of prompts"),
-    ({"seeds": [[0], [1]], "prompts": ["a", "b"], "targets": [None] * 2}, "expected the same seeds for every condition"),
+    ({"seeds": [[0], [1]], "prompts": ["a", "b"], "targets": [None] * 2}, "the same seeds for every condition"),
     ({"names": ["x", "y"]}, "names: expected 1, one per prompt"),
     ({"detectors": ["jeon"], "guidance": 1.0}, "detector jeon: expected a trace with labels or prompts"),
 ]
