@@ -11,8 +11,8 @@ Without ``--beds`` the beds of seeds 0, 1, ... are trained first (about a minute
   whole demo set, the share whose nearest picture is of the condition's class, and how far the mitigation moved them
   from the sample that the same noise gives without it.
 
-The limits of the two optimisations are the 95 % quantile of their first loss over the conditions that are NOT
-memorized: what somebody can know who has some harmless prompts.
+The limits of the two optimisations are quantiles of their first loss over the conditions that are NOT memorized: what
+somebody can know who has some harmless prompts. Without a limit every sample takes all iterations.
 """
 
 import argparse
@@ -44,7 +44,9 @@ from memfast.sampling import (
     optimise_start,
 )
 
-STEPS, GUIDANCES, SAMPLES, QUANTILE = 50, (1.0, 3.0), 8, 0.95
+STEPS, GUIDANCES, SAMPLES = 50, (1.0, 3.0), 8
+# Quantile of the harmless conditions (None: no limit) and iterations.
+EFFORTS = ((0.95, 10), (0.5, 10), (0.5, 40), (None, 40))
 RATIO, CLOSE = 1 / 3, 0.05
 # Cross-attention is not in this network.
 WATCHED = [name for name, kind in DETECTORS.items() if not kind.needs_attention]
@@ -134,18 +136,19 @@ def arms(bed: Bed, guidance: float) -> dict[str, dict[str, Any]]:
     call = (bed.run.model, bed.run.schedule, labels)
     gap = optimise_condition(*call, target_loss=None, iterations=0, **given).first_loss.numpy()
     sharp = optimise_start(*call, threshold=None, iterations=0, **given).first_loss.numpy()
-    limits = float(np.quantile(gap[others], QUANTILE)), float(np.quantile(sharp[others], QUANTILE))
     found: dict[str, dict[str, Any]] = {"none": {"guidance": guidance}}
-    for until in (0.9, 0.8, 0.65, 0.5):
+    for until in (0.8, 0.65, 0.5, 0.35, 0.2):
         found[f"delayed until {until}"] = {"guidance": Delayed(until, guidance)}
     found["opposite -2 until 0.8"] = {"guidance": Delayed(0.8, guidance, before=-2.0)}
     found["dynamic"] = {"guidance": DynamicTransition(guidance)}
     found["dynamic, 0.5 at the latest"] = {"guidance": DynamicTransition(guidance, latest=0.5)}
-    for iterations in (10, 40):
+    for quantile, iterations in EFFORTS:
+        limits = [None if quantile is None else float(np.quantile(first[others], quantile)) for first in (gap, sharp)]
         wen = optimise_condition(*call, target_loss=limits[0], iterations=iterations, **given)
         sail = optimise_start(*call, threshold=limits[1], iterations=iterations, **given)
+        effort = f"{'no limit' if quantile is None else f'limit {quantile:.0%}'}, {iterations}"
         for name, result, key in (("condition", wen, "labels"), ("start", sail, "initial")):
-            found[f"{name}, {iterations} iterations"] = {
+            found[f"{name}, {effort}"] = {
                 "guidance": guidance, key: result.values, "notes": _descent_notes(result, bed.memorized),
             }  # fmt: skip
     return found
@@ -202,7 +205,7 @@ def main() -> None:
     record: dict[str, Any] = {
         "what": "detectors and mitigations on the trace test bed", "machine": provenance.machine(),
         "versions": provenance.versions(), "commit": provenance.commit(), "steps": STEPS,
-        "samples_per_condition": arguments.samples, "limit_quantile": QUANTILE, "beds": [],
+        "samples_per_condition": arguments.samples, "beds": [],
     }  # fmt: skip
     with tempfile.TemporaryDirectory() as temporary:
         beds = arguments.beds or [Path(temporary) / str(seed) for seed in range(arguments.seeds)]
