@@ -98,7 +98,9 @@ def judge(runs: Sequence[Result], told: dict[str, str]) -> Judgement:
         found = {noise: one for noise in noises(runs, MAIN, count) if (one := reductions(runs, MAIN, count, noise))}
         end = Spread.of(_last(runs, MAIN, count, None, HEADLINE))
         if not found:
-            parts.append(f"with {count} images plain training hardly copies at equal quality ({end.mean:.1%} in the end)")
+            parts.append(
+                f"with {count} images plain training hardly copies at equal quality ({end.mean:.1%} in the end)"
+            )
             continue
         noise = max(found, key=lambda one: Spread.of(found[one]).mean)
         best = Spread.of(found[noise])
