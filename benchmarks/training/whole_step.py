@@ -1,18 +1,20 @@
 """The whole training step against the loop people write, and against torch.compile of that loop.
 
-    python -m benchmarks.training.whole_step [--seconds 6] [--threads 2] [--device cpu] [--case mlp-140 ...]
+    python -m benchmarks.training.whole_step [--seconds 6] [--threads 2] [--device cpu] [--case mlp-140] [--out FILE]
 
 Every contender does the same work: draw a batch, timesteps and noise, the network forward and backward, clip, AdamW, an
-average of the weights. They take turns in short rounds; a figure is the ratio of median step times over the rounds.
+average of the weights. They take turns in short rounds; a figure is the ratio of median step times over the rounds. One
+JSON line per case, at the end of FILE too. "First step" is what came before the second step: building, and compiling,
+which TORCHINDUCTOR_FORCE_DISABLE_CACHES=1 in front of the command lets start from nothing.
 """
 
 import argparse
-import itertools
 import json
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -29,6 +31,7 @@ CASES = {
     "unet2d-28": ({"kind": "unet2d", "widths": [16, 32, 32], "attention": [False, False, False]}, (4096, 28, 28), 32),
 }
 DECAY, LR, CLIP = 0.999, 2e-4, 1.0
+WARMUP, LONGEST_TURN, TURN_SECONDS = 3, 10, 0.3
 
 
 def data(shape: tuple[int, ...]) -> np.ndarray:
@@ -108,21 +111,27 @@ def measure(case: str, device: str, seconds: float, eager: bool) -> dict[str, fl
         steps[name] = make(config, shape, batch, device, compiled)
         next(steps[name])
         first[name] = time.perf_counter() - started
-        for _ in range(5):
+        for _ in range(WARMUP):
             next(steps[name])
+    synchronize(device)
+    started = time.perf_counter()
+    next(steps["memfast"])
+    synchronize(device)
+    turn = max(1, min(LONGEST_TURN, round(TURN_SECONDS / (time.perf_counter() - started))))
     times: dict[str, list[float]] = {name: [] for name in steps}
     deadline = time.perf_counter() + seconds * len(steps)
-    for _ in itertools.count():
+    while True:
         for name, step in steps.items():
             synchronize(device)
             started = time.perf_counter()
-            for _ in range(10):
+            for _ in range(turn):
                 next(step)
             synchronize(device)
-            times[name].append((time.perf_counter() - started) / 10)
+            times[name].append((time.perf_counter() - started) / turn)
         if time.perf_counter() > deadline:
             break
-    result = {f"{name} ms": 1000 * statistics.median(values) for name, values in times.items()}
+    result: dict[str, float] = {"rounds": len(times["memfast"]), "steps per round": turn}
+    result |= {f"{name} ms": 1000 * statistics.median(values) for name, values in times.items()}
     result |= {f"{name} first step s": value for name, value in first.items()}
     if not eager:
         best_peer = min(result["plain ms"], result["plain compiled ms"])
@@ -143,14 +152,20 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--case", action="append", choices=CASES)
     parser.add_argument("--eager", action="store_true", help="leave the compiled contenders out")
+    parser.add_argument("--out", type=Path, help="write the lines behind those of this file too")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    print(
-        json.dumps({"machine": provenance.machine(), "versions": provenance.versions(), "commit": provenance.commit()})
-    )
+    about = {
+        "machine": provenance.machine(), "versions": provenance.versions(), "commit": provenance.commit(),
+        "threads": arguments.threads, "device": arguments.device,
+    }  # fmt: skip
     for case in arguments.case or CASES:
         result = measure(case, arguments.device, arguments.seconds, arguments.eager)
-        print(json.dumps({"case": case, **{name: round(value, 4) for name, value in result.items()}}), flush=True)
+        line = json.dumps({"case": case, **{name: round(value, 4) for name, value in result.items()}, **about})
+        print(line, flush=True)
+        if arguments.out is not None:
+            with arguments.out.open("a", encoding="utf-8") as file:
+                file.write(line + "\n")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import torch
 from memfast.foundation.errors import MemfastError
 from memfast.foundation.files import write_json
 from memfast.training.items import Items
+from memfast.training.processes import World
 from memfast.training.step import Forward
 
 NOT_FINITE_FILE = "not-finite.json"
@@ -19,15 +20,17 @@ class NotFiniteError(MemfastError, ArithmeticError):
 
 @torch.no_grad()
 def not_finite(
-    folder: Path, step: int, loss: float, forward: Forward, items: Items, key: torch.Tensor
+    folder: Path, step: int, loss: float, forward: Forward, items: Items, key: torch.Tensor, world: World
 ) -> NotFiniteError:
-    """Find the samples behind a loss that is not finite and save them beside the run.
+    """Find the samples behind a loss that is not finite and save them beside the run; every process calls.
 
-    Nothing of the step needs to have been kept: its samples, timesteps and noise follow from its key.
+    Nothing of the step needs to have been kept: its samples, timesteps and noise follow from its key. The process
+    whose part of the batch holds them writes; if they are in no part, process 0.
     """
     batch, prediction = forward.predict(items, key)
     losses = forward.objective.loss(prediction, batch, reduction="none").float().cpu()
     bad = torch.nonzero(~torch.isfinite(losses)).flatten()
+    elsewhere = world.any(len(bad) > 0) and len(bad) == 0
     # Several steps may lie between the fault and its discovery on a GPU; then the weights, not a sample, are to blame.
     chosen = bad if len(bad) > 0 else torch.arange(len(losses))
     timesteps = batch.timesteps.cpu()
@@ -41,7 +44,10 @@ def not_finite(
         "losses": [str(float(value)) for value in losses[chosen]],
         "all_samples_of_the_step": len(bad) == 0,
     }
-    write_json(folder / NOT_FINITE_FILE, record)
+    if elsewhere:
+        return NotFiniteError(f"step {step}: the loss is {loss}; another process names its samples.")
+    if world.writes or len(bad) > 0:
+        write_json(folder / NOT_FINITE_FILE, record)
     first = [
         f"sample id {sample} (item {index}, timestep {timestep})"
         for sample, index, timestep in zip(

@@ -374,7 +374,7 @@ class Trainer:
         if bad is not None:
             step, loss = bad
             key = ops.key(self.seed, step - 1).to(self.device)
-            raise not_finite(self.out, step, loss, self.forward, self.feed.items(step - 1), key)
+            raise not_finite(self.out, step, loss, self.forward, self.feed.items(step - 1), key, self.world)
 
     def _log_interval(self) -> None:
         now = time.monotonic()

@@ -121,6 +121,19 @@ def test_accumulation_and_the_gate_draw_the_same_samples(folders, name):
     assert shares[0] == shares[1]
 
 
+def test_the_process_that_drew_a_bad_item_names_it(folders):
+    one, two = folders
+    (alone,) = (path.read_text() for path in one.glob("bad-*.txt"))
+    both = sorted(path.read_text() for path in two.glob("bad-*.txt"))
+    assert "(item 7, timestep" in alone
+    assert len(both) == 2
+    assert any("(item 7, timestep" in text for text in both)
+    assert any("another process names its samples" in text for text in both)
+    records = [json.loads((folder / "bad/not-finite.json").read_text()) for folder in folders]
+    assert records[0]["sample_ids"] == records[1]["sample_ids"]
+    assert set(records[0]["data_indices"]) == {7}
+
+
 @pytest.mark.parametrize(("batch", "size", "accumulate"), [(9, 2, 1), (8, 3, 1), (8, 2, 3), (8, 1, 0)])
 def test_a_batch_that_does_not_divide_is_an_error(batch, size, accumulate):
     with pytest.raises(InputError, match=f"batch_size: expected a multiple of .*world size {size}"):

@@ -6,11 +6,12 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import torch
 import torch.distributed as dist
 
 from memfast import schedules, timesteps
 from memfast.objective import DenoisingObjective
-from memfast.training import Hook, LossGate, Monitor, Trainer
+from memfast.training import Hook, LossGate, Monitor, NotFiniteError, Trainer
 
 DATA = np.random.default_rng(0).normal(size=(22, 12)).astype(np.float32)
 
@@ -38,6 +39,29 @@ class Record(Hook):
         Path(f"{self.file}-{trainer.world.rank}.json").write_text(json.dumps(self.seen))
 
 
+class Fragile(torch.nn.Module):
+    """NaN for items far from the others."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.ones(1))
+
+    def forward(self, x, timesteps, labels=None):
+        return torch.where(x.abs().amax(-1, keepdim=True) > 50, torch.nan, self.scale * x)
+
+
+def find_the_bad_item(out):
+    """One item is out of range: only the process that draws it can name it."""
+    data = DATA.copy()
+    data[7] = 1e4
+    objective = DenoisingObjective(schedules.cosine(100), timesteps.ConfidenceInterval(0, 10, tails="renormalize"))
+    rank = os.environ.get("RANK", "0")
+    try:
+        Trainer(Fragile(), data, objective, out=out, steps=40, batch_size=8, device="cpu", progress=False).run()
+    except NotFiniteError as error:
+        Path(f"{out}-{rank}.txt").write_text(str(error))
+
+
 def train(out, record, **options):
     where = timesteps.ConfidenceInterval(60, 100)
     objective = DenoisingObjective(schedules.linear(100), timesteps=where, stratified=True)
@@ -57,6 +81,7 @@ def main(folder):
     train(f"{folder}/spread", "rest", steps=10, shard=True, grad_clip=0.1, resume=True)
     train(f"{folder}/spread-gated", "all", steps=6, accumulate=2, shard=True,
           skip=LossGate(ratio=0.9, warmup=2, bins=3))  # fmt: skip
+    find_the_bad_item(f"{folder}/bad")
 
 
 if __name__ == "__main__":
