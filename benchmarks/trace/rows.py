@@ -1,8 +1,8 @@
 """What tracing costs: the pass over recorded latents against reading them and against the authors' way, and a run of
 sampling that is traced against one that is not.
 
-The latents are Stable Diffusion's: 50 steps, 10 seeds, 4x64x64. ``PROMPTS`` of them are far beyond the last-level cache;
-100 prompts are 3.3 GB and take ten times as long.
+The latents are Stable Diffusion's: 50 steps, 10 seeds, 4x64x64. ``PROMPTS`` of them are far beyond the last-level
+cache; 100 prompts are 3.3 GB and take ten times as long.
 """
 
 import torch

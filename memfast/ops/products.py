@@ -51,11 +51,9 @@ def products(
         ready = tensor.shape == fits and tensor.dtype is first.dtype is torch.float32 and tensor.device == first.device
         usual = ready and (numel <= 1 or tensor.stride(1) == 1)
         rows.append(tensor if usual else _rows(f"tensors[{number}]", tensor, count, numel, first))
-    for pair in pairs:
-        if len(pair) != 2 or not (0 <= pair[0] < len(tensors) and 0 <= pair[1] < len(tensors)):
-            raise InputError(
-                "pairs", expected=f"two numbers from 0 to {len(tensors) - 1} each", received=str(tuple(pair))
-            )
+    numbers = [number for pair in pairs for number in pair]
+    if len(numbers) != 2 * len(pairs) or (numbers and not 0 <= min(numbers) <= max(numbers) < len(tensors)):
+        raise InputError("pairs", expected=f"two numbers from 0 to {len(tensors) - 1} each", received=str(list(pairs)))
     return implementation("products", rows[0].device, backend)(rows, list(pairs))
 
 
