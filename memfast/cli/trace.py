@@ -1,5 +1,7 @@
 """``memfast trace``: follow sampling runs from noise to sample, and see memorization happen."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -69,7 +71,7 @@ def run(
 
     Nothing is loaded from a network, and no code of a pipeline's folder is run.
     """
-    from memfast.foundation.files import claim_output_folder, write_npy
+    from memfast.foundation.files import write_npy
 
     kind = kind_of(source)
     if labels is not None and prompts is not None:
@@ -92,11 +94,11 @@ def run(
         from memfast.models import load_run
 
         trained = load_run(source, weights=weights, checkpoint=checkpoint, device=device or "cpu")
-        claim_output_folder(out, overwrite=overwrite)
-        result = _trace_run(
-            trained, conditions, guidance, (guidance_rule, until), _open(targets, quiet), _open(bank, quiet),
-            features_of(features, device, trained.to_data), {**options, "method": method or "ddim", "seed": seed},
-        )  # fmt: skip
+        with _claimed(out, overwrite):
+            result = _trace_run(
+                trained, conditions, guidance, (guidance_rule, until), _open(targets, quiet), _open(bank, quiet),
+                features_of(features, device, trained.to_data), {**options, "method": method or "ddim", "seed": seed},
+            )  # fmt: skip
     else:
         for name, value, default in (
             ("--labels", labels, None), ("--guidance-rule", guidance_rule, None), ("--seed", seed, 0),
@@ -106,8 +108,8 @@ def run(
                 raise InputError(name, expected="a run of `memfast train`", received="a diffusers pipeline")
         listed = _with_prompts(conditions)
         pipe = load_pipeline(source, method=method, device=device, dtype=dtype)
-        claim_output_folder(out, overwrite=overwrite)
-        result = _trace_pipeline(pipe, listed, guidance, targets, bank, features, device, quiet, options)
+        with _claimed(out, overwrite):
+            result = _trace_pipeline(pipe, listed, guidance, targets, bank, features, device, quiet, options)
     result.save(out)
     page = result.report(out)
     if result.states is not None:
@@ -160,6 +162,20 @@ def print_summary(trace: dict[str, Any]) -> None:
         name, best = max(trace["detection"].items(), key=lambda one: one[1]["auc"])
         low, high = best["auc_interval"]
         print(f"best detector: {name}, area under the curve {best['auc']:.3f} ({low:.3f} to {high:.3f})")
+
+
+@contextmanager
+def _claimed(out: Path, overwrite: bool) -> Iterator[None]:
+    """Take the output folder; a new one is given back where the trace cannot be made."""
+    from memfast.foundation.files import claim_output_folder
+
+    claim_output_folder(out, overwrite=overwrite)
+    try:
+        yield
+    except BaseException:
+        if not any(out.iterdir()):
+            out.rmdir()
+        raise
 
 
 def _trace_run(

@@ -1,7 +1,8 @@
 """What ``memfast trace`` can follow: a run of ``memfast train``, or a diffusers pipeline in a folder."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -59,9 +60,11 @@ def load_pipeline(folder: Path, *, method: str | None, device: str | None, dtype
     index = _check_index(folder)
     unneeded = {name: None for name in ("safety_checker", "feature_extractor", "image_encoder") if name in index}
     try:
-        pipe = DiffusionPipeline.from_pretrained(
-            str(folder), local_files_only=True, use_safetensors=True, torch_dtype=getattr(torch, dtype), **unneeded
-        ).to(device or "cpu")
+        with _silent():
+            pipe = DiffusionPipeline.from_pretrained(
+                str(folder), local_files_only=True, use_safetensors=True, **unneeded
+            )
+            pipe = pipe.to(device or "cpu", getattr(torch, dtype))
     except (OSError, ValueError, RuntimeError, TypeError, KeyError, AttributeError, ImportError) as error:
         raise InputError(str(folder), expected="a pipeline saved by diffusers", received=first_line(error)) from error
     if method == "ddim" or (method is None and "beta_start" in pipe.scheduler.config):
@@ -129,6 +132,24 @@ def seeds_of(text: str) -> int | Sequence[int]:
     """
     found = numbers("--seeds", text.rstrip(","), int)
     return found[0] if len(found) == 1 and "," not in text else found
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Without the loaders' own progress and advice, which a pipe would be full of."""
+    from diffusers.utils import logging as of_diffusers
+    from transformers.utils import logging as of_transformers
+
+    before = [(one, one.get_verbosity()) for one in (of_diffusers, of_transformers)]
+    for one, _ in before:
+        one.disable_progress_bar()
+        one.set_verbosity_error()
+    try:
+        yield
+    finally:
+        for one, verbosity in before:
+            one.enable_progress_bar()
+            one.set_verbosity(verbosity)
 
 
 def _check_index(folder: Path) -> dict[str, Any]:

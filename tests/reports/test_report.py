@@ -5,10 +5,10 @@ import hashlib
 import io
 import json
 import re
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from page_checker import EVIL, parse
 from PIL import Image
 
 from memfast.auditing import AuditResult, audit
@@ -18,38 +18,6 @@ from memfast.reports import ReportRun, render, write_report
 from memfast.reports.charts import Dot, Line, Points, dot_chart, line_chart, scatter_chart
 from memfast.reports.markup import Markup, escape, tag
 from memfast.reports.sprites import sprite_sheets
-
-EVIL = "</script><img src=x onerror=alert(1)>\"'&"
-VOID = {"meta", "link", "br", "input", "img", "line", "rect", "circle", "path", "polyline", "polygon"}
-
-
-class Checker(HTMLParser):
-    """Collects elements and checks that they nest."""
-
-    def __init__(self):
-        super().__init__()
-        self.open, self.elements, self.text = [], [], ""
-
-    def handle_starttag(self, name, attributes):
-        self.elements.append((name, dict(attributes)))
-        if name not in VOID:
-            self.open.append(name)
-
-    def handle_startendtag(self, name, attributes):
-        self.elements.append((name, dict(attributes)))
-
-    def handle_endtag(self, name):
-        assert self.open.pop() == name
-
-    def handle_data(self, data):
-        self.text += data
-
-
-def parse(page):
-    checker = Checker()
-    checker.feed(page)
-    assert checker.open == []
-    return checker
 
 
 def make_result(shape=(12, 10), dtype=np.uint8, name="set"):

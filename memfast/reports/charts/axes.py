@@ -8,7 +8,7 @@ import numpy as np
 from memfast.reports.markup import Markup, join, tag
 
 WIDTH, HEIGHT = 460, 260
-LEFT, RIGHT, TOP, BOTTOM = 52, 14, 12, 40
+LEFT, RIGHT, TOP, BOTTOM = 60, 14, 12, 40
 TICKS = 5
 LETTER = 8
 SERIES = 6

@@ -131,7 +131,11 @@ def _last(group: Group, key: str, place: int = -1) -> float | None:
 
 
 def _guidance(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, int | float) else str(value)
+    """A scale, or a rule with its options."""
+    if isinstance(value, Mapping):
+        options = ", ".join(f"{key} {part:g}" for key, part in value.items() if isinstance(part, int | float))
+        return f"{value.get('name')} ({options})" if options else str(value.get("name"))
+    return f"{value:g}" if isinstance(value, int | float) else "unknown"
 
 
 def _count(number: int, word: str) -> str:
