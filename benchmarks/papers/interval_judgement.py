@@ -71,7 +71,7 @@ def panels(axes: Sequence[Any], runs: Sequence[Result], readings: dict[str, str]
     values: tuple[tuple[str, Callable[[Result], float]], ...] = (
         ("W to the training set", lambda point: point["train"]["wasserstein"]),
         ("JS to the training set", lambda point: point["train"]["shannon"]),
-        ("closer than a held-out item (%)", lambda point: 100 * point["closer"]),
+        ("closer than held-out (%)", lambda point: 100 * point["closer"]),
     )
     for axis, (label, value) in zip(axes, values, strict=True):
         for color, name in zip(COLORS, readings, strict=False):
