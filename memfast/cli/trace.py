@@ -198,7 +198,7 @@ def _trace_run(
         trained, labels=labels if classes else None,
         names=[one.name for one in conditions], memorized=[one.memorized for one in conditions],
         targets=None if targets is None else targets_of(conditions, targets, classes),
-        bank=None if bank is None else bank.block(0, len(bank)), guidance=rule_of(rule[0], scale, rule[1]),
+        bank=None if bank is None else bank.take(range(len(bank))), guidance=rule_of(rule[0], scale, rule[1]),
         features=features, **options,
     )  # fmt: skip
 

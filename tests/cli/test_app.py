@@ -119,7 +119,7 @@ def test_wrong_usage_and_failures(arguments, code, words, capsys, tmp_path, monk
     assert "Traceback" not in error
 
 
-@pytest.mark.parametrize("verb", ["demo", "train", "sample", "audit", "evaluate", "info"])
+@pytest.mark.parametrize("verb", ["demo", "train", "sample", "audit", "evaluate", "trace", "info"])
 def test_every_verb_has_help(verb, capsys):
     assert main([verb, "--help"]) == 0
     assert "--json" in capsys.readouterr().out

@@ -34,9 +34,14 @@ def _setting(trace: Mapping[str, Any]) -> str:
     text = f"{_count(len(conditions), 'condition')}, {_count(seeds, 'seed')} each, {short(sampler.get('steps'))} steps"
     text += f" of {sampler.get('method')} at guidance {_guidance(sampler.get('guidance'))}."
     missing = sum(condition.get("has_target") is False for condition in conditions)
-    return text + (
-        f" {_count(missing, 'condition')} without a target: figures that need one leave them out." * bool(missing)
-    )
+    if sampler.get("target") == "final":
+        return text + (
+            " Each sample is measured against its own finished state: that shows how early it was decided, not whose "
+            "copy it is."
+        )
+    if missing:
+        text += f" {_count(missing, 'condition')} without a target: figures that need one leave them out."
+    return text
 
 
 def _deviating(trace: Mapping[str, Any]) -> Markup | None:
@@ -103,9 +108,7 @@ def _means(trace: Mapping[str, Any]) -> list[str]:
         found.append(f"Samples of one condition end {ends} apart; their noise started {starts} apart.")
     losses = _each(parts, lambda group: mean_of(group, "normalised_loss"))
     if losses:
-        found.append(
-            f"The normalised conditional loss at the noisiest level is {losses}: near 0, one step gives the target."
-        )
+        found.append(f"The normalised conditional loss is {losses}: near 0, one step from pure noise gives the target.")
     return found
 
 
