@@ -22,9 +22,9 @@ _NAMES = {
 }
 
 __all__ = [
-    "Ambient", "DenoisingObjective", "InputError", "MemfastError", "Neighbors", "audit", "criteria", "data", "detectors",
-    "evaluate", "features", "integrations", "key", "knn", "metrics", "models", "neighbors", "ops", "reports", "sampling",
-    "schedules", "timesteps", "trace", "training",
+    "Ambient", "DenoisingObjective", "InputError", "MemfastError", "Neighbors", "audit", "criteria", "data",
+    "detectors", "evaluate", "features", "integrations", "key", "knn", "metrics", "models", "neighbors", "ops",
+    "reports", "sampling", "schedules", "timesteps", "trace", "training",
 ]  # fmt: skip
 
 if TYPE_CHECKING:

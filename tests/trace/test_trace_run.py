@@ -108,9 +108,7 @@ def test_what_the_first_state_tells(bed, run, traced):
     entry, step = traced.conditions[0], Plain(run, 0).steps[0]
     targets = run.format.to_network(torch.as_tensor(bed.targets[:3]))
     mean = targets.double().mean(0)
-    assert entry["overestimation"] == pytest.approx(
-        trace.overestimation(step.x0_hat, targets[0], mean), rel=1e-6
-    )
+    assert entry["overestimation"] == pytest.approx(trace.overestimation(step.x0_hat, targets[0], mean), rel=1e-6)
     noise = step.state
     noised = step.alpha * targets[0] + step.sigma * noise
     with torch.no_grad():
