@@ -101,7 +101,12 @@ class ApproximateIndex:
         if self.probes is not None:
             faiss = _faiss()
             space = faiss.ParameterSpace() if self._resources is None else faiss.GpuParameterSpace()
-            space.set_index_parameter(self.index, "nprobe", self.probes)
+            try:
+                space.set_index_parameter(self.index, "nprobe", self.probes)
+            except RuntimeError as error:
+                raise InputError(
+                    "probes", expected=f"None: {self.factory} has no lists to visit", received=str(self.probes),
+                ) from error  # fmt: skip
         return self.index.search(_float32(queries), count)[1].astype(np.int64, copy=False)
 
     def save(self, path: str | os.PathLike[str]) -> None:

@@ -93,3 +93,9 @@ def test_bad_requests_are_named(sets):
 def test_the_interval_is_scipys_wilson(hits, trials):
     expected = binomtest(hits, trials).proportion_ci(0.95, method="wilson")
     assert wilson(hits, trials) == pytest.approx((expected.low, expected.high), abs=1e-12)
+
+
+def test_probes_of_an_index_without_lists_are_refused(sets):
+    queries, database = sets
+    with pytest.raises(InputError, match="probes: expected None: Flat has no lists"):
+        knn(queries, database, 2, approximate=ApproximateIndex("Flat", probes=1))
