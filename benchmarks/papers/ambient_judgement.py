@@ -93,7 +93,7 @@ def judge(runs: Sequence[Result], told: dict[str, str]) -> Judgement:
         runs: one seed's result each.
         told: the other readings that were run, name -> in words.
     """
-    parts = []
+    parts, short = [], []
     for count in counts(runs):
         found = {noise: one for noise in noises(runs, MAIN, count) if (one := reductions(runs, MAIN, count, noise))}
         end = Spread.of(_last(runs, MAIN, count, None, HEADLINE))
@@ -104,6 +104,7 @@ def judge(runs: Sequence[Result], told: dict[str, str]) -> Judgement:
             continue
         noise = max(found, key=lambda one: Spread.of(found[one]).mean)
         best = Spread.of(found[noise])
+        short.append(f"{best.mean:+.0%} with {count} images (sigma_n {noise:g})")
         parts.append(
             f"with {count} images {end.mean:.0%} of the samples of plain training are copies in the end, and at equal "
             f"quality Ambient with sigma_n {noise:g} (the best here) changes that by {_change(best)}"
@@ -113,6 +114,10 @@ def judge(runs: Sequence[Result], told: dict[str, str]) -> Judgement:
         f"By the NN ratio, {'; '.join(parts)}. The claim is {-CLAIMED:.0%}.",
         tables=[_equal_table(runs), *(_end_table(runs, count) for count in counts(runs))],
         readings=[_told(runs, name, text) for name, text in told.items()],
+        headline=f"at equal quality Ambient targets change the share of copies by {', '.join(short)}; claimed "
+        f"{-CLAIMED:.0%}."
+        if short
+        else "",
     )
 
 

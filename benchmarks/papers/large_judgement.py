@@ -79,6 +79,8 @@ def judge(runs: list[Result]) -> Judgement:
         f"approximate index with {_probes(last)} takes {slower.mean:.1f} times the processor time and names "
         f"the true nearest image for {agrees.mean:.0%} of the samples.",
         tables=[_recall_table(runs), _alarm_table(runs), _cost_table(runs)],
+        headline=f"an exact audit of {first['generated']:,} samples against {first['training']:,} images finds {found} "
+        f"of the nearly verbatim copies (NN ratio / calibrated / absolute) in {cpu.mean:.0f} s of one core.",
     )
 
 
