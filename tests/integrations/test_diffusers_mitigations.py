@@ -143,7 +143,7 @@ def test_the_prompt_is_that_of_adamw_by_hand(kind):
     optimizer, losses = torch.optim.AdamW([value], lr=0.05), []
     for _ in range(4):
         loss = gap_by_hand(made, latents, value.expand(3, -1, -1)).norm()
-        losses.append(float(loss))
+        losses.append(float(loss.detach()))
         optimizer.zero_grad()
         loss.backward()
         value.grad[:, 0] = 0
