@@ -86,8 +86,9 @@ STUDY = Study(
     "sample is closer to the training set than a held-out heartbeat is (50 %: no closer).",
     rule=RULE,
     differences="The paper states neither network, split, tails, mixture share, number of components, nor how it "
-    "computes W, JS and L2: the choices above are ours. Its pretrained network is not public; ours is small and was "
-    "trained on the same 500 signals. Training from random weights takes {scratch_steps} steps.",
+    "computes W, JS and L2: the choices above are ours. Its pretrained network is not public; ours is small, was "
+    "trained briefly on the same 500 signals, and its samples are still farther from them than held-out heartbeats "
+    "are. Training from random weights takes {scratch_steps} steps.",
     caption="left and middle, the paper's two distances (lower is what it calls less memorization); right, how often a "
     "sample is closer to the training set than a held-out heartbeat (higher is what others call more memorization). "
     "Lines: readings of what the paper leaves open, averaged over widths; bands: over seeds.",

@@ -165,10 +165,10 @@ def correlations(run: Result, reading: str, along: str, side: str = "train") -> 
     return {name: _pearson(x, values) for name, values in columns.items()}
 
 
-def change(run: Result, reading: str, metric: str) -> float:
-    """The relative change of a distance to the training set from the least to the greatest mean, averaged over widths:
-    -0.94 is 94 % less."""
-    ends = [at_mean(run, reading, mean, lambda point: point["train"][metric]) for mean in _ends(run, reading)]
+def change(run: Result, reading: str, metric: str, side: str = "train") -> float:
+    """The relative change of a distance to the training (or test) set from the least to the greatest mean, averaged
+    over widths: -0.94 is 94 % less."""
+    ends = [at_mean(run, reading, mean, lambda point: point[side][metric]) for mean in _ends(run, reading)]
     return ends[1] / ends[0] - 1
 
 

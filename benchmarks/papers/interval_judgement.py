@@ -21,6 +21,8 @@ CLEAR_CORRELATION = -0.5
 LARGE_DROP = -0.8
 # Less than this is no reduction, however well it correlates.
 SOME_DROP = -0.2
+# A change smaller than this is none.
+LITTLE = 0.05
 
 RULE = (
     "*holds* if, in the first reading, the correlation of the interval's mean with each of L2, W and JS to the training"
@@ -52,17 +54,15 @@ def judge(runs: Sequence[Result], readings: dict[str, str], what: str) -> Judgem
     """
     names = list(readings)
     main = names[0]
-    along = [_along(runs, main, "mean", metric).mean for metric in METRICS]
-    drops = {metric: _change(runs, main, metric).mean for metric in ("wasserstein", "shannon")}
     return Judgement(
         verdict(runs, names),
         f"On {what}, moving the interval from low to high noise changes the distance to the training set by "
-        f"{drops['wasserstein']:+.0%} (W) and {drops['shannon']:+.0%} (JS), with correlations from {min(along):+.2f} "
-        f"to {max(along):+.2f} (paper: -94 %, -93 %, -0.73 to -0.83); {_neighbours(runs, main)}",
+        f"{_numbers(runs, main)} (paper: -94 %, -93 %, -0.73 to -0.83); {_neighbours(runs, main)} "
+        f"{_nearest(runs, names)}",
         tables=[_correlation_table(runs, names), _grid_table(runs, main)],
         readings=[_told(runs, name, text) for name, text in readings.items()],
-        headline=f"on {what}, later timesteps change the distance W to the training set by {drops['wasserstein']:+.0%} "
-        f"(paper: -94 %).",
+        headline=f"on {what}, later timesteps change the distances to the training set by {_numbers(runs, main)} "
+        "(paper: -94 %, -93 %, -0.73 to -0.83).",
     )
 
 
@@ -102,26 +102,49 @@ def _clear(runs: Sequence[Result], reading: str) -> bool:
     return drops and all(_along(runs, reading, "mean", metric).mean <= CLEAR_CORRELATION for metric in METRICS)
 
 
+def _numbers(runs: Sequence[Result], reading: str) -> str:
+    """The changes of W and JS and the correlations of the three distances with the mean."""
+    along = [_along(runs, reading, "mean", metric).mean for metric in METRICS]
+    w, js = (_change(runs, reading, metric).mean for metric in ("wasserstein", "shannon"))
+    return f"{w:+.0%} (W) and {js:+.0%} (JS), with correlations from {min(along):+.2f} to {max(along):+.2f}"
+
+
+def _nearest(runs: Sequence[Result], names: Sequence[str]) -> str:
+    """The other reading in which W falls most."""
+    best = min(names[1:], key=lambda name: _change(runs, name, "wasserstein").mean)
+    test = over_seeds(runs, lambda run: change(run, best, "wasserstein", "test")).mean
+    return (
+        f"Of the other readings `{best}` has the largest fall: {_numbers(runs, best)}; the distance W to the held-out "
+        f"set changes there by {test:+.0%}."
+    )
+
+
 def _neighbours(runs: Sequence[Result], reading: str) -> str:
-    """Whether copying by nearest neighbours moves as the distances do, in a clause."""
+    """Whether nearest neighbours move as the distances do, in a clause."""
     points = [point for run in runs for point in of_reading(run, reading)]
     copies = max(point["copies"] for point in points)
     ends = [min(point["mean"] for point in points), max(point["mean"] for point in points)]
     low, high = (_at(runs, reading, mean, lambda point: point["closer"]).mean for mean in ends)
     distance = _change(runs, reading, "wasserstein").mean
-    opposed = "so the two readings of memorization disagree" if (high - low) * distance < 0 else "in the same direction"
+    if abs(high - low) < LITTLE and abs(distance) < LITTLE:
+        told = "so neither measure of memorization moves"
+    elif (high - low) * distance < 0:
+        told = "so the two measures of memorization disagree"
+    else:
+        told = "in the distances' direction"
     return (
         f"by nearest neighbours at most {copies:.1%} of samples are copies, and the chance of a sample being closer to "
-        f"the training set than a held-out item goes from {low:.0%} to {high:.0%}, {opposed}."
+        f"the training set than a held-out item goes from {low:.0%} to {high:.0%}, {told}."
     )
 
 
 def _told(runs: Sequence[Result], name: str, text: str) -> str:
     steepest = over_seeds(runs, lambda run: greatest_drop(run, name, "wasserstein"))
     values = ", ".join(f"{NAMES[metric]} {_along(runs, name, 'mean', metric).mean:+.2f}" for metric in METRICS)
+    w, js = (_change(runs, name, metric).text("+.0%") for metric in ("wasserstein", "shannon"))
     return (
-        f"`{name}` ({text}): correlation with the mean {values}; W {_change(runs, name, 'wasserstein').mean:+.0%} from "
-        f"the least mean to the greatest, {steepest.mean:+.0%} at the width where it falls most."
+        f"`{name}` ({text}): from the least mean to the greatest W {w}, JS {js}; W {steepest.mean:+.0%} at the width "
+        f"where it falls most; correlation with the mean {values}."
     )
 
 

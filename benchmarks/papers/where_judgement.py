@@ -57,7 +57,7 @@ def judge(runs: list[Result]) -> Judgement:
     for name in runs[0]["forms"]:
         forms = [run["forms"][name] for run in runs]
         told = [f"{_over(forms, band, 'general inside').mean:.0%} at {band} noise levels" for band in forms[0]["swaps"]]
-        swapped.append(f"with prediction of the {name} {', '.join(told)}")
+        swapped.append(f"({name}) {', '.join(told)}")
     first = _first(runs)
     named = {arm: Spread.of(100 * _copies(form, arm) for form in first).mean for arm in first[0]["arms"]}
     listed = ", ".join(f"{arm} {share:.0f} %" for arm, share in named.items())
@@ -66,14 +66,19 @@ def judge(runs: list[Result]) -> Judgement:
         f"Putting a general network's denoisers into one band removes of the copies {'; '.join(swapped)}. Copies by "
         f"training: {listed}.",
         tables=[_swap_table(runs), _arm_table(first)],
-        headline="the levels that decide whether a sample is a copy depend on what the network predicts: the middle "
-        "ones "
-        + " and ".join(
-            f"carry {_over([run['forms'][name] for run in runs], 'middle', 'general inside').mean:.0%} with the {name}"
-            for name in runs[0]["forms"]
-        )
-        + ".",
+        headline=f"a memorizing network's samples stop being copies without its denoisers at {_needed(runs)} noise "
+        "levels.",
     )
+
+
+def _needed(runs: list[Result]) -> str:
+    """The bands without which two thirds of the copies go, form by form."""
+    parts = []
+    for name in runs[0]["forms"]:
+        forms = [run["forms"][name] for run in runs]
+        bands = [band for band in forms[0]["swaps"] if _over(forms, band, "general inside").mean >= MOST]
+        parts.append(f"{' or '.join(bands) or 'no single band of'} ({name})")
+    return ", ".join(parts)
 
 
 def figure(runs: list[Result], path: Path) -> None:
@@ -107,7 +112,7 @@ def _bars(axis: Any, forms: list[Result]) -> None:
         places = np.arange(len(names)) + shift
         axis.bar(places, [100 * s.mean for s in spreads], 0.38, color=color, label=told)
         axis.vlines(places, [100 * s.low for s in spreads], [100 * s.high for s in spreads], color="#c8553d", lw=1)
-    axis.set(xticks=range(len(names)), xticklabels=names)
+    axis.set(xticks=range(len(names)), xticklabels=names, ylim=(-20, 140))
     axis.set(xlabel="noise levels swapped", ylabel="share of the copies (%)")
     axis.legend()
 
