@@ -1,7 +1,7 @@
 """Adapters for other people's training loops and pipelines."""
 
+from memfast.detectors.attention_capture import AttentionCapture, capture_attention, prompt_tokens
 from memfast.integrations.diffusers import objective_from_scheduler, schedule_from_scheduler
-from memfast.integrations.diffusers_attention import AttentionCapture, capture_attention, prompt_tokens
 from memfast.integrations.diffusers_branches import FirstCall, Prepared
 from memfast.integrations.diffusers_guidance import guided_by
 from memfast.integrations.diffusers_mitigations import optimise_latents, optimise_prompt

@@ -99,6 +99,8 @@ class Observer:
 
     def __call__(self, step: Any) -> None:
         """Take in one state."""
+        # Before the network is asked about other inputs: its last call is still the one for this state.
+        attention = self.attention() if self.attention is not None and step.noise_hat is not None else None
         if self.final:
             self._held.append(_copy_of(step))
         else:
@@ -114,7 +116,7 @@ class Observer:
             bank = self.bank.to(step.state.device)
             found = ideal_denoiser(step.state, bank, step.alpha, step.sigma)
             self._weights.append(found.max_weight.cpu().numpy().reshape(len(self.names), -1).mean(axis=1))
-        self._detect(step)
+        self._detect(step, attention)
 
     def result(self) -> Watched:
         """Everything that was measured; the run must have ended."""
@@ -156,7 +158,7 @@ class Observer:
     def _given(self) -> np.ndarray:
         return np.ones(len(self.names), bool) if self.has_target is None else np.asarray(self.has_target, bool)
 
-    def _detect(self, step: Any) -> None:
+    def _detect(self, step: Any, attention: Sequence[torch.Tensor] | None) -> None:
         for name, detector in self.detectors.items():
             if detector.needs_distances:
                 continue
@@ -170,12 +172,12 @@ class Observer:
                 difference = self.probe.difference
                 options["difference"] = lambda x, at=step, ask=difference: ask(x, at)
             if detector.needs_attention:
-                if self.attention is None:
+                if attention is None:
                     raise InputError(
                         f"detector {name}", expected="a pipeline whose attention maps can be read", received="none",
                         do="Leave the detector out.",
                     )  # fmt: skip
-                options["attention"] = self.attention()
+                options["attention"] = attention
             detector.step(step, **options)
 
 

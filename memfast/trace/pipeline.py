@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 
+from memfast.detectors.attention_capture import AttentionCapture, capture_attention, prompt_tokens
 from memfast.foundation.errors import InputError
 from memfast.foundation.progress import Progress
 from memfast.trace.assembling import Assembly, Conditions, Features, choose_detectors, known_labels, seed_numbers
-from memfast.trace.attention import cross_attention
 from memfast.trace.capture import Capture, Levels, capturing, network_of
 from memfast.trace.latents import Latents
 from memfast.trace.observing import Observer, Probe, Watched
@@ -90,17 +90,25 @@ def trace_pipeline(
     )
     live = {name: one for name, one in chosen.items() if not one.needs_distances}
     late = {name: one for name, one in chosen.items() if one.needs_distances}
-    tokens = _token_counts(pipe, prompts) if any(one.needs_attention for one in live.values()) else None
+    tokens = None
+    if any(one.needs_attention for one in live.values()):
+        if embedded:
+            raise InputError(
+                "prompts", expected="texts, for detectors of attention: they count tokens", received="embeddings"
+            )
+        tokens = prompt_tokens(pipe, prompts).tolist()
     noise = latents.initial(numbers)
 
     def watch(first: int, part: Conditions, scale: float, found: dict[str, Any], *, whole: bool) -> Watched:
         count = len(part.names)
-        watching: Any = cross_attention(pipe.unet, count * len(numbers)) if whole and tokens else nullcontext({})
+        attended = whole and tokens is not None
+        watching: Any = capture_attention(pipe.unet, guided=False) if attended else nullcontext(AttentionCapture())
         with watching as maps:
+            attention = (lambda: [layer[-count * len(numbers) :] for layer in maps.layers]) if attended else None
             observer = Observer(
                 part.names, numbers, part.targets, part.has_target, centre, final=target == "final",
                 bank=clean if whole else None, detectors=found, keep_states=keep_states and whole,
-                tokens=None if tokens is None else tokens[first : first + count], attention=lambda: list(maps.values()),
+                tokens=None if tokens is None else tokens[first : first + count], attention=attention,
             )  # fmt: skip
             with capturing(pipe, count * len(numbers), observer) as capture, _quiet(pipe):
                 observer.probe = _probe(capture, scale) if whole else None
@@ -152,15 +160,6 @@ def _prompts(prompts: Any, negative: Any, first: int, count: int, seeds: int) ->
 def _probe(capture: Capture, scale: float) -> Probe:
     found = capture.probe()
     return found if scale > 1.0 else Probe(found.conditional)
-
-
-def _token_counts(pipe: Any, prompts: Any) -> list[int]:
-    if isinstance(prompts, torch.Tensor):
-        raise InputError(
-            "prompts", expected="texts, for detectors of attention: they count tokens", received="embeddings"
-        )
-    most = pipe.tokenizer.model_max_length
-    return [len(pipe.tokenizer(text, truncation=True, max_length=most).input_ids) for text in prompts]
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from diffusers import (
 from tiny_pipeline import tiny_pipeline
 
 from memfast import trace
+from memfast.detectors.attention_capture import capture_attention
 from memfast.foundation.errors import InputError
 from memfast.trace.capture import capturing
 
@@ -136,17 +137,31 @@ def test_attention_is_that_of_the_layers_and_changes_nothing(pipe, targets):
     options = {"prompts": PROMPTS, "seeds": SEEDS, "steps": 3, "targets": targets}
     watched = trace.trace_pipeline(pipe, detectors=["ren", "ren_first", "bright_ending"], **options)
     plain = trace.trace_pipeline(pipe, detectors=[], **options)
-    torch.testing.assert_close(watched.samples, plain.samples, rtol=1e-4, atol=1e-5)
+    assert torch.equal(watched.samples, plain.samples)
     assert all(np.isfinite(value) for entry in watched.conditions for value in entry["detectors"].values())
 
-    from memfast.trace.attention import cross_attention
 
-    with torch.no_grad(), cross_attention(pipe.unet, 1) as maps:
-        embedded, negative = pipe.encode_prompt("a b", "cpu", 1, True)
-        pipe.unet(torch.randn(2, 4, 8, 8), 10, torch.cat([negative, embedded]))
-    assert [tuple(one.shape) for one in maps.values()] == [(1, side * side, 12) for side in (8, 4, 8, 8)]
-    for one in maps.values():
-        torch.testing.assert_close(one.sum(2), torch.ones(one.shape[:2]))
+@pytest.mark.parametrize("detectors", [["ren_first"], ["jeon", "ren_first"]], ids=str)
+def test_attention_is_of_the_state_not_of_another_question_to_the_network(pipe, targets, detectors):
+    """The layer's entropy at the first state, from the network called by hand."""
+    found = trace.trace_pipeline(
+        pipe, prompts=PROMPTS, seeds=SEEDS, steps=STEPS, targets=targets, detectors=detectors, rows=len(SEEDS)
+    )
+    noise = torch.cat([torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(seed)) for seed in SEEDS])
+    for prompt, entry in zip(PROMPTS, found.conditions, strict=True):
+        embedded, _ = pipe.encode_prompt(prompt, "cpu", len(SEEDS), True)
+        with torch.no_grad(), capture_attention(pipe.unet, guided=False) as capture:
+            pipe.unet(noise, 1000 // STEPS * (STEPS - 1) + 1, embedded)
+        shares = capture.layers[3].double().mean(1)
+        entropy = float(-(shares * shares.log()).sum(1).mean())
+        assert entry["detectors"]["ren_first"] == pytest.approx(entropy, rel=1e-7)
+
+
+def test_attention_without_guidance_is_that_of_the_prompts(pipe, targets):
+    with pytest.raises(InputError, match="labels or prompts"):
+        trace.trace_pipeline(
+            pipe, prompts=["a"], seeds=2, steps=2, guidance=1.0, targets=targets[:1], detectors=["ren_first"]
+        )
 
 
 def test_guidance_one_leaves_the_unconditional_fields_empty(pipe, targets):

@@ -17,7 +17,7 @@ class AttentionCapture:
 
     Attributes:
         names: the cross-attention layers in the order in which they ran.
-        layers: one tensor ``[B, pixels, tokens]`` for each, averaged over heads; sums to 1 over tokens. The
+        layers: one float32 tensor ``[B, pixels, tokens]`` for each, averaged over heads; sums to 1 over tokens. The
             ``attention`` that detectors take.
     """
 
@@ -104,6 +104,7 @@ class _Recorder:
             tokens = attn.norm_encoder_hidden_states(tokens)
         query, key = attn.head_to_batch_dim(attn.to_q(pixels)), attn.head_to_batch_dim(attn.to_k(tokens))
         mask = attn.prepare_attention_mask(mask, tokens.shape[1], count)
-        shares = attn.get_attention_scores(query, key, mask).unflatten(0, (count, attn.heads)).mean(dim=1)
+        heads = attn.get_attention_scores(query, key, mask).unflatten(0, (count, attn.heads))
+        shares = heads.float().mean(dim=1)
         self.capture.names.append(self.name.removesuffix(".processor"))
         self.capture.layers.append(shares[count // 2 :] if self.guided else shares)
