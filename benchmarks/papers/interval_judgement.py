@@ -106,7 +106,7 @@ def _numbers(runs: Sequence[Result], reading: str) -> str:
     """The changes of W and JS and the correlations of the three distances with the mean."""
     along = [_along(runs, reading, "mean", metric).mean for metric in METRICS]
     w, js = (_change(runs, reading, metric).mean for metric in ("wasserstein", "shannon"))
-    return f"{w:+.0%} (W) and {js:+.0%} (JS), with correlations from {min(along):+.2f} to {max(along):+.2f}"
+    return f"{w:+.1%} (W) and {js:+.1%} (JS), with correlations from {min(along):+.2f} to {max(along):+.2f}"
 
 
 def _nearest(runs: Sequence[Result], names: Sequence[str]) -> str:
@@ -115,7 +115,7 @@ def _nearest(runs: Sequence[Result], names: Sequence[str]) -> str:
     test = over_seeds(runs, lambda run: change(run, best, "wasserstein", "test")).mean
     return (
         f"Of the other readings `{best}` has the largest fall: {_numbers(runs, best)}; the distance W to the held-out "
-        f"set changes there by {test:+.0%}."
+        f"set changes there by {test:+.1%}."
     )
 
 
@@ -141,9 +141,9 @@ def _neighbours(runs: Sequence[Result], reading: str) -> str:
 def _told(runs: Sequence[Result], name: str, text: str) -> str:
     steepest = over_seeds(runs, lambda run: greatest_drop(run, name, "wasserstein"))
     values = ", ".join(f"{NAMES[metric]} {_along(runs, name, 'mean', metric).mean:+.2f}" for metric in METRICS)
-    w, js = (_change(runs, name, metric).text("+.0%") for metric in ("wasserstein", "shannon"))
+    w, js = (_change(runs, name, metric).text("+.1%") for metric in ("wasserstein", "shannon"))
     return (
-        f"`{name}` ({text}): from the least mean to the greatest W {w}, JS {js}; W {steepest.mean:+.0%} at the width "
+        f"`{name}` ({text}): from the least mean to the greatest W {w}, JS {js}; W {steepest.mean:+.1%} at the width "
         f"where it falls most; correlation with the mean {values}."
     )
 

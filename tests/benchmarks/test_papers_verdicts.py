@@ -54,7 +54,7 @@ def test_the_sweeps_numbers_are_those_of_scipy_and_of_the_ends():
 
 def test_the_sweep_says_where_neighbours_disagree():
     told = judge([sweep(0.94, 0.0)] * 3, {"main": "one", "other": "two"}, "something").summary
-    assert "-94% (W)" in told
+    assert "-94.0% (W)" in told
     assert "from 5% to 50%, so the two measures of memorization disagree" in told
 
 
