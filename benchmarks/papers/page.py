@@ -139,7 +139,7 @@ def _made(one: Shown) -> str:
     runs = one.runs
     cpu = sum(run["cpu_seconds"] for run in runs) / 60
     machines = sorted({f"{run['machine']['processor']}, {run['machine']['cores']} cores" for run in runs})
-    commits = sorted({str(run["commit"])[:12] for run in runs})
+    commits = sorted({_short(run["commit"]) for run in runs})
     torches = sorted({run["versions"].get("torch", "none") for run in runs})
     seeds = ", ".join(str(run["seed"]) for run in runs)
     return (
@@ -147,6 +147,11 @@ def _made(one: Shown) -> str:
         f"({'; '.join(machines)}; torch {', '.join(torches)}; commit {', '.join(commits)}). Repeat it with "
         f"`python -m benchmarks.papers --{one.size.name} --study {one.study.slug}`.\n"
     )
+
+
+def _short(commit: str | None) -> str:
+    """A commit as people quote it; whether files differed from it stays visible."""
+    return "none" if commit is None else commit[:12] + ("-dirty" if commit.endswith("-dirty") else "")
 
 
 def _heading(study: Study) -> str:

@@ -121,6 +121,10 @@ def test_the_page_prefers_the_full_size(tmp_path):
     assert "With 30 items." in text
 
 
+def test_the_committed_page_is_that_of_the_committed_results(tmp_path):
+    assert page.build(docs=tmp_path).read_text() == (page.DOCS / "evidence.md").read_text()
+
+
 @needs_data
 def test_a_failing_job_stops_no_other_and_names_its_cause(tmp_path, capsys):
     good = study_of("onset")
