@@ -104,7 +104,7 @@ def judge(runs: Sequence[Result], told: dict[str, str]) -> Judgement:
             continue
         noise = max(found, key=lambda one: Spread.of(found[one]).mean)
         best = Spread.of(found[noise])
-        short.append(f"{best.mean:+.0%} with {count} images (sigma_n {noise:g})")
+        short.append(f"{-best.mean:+.0%} with {count} images (sigma_n {noise:g})")
         parts.append(
             f"with {count} images {end.mean:.0%} of the samples of plain training are copies in the end, and at equal "
             f"quality Ambient with sigma_n {noise:g} (the best here) changes that by {_change(best)}"

@@ -92,6 +92,7 @@ def test_a_result_is_written_in_signed_changes():
     runs = [{**run, "curves": run["curves"] + [one | {"reading": "other"} for one in run["curves"]]} for run in runs]
     found = judge(runs, {"other": "Another way"})
     assert "sigma_n 0.2 (the best here) changes that by -50% (-75% to -25%)" in found.summary
+    assert "by -50% with 60 images (sigma_n 0.2)" in found.headline
     assert found.tables[0].rows[0][5] == "-50% (-75% to -25%)"
     assert found.readings == [
         "Another way: 60 images, sigma_n 0.2: in the end 20.0 % (10.0 to 30.0) copies against 60.0 % (60.0 to 60.0); "
