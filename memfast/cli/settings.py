@@ -149,8 +149,11 @@ def read_settings(path: Path | None, overrides: Mapping[str, Any] | None = None)
         if value is not None:
             *tables, key = name.split(".")
             place = content
-            for table in tables:
+            for depth, table in enumerate(tables):
                 place = place.setdefault(table, {})
+                if not isinstance(place, dict):
+                    where = ".".join(tables[: depth + 1])
+                    raise InputError(f"setting {where!r}", expected="a table", received=repr(place))
             place[key] = value
     return _build(Settings, content, where="")
 

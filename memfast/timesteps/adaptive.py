@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from memfast.foundation.errors import InputError
-from memfast.timesteps.density import Grid, Stepwise, Vector, check_number, grid_length, normalized
+from memfast.timesteps.density import Grid, Stepwise, Vector, check_whole, grid_length, normalized
 
 
 class LossSecondMoment(Stepwise):
@@ -24,10 +24,10 @@ class LossSecondMoment(Stepwise):
     name: ClassVar[str] = "loss_second_moment"
 
     def __init__(self, history: int = 10, uniform_share: float = 0.001) -> None:
-        check_number("history", history, above=0.0)
+        check_whole("history", history, least=1)
         if not 0 <= uniform_share <= 1:
             raise InputError("uniform_share", expected="a share from 0 to 1", received=repr(uniform_share))
-        self.history, self.uniform_share = int(history), float(uniform_share)
+        self.history, self.uniform_share = history, float(uniform_share)
         self._losses = np.zeros((0, self.history))
         self._counts = np.zeros(0, dtype=np.int64)
 

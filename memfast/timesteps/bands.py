@@ -6,7 +6,7 @@ from typing import ClassVar
 import numpy as np
 
 from memfast.foundation.errors import InputError
-from memfast.timesteps.density import Grid, Stepwise, Vector, check_number, grid_length, normalized
+from memfast.timesteps.density import Grid, Stepwise, Vector, check_number, check_whole, grid_length, normalized
 
 STRATEGIES = ("earlier", "later", "range")
 
@@ -36,8 +36,8 @@ class SpeeD(Stepwise):
     def __post_init__(self) -> None:
         check_number("tau", self.tau, above=0.0)
         check_number("k", self.k, above=0.0)
-        if self.mirror is not None and self.mirror < 0:
-            raise InputError("mirror", expected="a timestep, 0 or more", received=repr(self.mirror))
+        if self.mirror is not None:
+            check_whole("mirror", self.mirror)
 
     def probabilities(self, grid: Grid) -> Vector:
         """k for timesteps 1..tau, 1 for the others, normalised; with ``mirror``, half of it reflected.
@@ -79,6 +79,8 @@ class TimestepBias(Stepwise):
             raise InputError("strategy", expected="one of " + ", ".join(STRATEGIES), received=repr(self.strategy))
         check_number("multiplier", self.multiplier, above=0.0)
         check_number("portion", self.portion, above=0.0, up_to=1.0)
+        check_whole("begin", self.begin)
+        check_whole("end", self.end)
 
     def probabilities(self, grid: Grid) -> Vector:
         """multiplier in the portion, 1 elsewhere, normalised."""

@@ -278,6 +278,12 @@ def check_number(what: str, value: float, *, above: float = -np.inf, up_to: floa
         raise InputError(what, expected="a finite number" + bounds, received=repr(value))
 
 
+def check_whole(what: str, value: int, *, least: int = 0) -> None:
+    """Raise unless ``value`` is a whole number of at least ``least``."""
+    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least:
+        raise InputError(what, expected=f"a whole number of at least {least}", received=repr(value))
+
+
 def _slope(at_edges: Vector, edges: Vector) -> Vector:
     difference = at_edges[:-1] - at_edges[1:]
     return difference if edges[0] < edges[-1] else -difference

@@ -38,9 +38,11 @@ def density_from_dict(config: Mapping[str, Any]) -> Density:
     """
     arguments = dict(config)
     name = arguments.pop("name", None)
-    if name not in DENSITIES:
+    if not isinstance(name, str) or name not in DENSITIES:
         raise InputError("timestep density", expected="one of " + ", ".join(DENSITIES), received=repr(name))
     try:
         return DENSITIES[name].from_config(arguments)
-    except (TypeError, KeyError) as error:
+    except InputError:
+        raise
+    except (TypeError, KeyError, ValueError) as error:
         raise InputError(f"timestep density {name}", expected="its own arguments", received=str(error)) from error

@@ -1,5 +1,6 @@
-"""A loss that is not finite: found, traced to its samples, saved, and raised."""
+"""A loss or gradient that is not finite: found, traced to its samples, saved, and raised."""
 
+import math
 from pathlib import Path
 
 import torch
@@ -15,7 +16,7 @@ _NAMED = 8
 
 
 class NotFiniteError(MemfastError, ArithmeticError):
-    """The loss became NaN or infinite; the text names the step, sample ids and timesteps."""
+    """The loss or its gradient became NaN or infinite; the text names the step, sample ids and timesteps."""
 
 
 @torch.no_grad()
@@ -48,6 +49,7 @@ def not_finite(
         return NotFiniteError(f"step {step}: the loss is {loss}; another process names its samples.")
     if world.writes or len(bad) > 0:
         write_json(folder / NOT_FINITE_FILE, record)
+    what = f"the loss is {loss}" + (", its gradient is not finite" if math.isfinite(loss) else "")
     first = [
         f"sample id {sample} (item {index}, timestep {timestep})"
         for sample, index, timestep in zip(
@@ -56,6 +58,6 @@ def not_finite(
     ][:_NAMED]
     more = f" and {len(chosen) - _NAMED} more" if len(chosen) > _NAMED else ""
     return NotFiniteError(
-        f"step {step}: the loss is {loss}. Samples: {', '.join(first)}{more}; saved in {folder / NOT_FINITE_FILE}. "
+        f"step {step}: {what}. Samples: {', '.join(first)}{more}; saved in {folder / NOT_FINITE_FILE}. "
         "The last checkpoint is from before. Try a lower lr, grad_clip=1.0, or look at these items."
     )

@@ -39,7 +39,7 @@ class Ledger:
         """Bring the losses to the host, averaged over all processes.
 
         Returns:
-            The first (step, loss) that is not finite, or None.
+            The first (step, loss) whose loss or gradient norm is not finite, or None.
         """
         if not self._pending:
             return None
@@ -47,7 +47,7 @@ class Ledger:
         values: Sequence[tuple[float, float]] = (self._world.sum(numbers) / self._world.size).tolist()
         pending, self._pending = self._pending, []
         for (step, _, _), (loss, norm) in zip(pending, values, strict=True):
-            if not math.isfinite(loss):
+            if not (math.isfinite(loss) and math.isfinite(norm)):
                 return step, loss
             self.since_log.append(loss)
             self.norm = norm

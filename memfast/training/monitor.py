@@ -39,7 +39,8 @@ class Monitor(Hook):
 
     Args:
         every: steps between audits; None spends about 3 % of the training's network evaluations, and of its reading
-            where the data are not held on the device. A shorter run has no audit.
+            where the data are not held on the device. A shorter run has no audit, but with ``stop_when_memorized`` or
+            ``control`` it has one after its last step.
         samples: samples per audit.
         steps: DDIM steps per sample.
         held_out: data of the same kind that is not trained on, for the floor; the first ``samples`` are used.
@@ -105,6 +106,12 @@ class Monitor(Hook):
         if self.every is None:
             read = 0 if trainer.feed.resident else len(source)
             self.every = default_interval(self.samples, self.steps, trainer.batch_size, read)
+            if self.stop_when_memorized is not None or self.control is not None:
+                self.every = min(self.every, trainer.steps)
+        budget = self.stop_when_memorized
+        if budget is not None and self.curve and self.curve[-1]["memorized"] > budget:
+            # The audit that ended the run is behind it: further steps would be beyond the budget.
+            trainer.stopped = "memorized"
         if self.held_out is not None:
             _check_held_out(self.held_out, source)
         if not trainer.world.writes or self.every > trainer.steps:

@@ -60,7 +60,9 @@ def save_checkpoint(
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
     if keep is not None:
-        for old in step_folders(run)[: -max(1, keep)]:
+        # Those beyond this step were found damaged when the run was resumed: they must not displace whole ones.
+        reached = [one for one in step_folders(run) if one.name <= step_folder_name(int(state["step"]))]
+        for old in reached[: -max(1, keep)]:
             _remove(old)
     return target
 

@@ -16,9 +16,10 @@ from memfast.data import open_source
 from memfast.foundation.errors import InputError
 from memfast.foundation.progress import Progress
 from memfast.models import ItemFormat, load_weights
-from memfast.objective import DenoisingObjective
+from memfast.objective import Batch, DenoisingObjective
 from memfast.timesteps import LossSecondMoment
 from memfast.training import persistence
+from memfast.training.adapting import observe_together
 from memfast.training.checking import AFTER_FLIP, BEFORE_FLIP, check_ambient_noise, check_numbers
 from memfast.training.compiling import choose_compile, compiled
 from memfast.training.describing import describe
@@ -255,7 +256,7 @@ class Trainer:
         """Train to the last step, and write the final checkpoint.
 
         Raises:
-            NotFiniteError: the loss is NaN or infinite; its samples are named and saved.
+            NotFiniteError: the loss or its gradient is NaN or infinite; its samples are named and saved.
             OutputError: a file could not be written; what was on disk is whole.
             KeyboardInterrupt, SystemExit: after Ctrl-C or SIGTERM; a checkpoint was written first.
         """
@@ -322,6 +323,7 @@ class Trainer:
         # Dropout inside the network draws from torch's own generator; this makes it a function of seed and step too.
         seed_generator(self.device, (self.seed * GOLDEN + self.step * self.world.size + self.world.rank) & (2**63 - 1))
         parts = self.feed.items(self.step).chunks(self.accumulate)
+        self._observed: list[tuple[Batch, torch.Tensor]] = []
         total = torch.zeros((), device=self.device)
         for number, part in enumerate(parts):
             if number < len(parts) - 1:
@@ -333,6 +335,8 @@ class Trainer:
         norm = self.update(rate)
         if self.skip is not None:
             self.skip.finish_step(self.world)
+        if self.adaptive:
+            observe_together(self.objective, self._observed, self.world)
         self.step += 1
         self.averages.update(self.step)
         self.ledger.add(self.step, total, norm)
@@ -345,7 +349,7 @@ class Trainer:
             losses, batch = self._run_forward(items, self._key, "none")
             loss = losses.mean() if self.skip is None else self.skip.gate(losses, batch.timesteps)
             if self.adaptive:
-                self.objective.observe(batch, losses)
+                self._observed.append((batch, losses.detach()))
         loss = loss / self.accumulate if self.accumulate > 1 else loss
         loss.backward()
         return loss.detach()
@@ -369,11 +373,12 @@ class Trainer:
             self.stopped = "interrupted in another process"
 
     def _read_losses(self) -> None:
-        """Bring the losses of the last steps to the host, and stop at one that is not finite."""
+        """Bring the losses of the last steps to the host, and stop where one or its gradient is not finite."""
         bad = self.ledger.read()
         if bad is not None:
             step, loss = bad
             key = ops.key(self.seed, step - 1).to(self.device)
+            self.objective.set_step(step - 1)
             raise not_finite(self.out, step, loss, self.forward, self.feed.items(step - 1), key, self.world)
 
     def _log_interval(self) -> None:

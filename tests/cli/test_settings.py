@@ -39,6 +39,17 @@ def test_what_is_refused(tmp_path, text, message):
         read_settings(write(tmp_path, text))
 
 
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [("training = 3", "training.steps"), ("[monitor]\ncontrol = 0.1", "monitor.control.target")],
+    ids=["table", "table-in-table"],
+)
+def test_a_flag_over_something_that_is_no_table_is_refused(tmp_path, text, name):
+    where = name.rsplit(".", 1)[0]
+    with pytest.raises(InputError, match=f"'{where}': expected a table"):
+        read_settings(write(tmp_path, text), {name: 5})
+
+
 def test_a_missing_file(tmp_path):
     with pytest.raises(InputError, match="nothing there"):
         read_settings(tmp_path / "none.toml")

@@ -137,7 +137,7 @@ def test_speed_with_its_mirror_is_the_mean_of_a_draw_and_its_reflection():
     np.testing.assert_allclose(drawn, expected, atol=5 * np.sqrt(0.05 / 400_000))
     with pytest.raises(InputError, match="mirror: expected below 500 timesteps, received 642"):
         timesteps.SpeeD(350, 5, mirror=642).probabilities(500)
-    with pytest.raises(InputError, match="mirror: expected a timestep, 0 or more"):
+    with pytest.raises(InputError, match="mirror: expected a whole number of at least 0"):
         timesteps.SpeeD(mirror=-1)
     for strategy, biased in (("later", slice(-250, None)), ("earlier", slice(0, 250)), ("range", slice(100, 300))):
         weights = np.ones(T)
@@ -255,3 +255,20 @@ def test_bad_input_is_named(make, text):
     with pytest.raises(InputError) as error:
         make()
     assert text in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"name": "custom", "weights": ["a"]},
+        {"name": ["uniform"]},
+        {"name": "plan", "stages": [[0]]},
+        {"name": "speed", "mirror": 1.5},
+        {"name": "timestep_bias", "strategy": "range", "begin": 0.5, "end": 3},
+        {"name": "loss_second_moment", "history": 0.5},
+    ],
+    ids=["text", "name", "stages", "mirror", "range", "history"],
+)
+def test_a_configuration_with_a_value_of_the_wrong_kind_is_an_input_error(config):
+    with pytest.raises(InputError):
+        density_from_dict(config)

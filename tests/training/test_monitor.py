@@ -85,6 +85,27 @@ def test_the_budget_stops_the_run_and_keeps_the_last_checkpoint_within_it(tmp_pa
     assert len(np.unique(grey)) == 1
 
 
+def test_a_run_that_the_budget_ended_stays_ended_when_it_is_resumed(tmp_path):
+    def again(**options):
+        return trainer(
+            tmp_path, Memorizer(after=6), Monitor(every=2, samples=10, steps=5, stop_when_memorized=0.01), **options
+        ).run()
+
+    again()
+    resumed = again(resume=True)
+    assert (resumed.step, resumed.stopped) == (8, "memorized")
+
+
+@pytest.mark.parametrize(
+    "limits", [{"stop_when_memorized": 0.01}, {"control": Control(target=0.1)}, {}], ids=["budget", "control", "none"]
+)
+def test_a_budget_is_never_left_unaudited_because_the_run_is_short(tmp_path, limits):
+    assert default_interval(10, 5, 4) > 12
+    result = trainer(tmp_path, Memorizer(), Monitor(samples=10, steps=5, **limits)).run()
+    assert [entry["step"] for entry in curve(tmp_path)] == ([12] if limits else [])
+    assert result.stopped == ("memorized" if "stop_when_memorized" in limits else "done")
+
+
 def test_duplicates_do_not_hide_copies(tmp_path):
     monitor = Monitor(every=12, samples=20, steps=5)
     trainer(tmp_path, Memorizer(), monitor, data=np.concatenate([IMAGES, IMAGES, IMAGES[:3]])).run()

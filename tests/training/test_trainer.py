@@ -79,6 +79,15 @@ def test_accumulated_parts_are_one_batch(tmp_path):
     np.testing.assert_allclose(losses(tmp_path / "a"), losses(tmp_path / "b"), rtol=1e-4)
 
 
+def test_accumulated_parts_are_drawn_from_one_adaptive_density(tmp_path):
+    for name, parts in (("a", 1), ("b", 5)):
+        where = timesteps.LossSecondMoment(history=1, uniform_share=0.1)
+        objective = DenoisingObjective(schedules.linear(4, 0.01, 0.3), where, loss_weight="importance")
+        trainer(tmp_path / name, objective=objective, accumulate=parts).run()
+        assert where.warmed_up
+    np.testing.assert_allclose(losses(tmp_path / "a"), losses(tmp_path / "b"), rtol=1e-4)
+
+
 @pytest.mark.parametrize("batch", [10, 63])
 def test_streamed_data_train_exactly_like_resident_data(tmp_path, batch):
     trainer(tmp_path / "a", batch_size=batch).run()

@@ -117,6 +117,23 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before_and_says_so(uninterru
     assert_same_run(uninterrupted, tmp_path)
 
 
+def test_a_damaged_checkpoint_never_displaces_a_whole_one(uninterrupted, tmp_path):
+    trainer(tmp_path, steps=10).run()
+    file = tmp_path / "checkpoints" / "step-00000010" / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-10])
+    with pytest.warns(RuntimeWarning, match="truncated"):
+        trainer(tmp_path, steps=7, keep=1, resume=True).run()
+    with pytest.warns(RuntimeWarning, match=r"truncated.*step-00000007"):
+        trainer(tmp_path, keep=1, resume=True).run()
+    assert_same_run(uninterrupted, tmp_path)
+
+
+def test_a_run_resumes_where_less_memory_is_free_for_the_data(uninterrupted, tmp_path):
+    trainer(tmp_path, steps=10, resident=True).run()
+    trainer(tmp_path, resident=False, resume=True).run()
+    assert_same_run(uninterrupted, tmp_path)
+
+
 @pytest.mark.parametrize("damage", ["flip", "missing file", "no state", "half a state"])
 def test_every_kind_of_damage_is_seen(tmp_path, damage):
     trainer(tmp_path, steps=10).run()
@@ -232,6 +249,32 @@ def test_a_loss_that_is_not_finite_names_its_samples_and_stops(tmp_path):
     assert record["data_indices"] == [int(indices[2])]
     assert f"sample id {int(ids[2])}" in str(caught.value)
     assert models.newest_checkpoint(tmp_path).step == 5
+
+
+def test_a_gradient_that_is_not_finite_stops_the_run_too(tmp_path):
+    class Edge(torch.nn.Module):
+        """A square root at 0 from call 8 on: its value is finite, its slope is not."""
+
+        def __init__(self):
+            super().__init__()
+            self.layer, self.calls = torch.nn.Linear(12, 12), 0
+
+        def forward(self, x, timesteps, labels=None):
+            self.calls += 1
+            edge = (self.layer.weight * 0).sum().sqrt() if self.calls >= 8 else 0
+            return self.layer(x) + edge
+
+    with pytest.raises(NotFiniteError, match=r"step 8: the loss is \d.*, its gradient is not finite"):
+        trainer(tmp_path, model=Edge()).run()
+    record = json.loads((tmp_path / "not-finite.json").read_text())
+    assert (record["step"], len(record["sample_ids"])) == (8, 8)
+    assert models.newest_checkpoint(tmp_path).step == 5
+
+
+def test_a_loss_that_is_not_finite_is_named_with_an_adaptive_density_too(tmp_path):
+    adaptive = objective(timesteps=timesteps.LossSecondMoment())
+    with pytest.raises(NotFiniteError, match=r"step 8: the loss is nan. Samples: sample id"):
+        trainer(tmp_path, model=Bomb(), objective=adaptive).run()
 
 
 SCRIPT = """
