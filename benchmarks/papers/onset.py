@@ -119,6 +119,7 @@ def judge(runs: list[Result]) -> Judgement:
         f"Memorization begins after a number of steps that grows as n to the power {power.text('.2f')} (claimed: 1), "
         f"with {factor.text('.0f')} steps per image (claimed: about {CLAIMED}).",
         tables=[_table(runs)],
+        headline=f"memorization begins after {factor.mean:.0f} steps per image, as n to the power {power.mean:.2f}.",
     )
 
 
