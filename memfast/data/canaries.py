@@ -36,7 +36,11 @@ class Canaries:
 
     def __init__(self, items: Any, repeats: int | Sequence[int] = 10) -> None:
         self.items = open_source(items)
-        counts = np.broadcast_to(np.asarray(repeats, dtype=np.int64), (len(self.items),))
+        given = np.asarray(repeats)
+        if given.dtype.kind not in "iu" or given.shape not in ((), (len(self.items),)):
+            expected = f"one whole number, or one for each of {len(self.items)} canaries"
+            raise InputError("repeats", expected=expected, received=repr(repeats))
+        counts = np.broadcast_to(given.astype(np.int64), (len(self.items),))
         if (counts < 1).any():
             raise InputError("repeats", expected="at least 1 for each canary", received=str(counts.tolist()))
         self.repeats = counts.copy()

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -47,8 +48,9 @@ class Ambient:
             raise InputError("Ambient", expected="sigma or timestep, one of them", received=received)
         if self.sigma is not None and not (math.isfinite(self.sigma) and self.sigma > 0):
             raise InputError("sigma", expected="a finite number above 0", received=repr(self.sigma))
-        if self.timestep is not None and self.timestep < 0:
-            raise InputError("timestep", expected="a row of the schedule, 0 or more", received=repr(self.timestep))
+        if self.timestep is not None and not (isinstance(self.timestep, int | np.integer) and self.timestep >= 0):
+            expected = "a row of the schedule, a whole number of 0 or more"
+            raise InputError("timestep", expected=expected, received=repr(self.timestep))
         if not (math.isfinite(self.margin) and self.margin > 0):
             raise InputError("margin", expected="a finite number above 0", received=repr(self.margin))
 

@@ -26,9 +26,11 @@ def schedule_from_dict(config: Mapping[str, Any]) -> Schedule | ContinuousSchedu
     """
     arguments = dict(config)
     name = arguments.pop("name", None)
-    if name not in SCHEDULES:
+    if not isinstance(name, str) or name not in SCHEDULES:
         raise InputError("schedule", expected="one of " + ", ".join(SCHEDULES), received=repr(name))
     try:
         return SCHEDULES[name](**arguments)
-    except TypeError as error:
+    except InputError:
+        raise
+    except (TypeError, ValueError) as error:
         raise InputError(f"schedule {name}", expected="its own arguments", received=str(error)) from error

@@ -43,6 +43,9 @@ def check_same_run(folder: Path, settings: Mapping[str, Any]) -> None:
     if "data" in found and None in (found["data"].get("hash"), settings["data"].get("hash")):
         # Data are hashed where they fit the memory, and the memory that is free may differ.
         found["data"], settings["data"] = ({**side["data"], "hash": None} for side in (found, settings))
+    elif "data" in found:
+        # The hash says whether the data are the same, wherever they lie now.
+        found["data"] = {**found["data"], "name": settings["data"].get("name")}
     for field in DECISIVE:
         difference = first_difference(found.get(field), settings[field], field)
         if difference:

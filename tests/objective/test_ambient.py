@@ -204,3 +204,9 @@ def test_bad_input_is_named(make, text):
     with pytest.raises(InputError) as error:
         make()
     assert text in str(error.value)
+
+
+@pytest.mark.parametrize("timestep", [1.5, math.nan, "3", -1])
+def test_a_threshold_that_is_no_row_is_refused(timestep):
+    with pytest.raises(InputError, match="timestep: expected a row of the schedule, a whole number"):
+        Ambient(timestep=timestep)

@@ -175,3 +175,14 @@ def test_bad_input_is_named(make, text):
     with pytest.raises(InputError) as error:
         make()
     assert text in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "config", [{"name": ["p2"]}, {"name": "custom", "values": ["a"]}, {"name": "min_snr", "gamma": "x"}]
+)
+def test_a_dictionary_with_a_value_of_the_wrong_kind_is_an_input_error(config):
+    with pytest.raises(InputError):
+        weight_from_dict(config)
+    if config["name"] == "custom":
+        with pytest.raises(InputError, match="schedule from_betas: expected its own arguments"):
+            DenoisingObjective({"name": "from_betas", "betas": ["a"]})

@@ -252,6 +252,12 @@ def test_bad_monitors_are_refused(tmp_path):
         )
 
 
+@pytest.mark.parametrize("repeats", [[1, 10, 100], 1.5, ["a", "b"], [0, 1]])
+def test_repeats_that_do_not_fit_the_canaries_are_refused(repeats):
+    with pytest.raises(InputError, match="repeats: expected"):
+        Canaries(IMAGES[:2], repeats)
+
+
 def test_the_default_interval_costs_three_percent_of_the_evaluations():
     for samples, steps, batch in [(200, 20, 64), (50, 10, 256), (1, 1, 1000)]:
         every = default_interval(samples, steps, batch)

@@ -134,6 +134,16 @@ def test_a_run_resumes_where_less_memory_is_free_for_the_data(uninterrupted, tmp
     assert_same_run(uninterrupted, tmp_path)
 
 
+def test_a_run_resumes_where_its_data_were_moved(tmp_path):
+    np.save(tmp_path / "here.npy", DATA)
+    trainer(tmp_path / "run", data=str(tmp_path / "here.npy"), steps=5).run()
+    (tmp_path / "here.npy").rename(tmp_path / "there.npy")
+    assert trainer(tmp_path / "run", data=str(tmp_path / "there.npy"), steps=6, resume=True).run().step == 6
+    np.save(tmp_path / "there.npy", DATA + 1)
+    with pytest.raises(CheckpointError, match=r"data\.hash is"):
+        trainer(tmp_path / "run", data=str(tmp_path / "there.npy"), steps=7, resume=True)
+
+
 @pytest.mark.parametrize("damage", ["flip", "missing file", "no state", "half a state"])
 def test_every_kind_of_damage_is_seen(tmp_path, damage):
     trainer(tmp_path, steps=10).run()

@@ -26,9 +26,11 @@ def weight_from_dict(config: "LossWeight | str | Mapping[str, Any]") -> LossWeig
         return config
     arguments = {"name": config} if isinstance(config, str) else dict(config)
     name = arguments.pop("name", None)
-    if name not in WEIGHTS:
+    if not isinstance(name, str) or name not in WEIGHTS:
         raise InputError("loss_weight", expected="one of " + ", ".join(WEIGHTS), received=repr(name))
     try:
         return WEIGHTS[name](**arguments)
-    except TypeError as error:
+    except InputError:
+        raise
+    except (TypeError, ValueError) as error:
         raise InputError(f"loss_weight {name}", expected="its own arguments", received=str(error)) from error
