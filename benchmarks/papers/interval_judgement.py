@@ -112,6 +112,8 @@ def _numbers(runs: Sequence[Result], reading: str) -> str:
 def _nearest(runs: Sequence[Result], names: Sequence[str]) -> str:
     """The other reading in which W falls most."""
     best = min(names[1:], key=lambda name: _change(runs, name, "wasserstein").mean)
+    if _change(runs, best, "wasserstein").mean > -LITTLE:
+        return f"In no other reading does W fall by {LITTLE:.0%}: `{best}` comes nearest with {_numbers(runs, best)}."
     test = over_seeds(runs, lambda run: change(run, best, "wasserstein", "test")).mean
     return (
         f"Of the other readings `{best}` has the largest fall: {_numbers(runs, best)}; the distance W to the held-out "

@@ -125,7 +125,7 @@ def judge(runs: list[Result]) -> Judgement:
 
 def figure(runs: list[Result], path: Path) -> None:
     """Onset against n, and the memorized fraction against steps per image."""
-    drawing, axes = figures.axes(1, 2)
+    drawing, axes = figures.axes(1, 2, inches=(3.6, 2.7))
     counts = [int(count) for count in runs[0]["curves"]]
     for run in runs:
         reached = [
@@ -135,6 +135,8 @@ def figure(runs: list[Result], path: Path) -> None:
             axes[0, 0].plot(*zip(*reached, strict=True), "o-", ms=3, color=figures.COLORS[0], alpha=0.7)
     axes[0, 0].plot(counts, [CLAIMED * count for count in counts], "k:", lw=1, label=f"{CLAIMED} n")
     axes[0, 0].set(xscale="log", yscale="log", xlabel="training images n", ylabel="steps until copies begin")
+    axes[0, 0].set_xticks(counts, labels=counts)
+    axes[0, 0].minorticks_off()
     axes[0, 0].legend()
     for color, count in zip(figures.COLORS, counts, strict=False):
         for run in runs:
@@ -144,7 +146,7 @@ def figure(runs: list[Result], path: Path) -> None:
             axes[0, 1].plot(steps, 100 * np.array(curve["memorized"]), "-", color=color, alpha=0.8, label=label)
     axes[0, 1].axhline(100 * runs[0]["onset_share"], color="black", lw=0.8, ls=":")
     axes[0, 1].set(xlabel="steps / n", ylabel="copies (%)")
-    axes[0, 1].legend()
+    axes[0, 1].legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
     figures.save(drawing, path)
 
 
