@@ -13,13 +13,11 @@ from memfast.criteria import Evidence, Judgement
 from memfast.data import Source
 from memfast.foundation.errors import InputError, MissingPackageError
 from memfast.foundation.files import atomic_path, write_text
+from memfast.foundation.spreadsheet import guarded, unguarded
 
 FIXED = ("generated", "training", "generated_name", "training_name", "distance", "ratio", "criteria")
 WHOLE = ("generated", "training", "generated_label", "training_label")
 TEXT = ("generated_name", "training_name", "criteria")
-# A spreadsheet takes text that begins with one of these for a formula; with a quote before it, for text.
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
-QUOTE = "'"
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,7 @@ class Pairs:
         # Numbers stay bare; quotes around all text keep a lone carriage return inside its field.
         writer = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
         columns = [
-            [_guarded(value) for value in column] if name in TEXT else column for name, column in self.columns.items()
+            [guarded(value) for value in column] if name in TEXT else column for name, column in self.columns.items()
         ]
         writer.writerows(zip(*columns, strict=True))
         write_text(path, text.getvalue())
@@ -144,11 +142,7 @@ def _ratio(evidence: Evidence) -> np.ndarray:
 
 def _typed(name: str, column: Sequence[str]) -> list[Any]:
     if name in TEXT:
-        return [value[1:] if value.startswith(QUOTE) else value for value in column]
+        return [unguarded(value) for value in column]
     if name in WHOLE or name.startswith("partner_"):
         return [int(value) for value in column]
     return [float(value) if value else None for value in column]
-
-
-def _guarded(value: str) -> str:
-    return QUOTE + value if value.startswith((QUOTE, *FORMULA_STARTS)) else value

@@ -101,15 +101,18 @@ def run(
             )  # fmt: skip
     else:
         for name, value, default in (
-            ("--labels", labels, None), ("--guidance-rule", guidance_rule, None), ("--seed", seed, 0),
-            ("--weights", weights, None), ("--checkpoint", checkpoint, None),
+            ("--labels", labels, None), ("--seed", seed, 0), ("--weights", weights, None),
+            ("--checkpoint", checkpoint, None),
         ):  # fmt: skip
             if value != default:
                 raise InputError(name, expected="a run of `memfast train`", received="a diffusers pipeline")
         listed = _with_prompts(conditions)
         pipe = load_pipeline(source, method=method, device=device, dtype=dtype)
         with _claimed(out, overwrite):
-            result = _trace_pipeline(pipe, listed, guidance, targets, bank, features, device, quiet, options)
+            result = _trace_pipeline(
+                pipe, listed, rule_of(guidance_rule, DEFAULT_GUIDANCE if guidance is None else guidance, until),
+                targets, bank, features, device, quiet, options,
+            )  # fmt: skip
     result.save(out)
     page = result.report(out)
     if result.states is not None:
@@ -204,9 +207,10 @@ def _trace_run(
 
 
 def _trace_pipeline(
-    pipe: Any, conditions: list[Condition], guidance: float | None, targets: str | None, bank: str | None,
+    pipe: Any, conditions: list[Condition], guidance: Any, targets: str | None, bank: str | None,
     features: str | None, device: str | None, quiet: bool, options: dict[str, Any],
 ) -> "TraceResult":  # fmt: skip
+    from memfast.integrations import guided_by
     from memfast.trace import trace_pipeline
 
     side = pipe.vae_scale_factor * pipe.unet.config.sample_size if hasattr(pipe, "unet") else None
@@ -217,7 +221,7 @@ def _trace_pipeline(
         memorized=[one.memorized for one in conditions],
         targets=None if items is None else targets_of(conditions, items),
         bank=None if known is None else list(known.block(0, len(known))),
-        guidance=DEFAULT_GUIDANCE if guidance is None else guidance,
+        guidance=guidance, guided_by=guided_by,
         features=features_of(features, device, lambda images: images), **options,
     )  # fmt: skip
 

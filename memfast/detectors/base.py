@@ -59,6 +59,7 @@ class Detector:
         needs_attention: ``step`` also takes ``attention``: per cross-attention layer a tensor ``[B, pixels, tokens]``
             of the conditional branch, averaged over heads; and ``begin`` takes ``tokens``.
         needs_distances: instead of steps it is given the distances of finished samples: ``distances``.
+        columns: how many distances of each sample it needs.
     """
 
     name: ClassVar[str]
@@ -67,6 +68,7 @@ class Detector:
     needs_network: ClassVar[bool] = False
     needs_attention: ClassVar[bool] = False
     needs_distances: ClassVar[bool] = False
+    columns: ClassVar[int] = 0
 
     def begin(self, count: int, *, groups: Any = None, tokens: Any = None) -> None:
         """A batch starts.

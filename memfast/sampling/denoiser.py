@@ -105,12 +105,15 @@ class Denoiser:
             with_labels = self.network(scaled, times, labels).to(x.dtype)
             without = self.network(scaled, times, None).to(x.dtype)
             conditional, unconditional = read(with_labels)[1], read(without)[1]
+            scale: float | torch.Tensor
             if isinstance(self.guidance, float | int):
-                scale: float | torch.Tensor = self.guidance
+                scale = self.guidance
             else:
                 gap = (conditional - unconditional).double().flatten(1).norm(dim=1)
                 scale = self.guidance.scale(level, gap).to(x.dtype).view(-1, *[1] * (x.ndim - 1))
-            x0, noise = read(without + scale * (with_labels - without))
+            # At guidance 1 to the bit what the labels alone give: a watched run ends as an unwatched one.
+            alone = isinstance(scale, float | int) and scale == 1.0
+            x0, noise = read(with_labels if alone else without + scale * (with_labels - without))
         if self.clip is not None:
             x0 = x0.clamp(*self.clip)
             noise = (x - alpha * x0) / sigma

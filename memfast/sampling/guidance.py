@@ -4,7 +4,9 @@ A memorized condition pulls hardest in the first steps; guidance that begins lat
 A rule is the ``guidance=`` of a sampler or, by ``memfast.integrations.guided_by``, of a diffusers pipeline.
 """
 
+import math
 from collections.abc import Mapping
+from numbers import Real
 from typing import Any, ClassVar
 
 import torch
@@ -149,12 +151,18 @@ def choose_guidance(wanted: float | Guidance | Mapping[str, Any]) -> float | Gui
         wanted: a number or a rule, which are given back, or a dictionary: ``name`` of ``GUIDANCES`` and its options.
 
     Raises:
-        InputError: an unknown name or option.
+        InputError: an unknown name or option, a scale that is not finite, something that is neither.
 
     >>> choose_guidance({"name": "delayed", "until": 0.65, "scale": 7.5, "before": -2}).to_dict()
     {'name': 'delayed', 'until': 0.65, 'scale': 7.5, 'before': -2}
     """
+    if isinstance(wanted, Real):
+        if not math.isfinite(wanted):
+            raise InputError("guidance", expected="a finite scale", received=str(wanted))
+        return wanted if isinstance(wanted, int | float) else float(wanted)
     if not isinstance(wanted, Mapping):
+        if not callable(getattr(wanted, "scale", None)):
+            raise InputError("guidance", expected="a scale, a rule, or a rule's options", received=repr(wanted)[:80])
         return wanted
     options = dict(wanted)
     name = options.pop("name", None)

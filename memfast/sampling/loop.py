@@ -160,6 +160,8 @@ def labels_of(labels: torch.Tensor | Sequence[int] | int | None, count: int) -> 
     values = torch.as_tensor(labels)
     if values.is_floating_point() and values.ndim == 2 and len(values) == count:
         return values
+    if values.is_floating_point() and not (values == values.round()).all():
+        raise InputError("labels", expected="whole numbers, or [B, width] embeddings", received=str(values)[:80])
     values = values.to(torch.int64)
     values = values.expand(count) if values.ndim == 0 else values
     if values.shape != (count,):

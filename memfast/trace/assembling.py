@@ -17,6 +17,7 @@ from memfast.trace.result import TraceResult, correlations, detection, plain
 from memfast.trace.theory import level_lines
 
 NEGATIVE_RMS = "negative RMS"
+BOTH_BRANCHES = "both branches (labels; in a pipeline also a guidance above 1)"
 DEFAULT_DETECTORS = ("wen", "wen_first", "jeon", "hintersdorf")
 
 Features = Callable[[Any], Any]
@@ -149,23 +150,30 @@ class Assembly:
 
 
 def choose_detectors(
-    wanted: Sequence[str] | None, *, branches: bool, seeds: int, bank: bool, attention: bool = False
+    wanted: Sequence[str] | None, *, branches: bool, seeds: int, bank: int, attention: bool = False
 ) -> dict[str, Detector]:
     """The detectors by name; None: those that the run can feed.
+
+    Args:
+        wanted: names, or None.
+        branches: whether both branches of guidance are known.
+        seeds: per condition.
+        bank: how many training items there are; 0 without a bank.
+        attention: whether attention maps can be read.
 
     Raises:
         InputError: an unknown name, or one that the run cannot feed.
     """
     if wanted is None:
         chosen = [name for name in DEFAULT_DETECTORS if branches and (name != "hintersdorf" or seeds > 1)]
-        chosen += [name for name, kind in DETECTORS.items() if kind.needs_distances and bank]
+        chosen += [name for name, kind in DETECTORS.items() if kind.needs_distances and bank >= kind.columns]
         return {name: detector(name) for name in chosen}
     found = {name: detector(name) for name in wanted}
     for name, one in found.items():
         lacking = (
             "a bank of training items" if one.needs_distances and not bank
             else "attention maps" if one.needs_attention and not attention
-            else "labels or prompts" if not branches and not one.needs_distances else None
+            else BOTH_BRANCHES if not branches and not one.needs_distances else None
         )  # fmt: skip
         if lacking:
             raise InputError(f"detector {name}", expected=f"a trace with {lacking}", received="one without")
@@ -178,12 +186,13 @@ def seed_numbers(seeds: Any, conditions: int) -> list[int]:
     Raises:
         InputError: no seed, one twice, or lists that differ between conditions.
     """
-    if isinstance(seeds, int):
-        numbers = list(range(seeds))
+    rows = np.asarray(seeds).tolist() if isinstance(seeds, np.ndarray | np.generic | torch.Tensor) else seeds
+    if isinstance(rows, int):
+        numbers = list(range(rows))
     else:
-        rows = list(seeds)
-        if rows and not isinstance(rows[0], (int, np.integer)):
-            lists = [[int(seed) for seed in row] for row in rows]
+        rows = list(rows) if isinstance(rows, Sequence | range) and not isinstance(rows, str) else [rows]
+        if rows and isinstance(rows[0], Sequence) and not isinstance(rows[0], str):
+            lists = [list(row) for row in rows]
             if len(lists) != conditions or any(row != lists[0] for row in lists):
                 raise InputError(
                     "seeds", expected="the same seeds for every condition",
@@ -191,7 +200,7 @@ def seed_numbers(seeds: Any, conditions: int) -> list[int]:
                     do="Curves of conditions compare only from the same initial noise: give one list for all.",
                 )  # fmt: skip
             rows = lists[0]
-        numbers = [int(seed) for seed in rows]
+        numbers = [int(seed) if isinstance(seed, int | np.integer) else -1 for seed in rows]
     if not numbers or len(set(numbers)) != len(numbers) or min(numbers) < 0:
         raise InputError("seeds", expected="a count, or different numbers from 0", received=repr(seeds))
     return numbers

@@ -10,7 +10,7 @@ import torch
 from memfast.detectors import Detector
 from memfast.foundation.errors import InputError
 from memfast.objective import ideal_denoiser
-from memfast.trace.statistics import Statistics
+from memfast.trace.statistics import Statistics, diverged, whose
 
 
 @dataclass(frozen=True)
@@ -102,6 +102,10 @@ class Observer:
         # Before the network is asked about other inputs: its last call is still the one for this state.
         attention = self.attention() if self.attention is not None and step.noise_hat is not None else None
         if self.final:
+            # The finished sample is the target here: that it is not finite must not be blamed on a target.
+            bad = (~torch.isfinite(step.state).flatten(1).all(dim=1)).nonzero()
+            if len(bad):
+                raise diverged(whose(self.names, self.seeds, int(bad[0])), step.timestep)
             self._held.append(_copy_of(step))
         else:
             self._statistics.step(step)

@@ -1,20 +1,24 @@
 """A trace of a diffusers pipeline: prompts times seeds, from noise to samples, with everything measured."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, cast
 
 import torch
 
 from memfast.detectors.attention_capture import AttentionCapture, capture_attention, prompt_tokens
 from memfast.foundation.errors import InputError
 from memfast.foundation.progress import Progress
+from memfast.sampling import Guidance, choose_guidance
 from memfast.trace.assembling import Assembly, Conditions, Features, choose_detectors, known_labels, seed_numbers
 from memfast.trace.capture import Capture, Levels, capturing, network_of
 from memfast.trace.latents import Latents
 from memfast.trace.observing import Observer, Probe, Watched
 from memfast.trace.result import TraceResult
-from memfast.trace.targets import centre_of, check_targets, stacked_targets, sweep_entry
+from memfast.trace.targets import centre_of, check_targets, described, stacked_targets, sweep_entry
+
+# A pipeline that is guided by a rule must ask for both branches, whatever the rule's scale.
+LEAST_SCALE = 2.0
 
 
 def trace_pipeline(
@@ -24,7 +28,8 @@ def trace_pipeline(
     negative: str | torch.Tensor | None = None,
     seeds: int | Sequence[int] = 10,
     steps: int = 50,
-    guidance: float = 7.5,
+    guidance: float | Guidance | Mapping[str, Any] = 7.5,
+    guided_by: Callable[[Any, Guidance], AbstractContextManager[None]] | None = None,
     targets: Any = None,
     memorized: Sequence[bool | None] | None = None,
     target: str = "train",
@@ -51,7 +56,9 @@ def trace_pipeline(
         seeds: how many, or their numbers: seed k starts as ``pipe(generator=torch.Generator().manual_seed(k))`` does.
         steps: the scheduler's.
         guidance: the scale. At 1 and below a pipeline asks its network for one branch only: the fields of the
-            unconditional branch are None then.
+            unconditional branch are None then. Also a rule of ``memfast.sampling``, with ``guided_by``.
+        guided_by: puts a rule to work: ``memfast.integrations.guided_by``. The branches are measured as the network
+            gives them, the guided estimate as the rule makes it.
         targets: one training item per prompt: a latent, or an image (PIL, uint8 ``[H, W, 3]``) that the pipeline's VAE
             encodes; None in the place of an item leaves that prompt's fields empty.
         memorized, target, mean, bank, detectors, sweep, keep_states, progress: as for ``trace_run``; ``mean`` and
@@ -84,10 +91,19 @@ def trace_pipeline(
     conditions = Conditions(called, numbers, None, known_labels(memorized, len(called)), stacked, has, target)
     centre = centre_of(conditions) if mean is None else latents.encode("mean", mean)
     clean = None if bank is None else torch.stack([latents.encode("bank", item) for item in bank])
-    guided = guidance > 1.0
+    wanted = choose_guidance(guidance)
+    sweep = [cast(float, choose_guidance(scale)) for scale in sweep]
+    rule = None if isinstance(wanted, float | int) else wanted
+    if rule is not None and guided_by is None:
+        raise InputError("guided_by", expected="memfast.integrations.guided_by, for a rule", received="None")
+    if steps < 1:
+        raise InputError("steps", expected="at least 1", received=str(steps))
+    largest = wanted if isinstance(wanted, float | int) else max(LEAST_SCALE, getattr(wanted, "after", LEAST_SCALE))
+    guided = largest > 1.0
     chosen = choose_detectors(
-        detectors, branches=guided, seeds=len(numbers), bank=clean is not None, attention=hasattr(pipe, "unet")
-    )
+        detectors, branches=guided, seeds=len(numbers), bank=0 if clean is None else len(clean),
+        attention=hasattr(pipe, "unet"),
+    )  # fmt: skip
     live = {name: one for name, one in chosen.items() if not one.needs_distances}
     late = {name: one for name, one in chosen.items() if one.needs_distances}
     tokens = None
@@ -96,7 +112,7 @@ def trace_pipeline(
             raise InputError(
                 "prompts", expected="texts, for detectors of attention: they count tokens", received="embeddings"
             )
-        tokens = prompt_tokens(pipe, prompts).tolist()
+        tokens = prompt_tokens(pipe, cast(Sequence[str], prompts)).tolist()
     noise = latents.initial(numbers)
 
     def watch(first: int, part: Conditions, scale: float, found: dict[str, Any], *, whole: bool) -> Watched:
@@ -110,7 +126,9 @@ def trace_pipeline(
                 bank=clean if whole else None, detectors=found, keep_states=keep_states and whole,
                 tokens=None if tokens is None else tokens[first : first + count], attention=attention,
             )  # fmt: skip
-            with capturing(pipe, count * len(numbers), observer) as capture, _quiet(pipe):
+            # The rule comes behind the capture, which sees the branches before it changes one of them.
+            guiding = guided_by(pipe, rule) if whole and rule is not None and guided_by is not None else nullcontext()
+            with capturing(pipe, count * len(numbers), observer) as capture, guiding, _quiet(pipe):
                 observer.probe = _probe(capture, scale) if whole else None
                 pipe(
                     **_prompts(prompts, negative, first, count, len(numbers)), latents=noise.repeat(count, 1, 1, 1),
@@ -127,7 +145,7 @@ def trace_pipeline(
     with Progress("tracing", len(called) * (1 + len(sweep)), "prompts", show=progress) as bar:
         for first in starts:
             part = conditions.part(slice(first, first + at_once))
-            assembly.add(watch(first, part, guidance, live, whole=True), part)
+            assembly.add(watch(first, part, largest, live, whole=True), part)
             bar.advance(len(part.names))
         for scale in sweep:
             small = Assembly(conditions, None, decoded)
@@ -142,7 +160,7 @@ def trace_pipeline(
         "pipeline": type(pipe).__name__, "network": type(network).__name__, "dtype": str(network.dtype),
         "prediction_type": Levels(pipe.scheduler).prediction_type, "item_shape": list(latents.shape),
     }  # fmt: skip
-    sampler = {"method": type(pipe.scheduler).__name__, "steps": steps, "guidance": guidance}
+    sampler = {"method": type(pipe.scheduler).__name__, "steps": steps, "guidance": described(wanted)}
     return assembly.result(source, sampler, swept or None)
 
 

@@ -13,6 +13,7 @@ import torch
 
 from memfast.detectors import roc
 from memfast.foundation.files import claim_output_folder, write_json, write_text
+from memfast.foundation.spreadsheet import guarded
 from memfast.trace.intervals import correlation
 
 TRACE_FILE, TABLE_FILE, PAGE_FILE = "trace.json", "trace.csv", "trace.html"
@@ -70,23 +71,28 @@ class TraceResult:
 
 
 def table(content: dict[str, Any]) -> str:
-    """``trace.csv``: one row per condition and seed."""
+    """``trace.csv``: one row per condition and seed.
+
+    Conditions' names come from prompts: one that a spreadsheet would run (it begins with ``=``, ``+``, ``-`` or ``@``)
+    gets a single quote before it.
+    """
     names = list(content["conditions"][0]["detectors"]) if content["conditions"] else []
     own = ["condition", "label", "memorized", "seed", "similarity", "d1", "d2", "nearest", "nearest_rms"]
     of_condition = ["condition_d1", "condition_d2", "overestimation", "normalised_loss"]
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([*own, *of_condition, *names])
+    out = io.StringIO(newline="")
+    csv.writer(out, lineterminator="\n").writerow([*own, *of_condition, *names])
+    # Numbers stay bare; quotes around all text keep a lone carriage return inside its field.
+    writer = csv.writer(out, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
     for entry in content["conditions"]:
         shared = [entry["d1"], entry["d2"], entry["overestimation"], entry["normalised_loss"]]
         for seed in entry["seeds"]:
             nearest = seed["nearest"] or {"index": None, "rms": None}
             row = [
-                entry["name"], entry["label"], entry["memorized"], seed["seed"],
+                guarded(entry["name"]), entry["label"], entry["memorized"], seed["seed"],
                 seed["similarity"], seed["d1"], seed["d2"],
                 nearest["index"], nearest["rms"], *shared, *(seed["detectors"].get(name) for name in names),
             ]  # fmt: skip
-            writer.writerow(["" if value is None else value for value in row])
+            writer.writerow(row)
     return out.getvalue()
 
 

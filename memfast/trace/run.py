@@ -13,7 +13,7 @@ from memfast.sampling import METHODS, Denoiser, Guidance, choose_guidance, level
 from memfast.trace.assembling import Assembly, Conditions, Features, choose_detectors, known_labels, seed_numbers
 from memfast.trace.observing import Observer, Probe, Watched
 from memfast.trace.result import TraceResult
-from memfast.trace.targets import centre_of, check_targets, stacked_targets, sweep_entry
+from memfast.trace.targets import centre_of, check_targets, described, stacked_targets, sweep_entry
 
 ROWS = 400
 # What target="final" may hold of one batch: five tensors per state.
@@ -80,6 +80,7 @@ def trace_run(
     """
     conditions = _conditions(run, labels, seeds, targets, memorized, target, names)
     guide = choose_guidance(guidance)
+    sweep = [cast(float, choose_guidance(scale)) for scale in sweep]
     if conditions.labels is None and guide != 1.0:
         raise InputError("guidance", expected="1 without labels", received=str(guidance))
     if method not in METHODS:
@@ -108,8 +109,9 @@ def trace_run(
     count = _conditions_at_once(run, conditions, steps, rows)
     parts = list(_parts(conditions, count))
     chosen = choose_detectors(
-        detectors, branches=conditions.labels is not None, seeds=len(conditions.seeds), bank=bank is not None
-    )
+        detectors, branches=conditions.labels is not None, seeds=len(conditions.seeds),
+        bank=0 if clean is None else len(clean),
+    )  # fmt: skip
     late = {name: one for name, one in chosen.items() if one.needs_distances}
     live = {name: one for name, one in chosen.items() if not one.needs_distances}
     assembly = Assembly(conditions, clean, features, late)
@@ -129,25 +131,20 @@ def trace_run(
         "prediction_type": run.prediction_type, "item_shape": list(run.item_shape), "schedule": run.schedule.name,
     }  # fmt: skip
     sampler = {
-        "method": method, "steps": steps, "guidance": _described(guide), "seed": seed, "spacing": spacing,
+        "method": method, "steps": steps, "guidance": described(guide), "seed": seed, "spacing": spacing,
         "clip": None if clip is None else list(clip),
     }  # fmt: skip
     return assembly.result(source, sampler, swept or None)
 
 
-def _described(guidance: Any) -> Any:
-    """A guidance in trace.json: its scale, or a rule's name and options."""
-    if isinstance(guidance, int | float):
-        return guidance
-    return guidance.to_dict() if hasattr(guidance, "to_dict") else {"name": type(guidance).__name__}
-
-
 def _conditions(run: Run, labels: Any, seeds: Any, targets: Any, memorized: Any, target: str, names: Any) -> Conditions:
     if labels is not None and run.num_classes is None:
         raise InputError("labels", expected="None: the run has no classes", received="labels")
-    own = None if labels is None else [int(label) for label in labels]
-    if own is not None and (not own or min(own) < 0 or max(own) >= int(run.num_classes or 0)):
-        raise InputError("labels", expected=f"labels from 0 to {int(run.num_classes or 0) - 1}", received=str(own))
+    given = None if labels is None else np.asarray(labels).reshape(-1).tolist()
+    classes = range(int(run.num_classes or 0))
+    if given is not None and (not given or not all(one in classes for one in given)):
+        raise InputError("labels", expected=f"labels from 0 to {len(classes) - 1}", received=str(given))
+    own = None if given is None else [int(one) for one in given]
     count = 1 if own is None else len(own)
     called = ["unconditional"] if own is None else [str(label) for label in own]
     called = called if names is None else [str(name) for name in names]

@@ -182,12 +182,21 @@ class Statistics:
         for name in vectors:
             bad = np.flatnonzero(~np.isfinite(gram[name, name]))
             if len(bad):
-                where = "the finished sample" if step.timestep is None else f"timestep {step.timestep}"
-                raise InputError(
-                    f"sample of {self._who(bad[0])}", expected="finite values",
-                    received=f"NaN or infinity at {where}",
-                    do="The run diverged: lower the guidance, clip its estimates, or run it in float32.",
-                )  # fmt: skip
+                raise diverged(self._who(bad[0]), step.timestep)
 
     def _who(self, row: int) -> str:
-        return f"{self.names[row // len(self.seeds)]!r}, seed {self.seeds[row % len(self.seeds)]}"
+        return whose(self.names, self.seeds, row)
+
+
+def whose(names: Sequence[str], seeds: Sequence[int], row: int) -> str:
+    """Condition and seed of a batch's row, for messages."""
+    return f"{names[row // len(seeds)]!r}, seed {seeds[row % len(seeds)]}"
+
+
+def diverged(who: str, timestep: int | None) -> InputError:
+    """The error of a run with values that are not finite."""
+    where = "the finished sample" if timestep is None else f"timestep {timestep}"
+    return InputError(
+        f"sample of {who}", expected="finite values", received=f"NaN or infinity at {where}",
+        do="The run diverged: lower the guidance, clip its estimates, or run it in float32.",
+    )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Targets as they are given, one per condition, and what the guidance sweep keeps of a trace."""
+"""Targets as they are given, one per condition; the guidance as trace.json names it, and what its sweep keeps."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -47,6 +47,13 @@ def centre_of(conditions: Conditions) -> torch.Tensor | None:
     if conditions.targets is None or conditions.has_target.sum() < 2:
         return None
     return conditions.targets[torch.from_numpy(conditions.has_target)].mean(0)
+
+
+def described(guidance: Any) -> Any:
+    """A guidance in trace.json: its scale, or a rule's name and options."""
+    if isinstance(guidance, int | float):
+        return guidance
+    return guidance.to_dict() if hasattr(guidance, "to_dict") else {"name": type(guidance).__name__}
 
 
 def sweep_entry(scale: float, assembly: Assembly) -> dict[str, Any]:

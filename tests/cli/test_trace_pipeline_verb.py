@@ -47,6 +47,15 @@ def test_a_pipeline_is_traced(pipeline, tmp_path, capfd):
     assert (tmp_path / "out/trace.html").is_file()
 
 
+def test_a_rule_guides_a_pipeline(pipeline, tmp_path, capfd):
+    (tmp_path / "p.txt").write_text("a b\n")
+    arguments = ["--prompts", str(tmp_path / "p.txt"), "--guidance-rule", "opposite", "--guidance", "3"]
+    assert main(["trace", str(pipeline), *arguments, *FEW, "--json", "--out", str(tmp_path / "out")]) == 0
+    rule = {"name": "delayed", "until": 0.65, "scale": 3.0, "before": -2.0}
+    assert json.loads(capfd.readouterr().out)["sampler"]["guidance"] == rule
+    assert "delayed (until 0.65, scale 3, before -2)" in (tmp_path / "out/trace.html").read_text()
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -87,7 +96,7 @@ def test_pickled_weights_are_refused(pipeline, tmp_path, capsys):
     [
         ([], "--prompts: expected a file of prompts"),
         (["--labels", "0"], "--labels: expected a run of `memfast train`, received a diffusers pipeline"),
-        (["--guidance-rule", "delayed"], "--guidance-rule: expected a run"),
+        (["--prompts", "p.txt", "--guidance-rule", "late"], "--guidance-rule: expected one of delayed, opposite"),
         (["--prompts", "l.json"], "condition 'class 3': expected a prompt, received a label"),
         (["--prompts", "p.txt", "--dtype", "int8"], "--dtype: expected one of float32"),
         (["--prompts", "p.txt", "--method", "heun"], "--method: expected ddim or own"),

@@ -274,6 +274,12 @@ def test_continuous_schedules_are_sampled_on_a_grid(schedule):
     ).all()
 
 
+@pytest.mark.parametrize("labels", [0.5, [0.5, 1.0], [float("nan"), 1.0]], ids=str)
+def test_a_label_between_two_classes_is_refused(labels):
+    with pytest.raises(InputError, match="labels: expected whole numbers"):
+        ddim(torch.nn.Identity(), schedules.linear(10), shape=(2,), count=2, labels=labels, steps=2)
+
+
 def test_bad_arguments_say_what_was_expected():
     schedule = schedules.linear(10)
     cases = [

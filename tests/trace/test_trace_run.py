@@ -1,5 +1,6 @@
 """A trace of a run: every figure against its definition, taken from the states themselves."""
 
+import csv
 import json
 
 import numpy as np
@@ -182,11 +183,18 @@ def test_saved_as_strict_json_and_a_table(traced, tmp_path):
 
 BAD = [
     ({"labels": [4]}, "labels: expected labels from 0 to 3"),
+    ({"labels": [0.5, 1]}, r"labels: expected labels from 0 to 3, received \[0.5, 1"),
+    ({"labels": ["a", "b"]}, r"labels: expected labels from 0 to 3, received \['a', 'b'\]"),
     ({"labels": None}, "guidance: expected 1 without labels"),
+    ({"guidance": float("nan")}, "guidance: expected a finite scale, received nan"),
+    ({"guidance": "7"}, "guidance: expected a scale, a rule, or a rule's options, received '7'"),
+    ({"sweep": [float("inf")]}, "guidance: expected a finite scale, received inf"),
     ({"targets": None}, "target of '0': expected a training item, received none.*or None in its place"),
     ({"targets": 1}, "target of '1': expected a training item, received none"),
     ({"seeds": [[0, 1], [0, 2]]}, "seeds: expected the same seeds for every condition, received lists that differ"),
     ({"seeds": [1, 1]}, "seeds: expected a count, or different numbers"),
+    ({"seeds": [0.5]}, r"seeds: expected a count, or different numbers from 0, received \[0.5\]"),
+    ({"seeds": 2.5}, "seeds: expected a count, or different numbers from 0, received 2.5"),
     ({"memorized": [True]}, "memorized: expected 2 flags"),
     ({"target": "last"}, "target: expected 'train' or 'final'"),
     ({"method": "euler"}, "method: expected one of ddim, ddpm, heun"),
@@ -195,7 +203,9 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize(("change", "message"), BAD, ids=[next(iter(change)) for change, _ in BAD])
+@pytest.mark.parametrize(
+    ("change", "message"), BAD, ids=[f"{number}-{next(iter(change))}" for number, (change, _) in enumerate(BAD)]
+)
 def test_bad_input(bed, run, change, message):
     options = {"labels": [0, 1], "seeds": 2, "steps": 2, "targets": bed.targets[:2], **change}
     if isinstance(options["targets"], int):
@@ -218,3 +228,32 @@ def test_a_target_parallel_to_the_initial_noise_and_a_run_that_diverged_are_name
         broken.model.condition.classes.weight[1] = float("nan")
     with pytest.raises(InputError, match=r"sample of '1', seed 0: expected finite values, received NaN.*timestep 999"):
         trace.trace_run(broken, targets=bed.targets[:2], **options)
+    with pytest.raises(InputError, match=r"sample of '1', seed 0: expected finite values, received NaN.*timestep 499"):
+        trace.trace_run(broken, target="final", **options)
+
+
+def test_names_in_the_table_are_no_formulas_and_keep_their_commas(bed, run, tmp_path):
+    names = ["=cmd|' /C calc'!A0", '<b>a</b>, "b"', "-1+\r\n2", "plain"]
+    found = trace.trace_run(run, labels=[0, 1, 2, 3], names=names, seeds=1, steps=2, targets=[*bed.targets[:3], None])
+    with open(found.save(tmp_path) / "trace.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["condition"] for row in rows] == ["'" + names[0], names[1], "'" + names[2], names[3]]
+    assert [float(row["d1"]) for row in rows[:3]] == [entry["d1"] for entry in found.conditions[:3]]
+    assert rows[3]["d1"] == rows[0]["memorized"] == ""
+    assert names[1] not in found.report(tmp_path).read_text()
+
+
+def test_a_run_at_guidance_one_ends_as_an_unwatched_one(bed, run):
+    """To the bit, though the unconditional branch is measured as well."""
+    found = trace.trace_run(run, labels=[1], seeds=SEEDS, steps=STEPS, guidance=1, targets=bed.targets[1:2])
+    plain = ddim(
+        run.model, run.schedule, shape=run.item_shape, sample_ids=torch.tensor(SEEDS), labels=1, steps=STEPS,
+        prediction_type=run.prediction_type,
+    )  # fmt: skip
+    assert torch.equal(found.samples, plain)
+
+
+def test_a_bank_of_one_item_leaves_the_ratio_out(bed, run):
+    found = trace.trace_run(run, labels=[0], seeds=2, steps=2, targets=bed.targets[:1], bank=bed.targets[:1])
+    assert "nearest_distance" in found.conditions[0]["detectors"]
+    assert "nearest_ratio" not in found.conditions[0]["detectors"]
