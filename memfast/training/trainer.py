@@ -36,7 +36,7 @@ from memfast.training.processes import copy_to_all, join_world, without_averagin
 from memfast.training.sharding import spread
 from memfast.training.skipping import LossGate
 from memfast.training.step import Conditions, Forward
-from memfast.training.update import OptimizerFactory, Update, adamw, learning_rate
+from memfast.training.update import OptimizerFactory, Update, adamw, describe_optimizer, learning_rate
 
 # 2**64 divided by the golden ratio: keeps the seeds of neighbouring runs apart.
 GOLDEN = 0x9E3779B97F4A7C15
@@ -198,6 +198,7 @@ class Trainer:
             resident=resident,
         )  # fmt: skip
         self.compiles = choose_compile(compile, self.device, self.steps)
+        optimizer = optimizer or adamw(betas, weight_decay)
         self.settings = describe(
             model=config,
             objective=self.objective,
@@ -210,7 +211,7 @@ class Trainer:
             },
             training={
                 "seed": seed, "batch_size": batch_size, "accumulate": accumulate, "lr": dict(self._lr),
-                "betas": list(betas), "weight_decay": weight_decay, "grad_clip": grad_clip,
+                "optimizer": describe_optimizer(optimizer), "grad_clip": grad_clip,
                 "ema": [profile.name for profile in profiles(ema)], "precision": precision, "hflip": hflip,
                 "ambient_noise": ambient_noise, "condition_dropout": condition_dropout,
                 "start": None if start is None else str(start),
@@ -236,7 +237,7 @@ class Trainer:
             Conditions(hflip, condition_dropout, self.num_classes, ambient_noise == BEFORE_FLIP),
             autocast=precision == "bfloat16",
         )  # fmt: skip
-        self.update = Update(dict(self.model.named_parameters()), optimizer or adamw(betas, weight_decay), grad_clip)
+        self.update = Update(dict(self.model.named_parameters()), optimizer, grad_clip)
         self.averages = Averages(self.model, profiles(ema))
         self.step, self.seconds = 0, 0.0
         self.ledger = Ledger(self.world, on_cpu=self.device.type == "cpu")

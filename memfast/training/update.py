@@ -40,6 +40,19 @@ def adamw(betas: tuple[float, float], weight_decay: float) -> OptimizerFactory:
     return make
 
 
+def describe_optimizer(factory: OptimizerFactory) -> dict[str, Any]:
+    """The class and options of the optimizer that a factory makes, the learning rate aside, as plain values.
+
+    >>> describe_optimizer(lambda parameters: torch.optim.SGD(parameters, momentum=0.9))["momentum"]
+    0.9
+    """
+    made = factory([nn.Parameter(torch.zeros(1))])
+    plain = (bool, int, float, str, type(None))
+    options = {name: list(value) if isinstance(value, tuple) else value for name, value in made.defaults.items()}
+    kept = {name: value for name, value in options.items() if isinstance(value, (*plain, list)) and name != "lr"}
+    return {"name": type(made).__name__, **kept}
+
+
 class Update:
     """Clips and applies gradients.
 

@@ -179,6 +179,8 @@ def test_every_kind_of_damage_is_seen(tmp_path, damage):
         ({"seed": 3}, r"training\.seed is 0 in the checkpoint and 3 now"),
         ({"ema": 0.9}, r"training\.ema has 2 entries in the checkpoint and 1 now"),
         ({"lr": 0.5}, r"training\.lr\.base is 0\.01"),
+        ({"weight_decay": 0.5}, r"training\.optimizer\.weight_decay is 0\.0"),
+        ({"optimizer": lambda all: torch.optim.SGD(all, momentum=0.9)}, r"training\.optimizer\.name is 'AdamW'"),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else None,
 )
