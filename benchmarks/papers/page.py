@@ -107,7 +107,9 @@ def _overview(shown: list[Shown]) -> str:
          str(len(one.runs)))
         for one in shown
     ]  # fmt: skip
-    return "## Verdicts\n\n" + _table(Table("", ("study", "claim", "verdict", "size", "seeds"), rows))
+    minutes = sum(run["cpu_seconds"] for one in shown for run in one.runs) / 60
+    table = _table(Table("", ("study", "claim", "verdict", "size", "seeds"), rows))
+    return f"## Verdicts\n\n{table}\nTogether they took {minutes:.0f} minutes of one processor core.\n"
 
 
 def _section(one: Shown) -> str:
