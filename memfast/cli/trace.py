@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from memfast.trace import TraceResult
 
 NAME = "trace"
+STATES_FILE = "states.npy"
 DEFAULT_GUIDANCE = 7.5
 MOST_PRINTED = 12
 SHOWN = ("d1", "d2", "overestimation", "normalised_loss")
@@ -116,7 +117,10 @@ def run(
     result.save(out)
     page = result.report(out)
     if result.states is not None:
-        write_npy(out / "states.npy", result.states.float().cpu().numpy())
+        write_npy(out / STATES_FILE, result.states.float().cpu().numpy())
+    else:
+        # Of an earlier trace in this folder: they would be taken for this one's.
+        (out / STATES_FILE).unlink(missing_ok=True)
     if as_json:
         print_json({**facts(result.to_dict()), "folder": str(out), "page": str(page)})
     else:

@@ -189,7 +189,7 @@ def capturing(pipe: Any, rows: int, callback: Callable[[Step], None]) -> Iterato
     """Watch one run of ``pipe``; on the way out its network and scheduler are as they were."""
     capture = Capture(pipe, rows, callback)
     scheduler = pipe.scheduler
-    step = scheduler.step
+    own, step = vars(scheduler).get("step"), scheduler.step
 
     def watched(model_output: torch.Tensor, timestep: Any, sample: torch.Tensor, *rest: Any, **options: Any) -> Any:
         before = sample.detach().clone()
@@ -203,7 +203,10 @@ def capturing(pipe: Any, rows: int, callback: Callable[[Step], None]) -> Iterato
         yield capture
     finally:
         hook.remove()
-        del scheduler.step
+        if own is None:
+            del scheduler.step
+        else:
+            scheduler.step = own
 
 
 def _tensor_of(output: Any) -> torch.Tensor:

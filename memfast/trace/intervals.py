@@ -9,8 +9,8 @@ from scipy import stats
 from memfast.foundation.errors import InputError
 
 CONFIDENCE = 0.95
-# Fisher's interval divides by sqrt(n - 3).
-LEAST_POINTS = 4
+# Two points lie on a line whatever they are; Fisher's interval divides by sqrt(n - 3).
+LEAST_FOR_CORRELATION, LEAST_FOR_INTERVAL = 3, 4
 
 
 class MeanCurve(NamedTuple):
@@ -52,6 +52,8 @@ def mean_over_seeds(values: ArrayLike, confidence: float = CONFIDENCE) -> MeanCu
 def correlation(x: ArrayLike, y: ArrayLike, confidence: float = CONFIDENCE) -> Correlation:
     """Pearson's r and Fisher's interval of it; points with a NaN are left out.
 
+    None for fewer than three points, which would give 1 or -1 whatever they are, and where one side is constant.
+
     Args:
         x: ``[N]``.
         y: ``[N]``.
@@ -65,10 +67,10 @@ def correlation(x: ArrayLike, y: ArrayLike, confidence: float = CONFIDENCE) -> C
         raise InputError("x, y", expected="two vectors of one length", received=f"shapes {a.shape} and {b.shape}")
     real = np.isfinite(a) & np.isfinite(b)
     a, b, n = a[real], b[real], int(real.sum())
-    if n < 2 or np.ptp(a) == 0 or np.ptp(b) == 0:
+    if n < LEAST_FOR_CORRELATION or np.ptp(a) == 0 or np.ptp(b) == 0:
         return Correlation(None, None, n)
     r = float(np.clip(np.corrcoef(a, b)[0, 1], -1.0, 1.0))
-    if n < LEAST_POINTS:
+    if n < LEAST_FOR_INTERVAL:
         return Correlation(round(r, 15), None, n)
     half = stats.norm.ppf(0.5 + confidence / 2) / np.sqrt(n - 3)
     with np.errstate(divide="ignore"):

@@ -192,6 +192,12 @@ def test_results_are_not_overwritten_unasked(run, tmp_path, capsys):
     assert main(["trace", str(run), *FEW, "--out", str(tmp_path), "--overwrite"]) == 0
 
 
+def test_states_of_an_earlier_trace_do_not_stay_beside_a_new_one(run, tmp_path):
+    for option, there in (("--keep-states", True), ("--overwrite", False)):
+        assert main(["trace", str(run), *FEW, "--labels", "0", option, "--out", str(tmp_path)]) == 0
+        assert (tmp_path / "states.npy").exists() == there
+
+
 def test_nothing_is_printed_but_the_result(run, tmp_path, capfd):
     assert main(["trace", str(run), *FEW, "--out", str(tmp_path / "out")]) == 0
     printed = capfd.readouterr()

@@ -120,6 +120,10 @@ def test_the_pipeline_is_left_as_it_was(pipe, targets):
     with pytest.raises(RuntimeError, match="stop"), capturing(pipe, 1, None):
         raise RuntimeError("stop")
     assert "step" not in vars(pipe.scheduler)
+    own = pipe.scheduler.step = pipe.scheduler.step
+    with capturing(pipe, 1, None):
+        pass
+    assert vars(pipe.scheduler).pop("step") is own
 
 
 def test_normalised_loss_is_the_conditional_branch_on_the_noised_target(pipe, targets):
