@@ -49,7 +49,7 @@ def judgement(runs: list[Result]) -> Judgement:
         for table in part.tables
     ]
     readings = [f"{SETS[name]}, {text}" for name, part in parts.items() for text in part.readings]
-    headline = " ".join(part.headline for part in parts.values())
+    headline = "; ".join(part.headline.rstrip(".") for part in parts.values()) + "."
     return Judgement(verdict, " ".join(part.summary for part in parts.values()), tables, readings, headline)
 
 
