@@ -16,6 +16,8 @@ from memfast.trace.observing import Watched
 from memfast.trace.result import TraceResult, correlations, detection, plain
 from memfast.trace.theory import level_lines
 
+# Sample ids, which the seeds of a run are, have 56 bits.
+SEED_LIMIT = 1 << 56
 NEGATIVE_RMS = "negative RMS"
 BOTH_BRANCHES = "both branches (labels; in a pipeline also a guidance above 1)"
 DEFAULT_DETECTORS = ("wen", "wen_first", "jeon", "hintersdorf")
@@ -201,7 +203,7 @@ def seed_numbers(seeds: Any, conditions: int) -> list[int]:
                 )  # fmt: skip
             rows = lists[0]
         numbers = [int(seed) if isinstance(seed, int | np.integer) else -1 for seed in rows]
-    if not numbers or len(set(numbers)) != len(numbers) or min(numbers) < 0:
+    if not numbers or len(set(numbers)) != len(numbers) or min(numbers) < 0 or max(numbers) >= SEED_LIMIT:
         raise InputError("seeds", expected="a count, or different numbers from 0", received=repr(seeds))
     return numbers
 
@@ -209,6 +211,8 @@ def seed_numbers(seeds: Any, conditions: int) -> list[int]:
 def known_labels(memorized: Sequence[bool | None] | None, count: int) -> list[bool | None]:
     """``memorized`` checked: one per condition."""
     given = [None] * count if memorized is None else memorized
+    if not all(one is None or (not isinstance(one, str) and one in (0, 1)) for one in given):
+        raise InputError("memorized", expected="True, False or None per condition", received=repr(given)[:80])
     found = [None if one is None else bool(one) for one in given]
     if len(found) != count:
         raise InputError("memorized", expected=f"{count} flags, one per condition", received=str(len(found)))
