@@ -61,3 +61,13 @@ def test_the_audit(tmp_path, monkeypatch, capsys):
 )
 def test_links_lead_somewhere(link):
     assert (Path(__file__).parents[1] / link).exists()
+
+
+def test_the_claims_quote_the_evidence():
+    root = Path(__file__).parents[1]
+    evidence = (root / "docs" / "evidence.md").read_text().split("## In five lines")[1].split("## Verdicts")[0]
+    claims = (root / "README.md").read_text().split("## What the papers' claims came to")[1].split("## More")[0]
+    known = set(re.findall(r"[-+]?\d+(?:\.\d+)?", evidence))
+    quoted = re.findall(r"[-+]?\d+(?:\.\d+)?", re.sub(r"^\d\. |ECG5000", "", claims, flags=re.MULTILINE))
+    assert quoted
+    assert not [number for number in quoted if number not in known]
