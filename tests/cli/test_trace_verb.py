@@ -95,7 +95,9 @@ def test_targets_follow_labels_where_there_is_one_per_class(run, tmp_path):
         arguments = ["--labels", labels, "--targets", str(run / "targets.npy"), *FEW, "--out", str(tmp_path / name)]
         assert main(["trace", str(run), *arguments]) == 0
     some, every = (json.loads((tmp_path / name / "trace.json").read_text()) for name in ("some", "all"))
-    assert [one["d1"] for one in some["conditions"]] == [every["conditions"][label]["d1"] for label in (2, 0)]
+    # Two conditions in a batch or three: the network's own sums differ in their last bits.
+    expected = [every["conditions"][label]["d1"] for label in (2, 0)]
+    assert [one["d1"] for one in some["conditions"]] == pytest.approx(expected, rel=1e-4)
 
 
 def test_without_targets_each_sample_is_its_own(run, plain_run, tmp_path):
