@@ -2,22 +2,13 @@
 
 from collections.abc import Sequence
 
-import numpy as np
 from torch import Tensor
 
-from memfast.detectors.base import (
-    Detector,
-    Difference,
-    StepLike,
-    branches,
-    is_finished,
-    norms,
-    nothing_seen,
-    positive_count,
-)
+from memfast.detectors.base import Difference, StepLike, branches, norms
+from memfast.detectors.mean_over_steps import MeanOverSteps
 
 
-class Wen(Detector):
+class Wen(MeanOverSteps):
     """Magnitude of the text-conditional noise prediction, mean over steps: ``mean_t |eps(x_t, c) - eps(x_t)|_2``.
 
     The norm is over all values of one sample. At least 0, in units of noise; it grows with the square root of the
@@ -33,30 +24,17 @@ class Wen(Detector):
 
     name = "wen"
     source = "Wen et al. 2024, ICLR"
-    _total: np.ndarray
-    _seen: int
 
     def __init__(self, steps: int | None = None) -> None:
-        self.steps = None if steps is None else positive_count("steps", steps)
+        super().__init__(steps)
 
     def step(
         self, step: StepLike, *, difference: Difference | None = None, attention: Sequence[Tensor] | None = None
     ) -> None:
         """Add this state's magnitude."""
-        if is_finished(step) or (self.steps is not None and self._seen >= self.steps):
-            return
-        conditional, unconditional = branches(step, self.name)
-        self._total = self._total + norms(conditional - unconditional)
-        self._seen += 1
-
-    def scores(self) -> np.ndarray:
-        """Mean magnitude of each sample."""
-        if not self._seen:
-            raise nothing_seen(self.name)
-        return self._total / self._seen
-
-    def _reset(self) -> None:
-        self._total, self._seen = np.zeros(self.count), 0
+        if self._wants(step):
+            conditional, unconditional = branches(step, self.name)
+            self._add(norms(conditional - unconditional))
 
 
 class WenFirst(Wen):

@@ -3,26 +3,17 @@
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
-from memfast.detectors.base import (
-    Detector,
-    Difference,
-    StepLike,
-    branches,
-    is_finished,
-    norms,
-    nothing_seen,
-    positive_count,
-)
+from memfast.detectors.base import Difference, StepLike, branches, norms, positive_count
+from memfast.detectors.mean_over_steps import MeanOverSteps
 from memfast.foundation.errors import InputError
 
 
-class Jeon(Detector):
+class Jeon(MeanOverSteps):
     """Sharpness ``|H(x_t) s(x_t)|_2`` of the difference of scores: ``s(x) = s(x, c) - s(x)``, H its Jacobian.
 
     With the score ``-eps / sigma_t`` this is ``|J d|_2 / sigma_t**2`` for ``d(x) = eps(x, c) - eps(x)``, its Jacobian
@@ -39,33 +30,21 @@ class Jeon(Detector):
     name = "jeon"
     source = "Jeon et al. 2025, ICML"
     needs_network = True
-    _total: np.ndarray
-    _seen: int
 
     def __init__(self, steps: int = 1) -> None:
-        self.steps = positive_count("steps", steps)
+        super().__init__(positive_count("steps", steps))
 
     def step(
         self, step: StepLike, *, difference: Difference | None = None, attention: Sequence[Tensor] | None = None
     ) -> None:
         """Take the product at this state, if it is among the first ``steps``."""
-        if is_finished(step) or self._seen >= self.steps:
+        if not self._wants(step):
             return
         if difference is None:
             raise InputError(self.name, expected="difference, a function of the state", received="None")
         conditional, unconditional = branches(step, self.name)
         direction = (conditional - unconditional).float()
-        self._total = self._total + norms(jacobian_product(difference, step.state.float(), direction)) / step.sigma**2
-        self._seen += 1
-
-    def scores(self) -> np.ndarray:
-        """Mean sharpness of each sample."""
-        if not self._seen:
-            raise nothing_seen(self.name)
-        return self._total / self._seen
-
-    def _reset(self) -> None:
-        self._total, self._seen = np.zeros(self.count), 0
+        self._add(norms(jacobian_product(difference, step.state.float(), direction)) / step.sigma**2)
 
 
 def jacobian_product(function: Difference, x: Tensor, direction: Tensor) -> Tensor:
