@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
@@ -81,11 +81,16 @@ class Denoiser:
         self, x: torch.Tensor, level: Level, labels: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """The clean sample and the noise in ``x`` at ``level``, by the network's estimate."""
-        found = self.estimates(x, level, labels)
+        found = self.estimates(x, level, labels, branches=False)
         return found.x0, found.noise
 
-    def estimates(self, x: torch.Tensor, level: Level, labels: torch.Tensor | None = None) -> Estimates:
-        """The clean sample and the noise in ``x`` at ``level``, with the branches that guidance joined."""
+    def estimates(
+        self, x: torch.Tensor, level: Level, labels: torch.Tensor | None = None, *, branches: bool = True
+    ) -> Estimates:
+        """The clean sample and the noise in ``x`` at ``level``, with the branches that guidance joined.
+
+        Without ``branches`` their own noise estimates are not computed where nothing else needs them.
+        """
         alpha = torch.tensor(level.alpha, dtype=torch.float64, device=x.device)
         sigma = torch.tensor(level.sigma, dtype=torch.float64, device=x.device)
         dtype = torch.int64 if isinstance(level.time, int) else torch.float32
@@ -104,15 +109,15 @@ class Denoiser:
         else:
             with_labels = self.network(scaled, times, labels).to(x.dtype)
             without = self.network(scaled, times, None).to(x.dtype)
-            conditional, unconditional = read(with_labels)[1], read(without)[1]
-            scale: float | torch.Tensor
-            if isinstance(self.guidance, float | int):
-                scale = self.guidance
-            else:
-                gap = (conditional - unconditional).double().flatten(1).norm(dim=1)
-                scale = self.guidance.scale(level, gap).to(x.dtype).view(-1, *[1] * (x.ndim - 1))
+            scale: Any = self.guidance
+            constant = isinstance(scale, float | int)
+            if branches or not constant:
+                conditional, unconditional = read(with_labels)[1], read(without)[1]
+                if not constant:
+                    gap = (conditional - unconditional).double().flatten(1).norm(dim=1)
+                    scale = scale.scale(level, gap).to(x.dtype).view(-1, *[1] * (x.ndim - 1))
             # At guidance 1 to the bit what the labels alone give: a watched run ends as an unwatched one.
-            alone = isinstance(scale, float | int) and scale == 1.0
+            alone = constant and scale == 1.0
             x0, noise = read(with_labels if alone else without + scale * (with_labels - without))
         if self.clip is not None:
             x0 = x0.clamp(*self.clip)

@@ -122,7 +122,7 @@ def run(
                 state = initial[part].to(device, torch.float32)
             denoiser.begin(len(batch_ids))
             for number, (level, following) in enumerate(pairwise(levels)):
-                found = denoiser.estimates(state, level, batch_labels)
+                found = denoiser.estimates(state, level, batch_labels, branches=callback is not None)
                 _tell(callback, number, level, state, found, batch_ids)
                 state = advance(
                     Move(state, found.x0, found.noise, level, following, number + 1, batch_ids, batch_labels)
