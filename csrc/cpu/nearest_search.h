@@ -12,11 +12,10 @@
 #pragma once
 #include <algorithm>
 #include <cstdint>
-#include <cstdlib>
 #include <memory>
-#include <new>
 #include <vector>
 
+#include "cpu/aligned_buffer.h"
 #include "cpu/nearest_tile.h"
 #include "cpu/parallel.h"
 
@@ -42,20 +41,6 @@ struct SearchPlan {
     int64_t keep;             // candidates to keep per query; 0 keeps all below the limit
     const int64_t* exclude;   // one point per query to leave out, or null
     int threads;
-};
-
-class AlignedBuffer {
-  public:
-    explicit AlignedBuffer(int64_t bytes) : data_(std::aligned_alloc(64, (bytes + 127) / 64 * 64)) {
-        if (!data_) throw std::bad_alloc();
-    }
-    ~AlignedBuffer() { std::free(data_); }
-    AlignedBuffer(const AlignedBuffer&) = delete;
-    AlignedBuffer& operator=(const AlignedBuffer&) = delete;
-    char* data() const { return static_cast<char*>(data_); }
-
-  private:
-    void* data_;
 };
 
 template <class Metric>

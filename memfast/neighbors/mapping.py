@@ -1,24 +1,43 @@
-"""Memory maps read without filling the memory."""
+"""Blocks read without filling the memory: file pages are given back after a copy, and the copy's when it is dropped."""
 
 import mmap
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
+
+
+def new_block(shape: tuple[int, ...], dtype: DTypeLike) -> np.ndarray:
+    """An array whose memory goes back to the system as soon as nobody holds it.
+
+    The C library keeps freed blocks of up to 32 MB for itself (glibc raises its limit for mappings with the first one
+    freed), in one heap per thread: a scan of small blocks then holds several times what is alive.
+    """
+    dtype = np.dtype(dtype)
+    count = int(np.prod(shape, dtype=np.int64))
+    if not count or not hasattr(mmap, "MAP_PRIVATE"):
+        return np.empty(shape, dtype)
+    owner = mmap.mmap(-1, count * dtype.itemsize, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    return np.frombuffer(owner, dtype, count).reshape(shape)
 
 
 def memory_map(array: np.ndarray) -> mmap.mmap | None:
-    """The shared file mapping behind an array, or None; a private one (mode "c") may hold changes and is left alone."""
+    """The shared mapping of a file behind an array, or None: the pages of any other may hold what is nowhere else."""
     base: Any = array
+    of_file = False
     while isinstance(base, np.ndarray):
-        if isinstance(base, np.memmap) and base.mode == "c":
-            return None
+        if isinstance(base, np.memmap):
+            if base.mode == "c":
+                return None
+            of_file = True
         base = base.base
-    return base if isinstance(base, mmap.mmap) else None
+    return base if of_file and isinstance(base, mmap.mmap) else None
 
 
 def copy_and_release(block: np.ndarray, owner: mmap.mmap) -> np.ndarray:
     """Copy a range out of a mapping and give its pages back, so that a scan does not fill the memory."""
-    copy = np.array(block, order="C")
+    copy = new_block(block.shape, block.dtype)
+    copy[...] = block
     if hasattr(mmap, "MADV_DONTNEED") and block.flags.c_contiguous and block.nbytes:
         first = block.ctypes.data - np.frombuffer(owner, np.uint8).ctypes.data
         low = first - first % mmap.PAGESIZE

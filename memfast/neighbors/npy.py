@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from memfast.foundation.errors import InputError
+from memfast.neighbors.mapping import new_block
 
 
 class NpyRows:
@@ -39,7 +40,7 @@ class NpyRows:
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """Rows ``start`` to ``stop``, freshly read."""
-        block = np.empty((stop - start, self.width), self.dtype)
+        block = new_block((stop - start, self.width), self.dtype)
         with open(self.path, "rb", buffering=0) as file:
             file.seek(self._offset + start * self.width * self.dtype.itemsize)
             self._fill(file, block.reshape(-1).view(np.uint8).data)

@@ -1,5 +1,6 @@
 """knn against int64 and float64 brute force, across inputs, block sizes and data that is hard on ties."""
 
+import mmap
 import subprocess
 import sys
 from pathlib import Path
@@ -321,4 +322,14 @@ def test_memory_stays_in_its_budget_on_a_larger_file(tmp_path):
     for form in ("map", "path"):
         command = [sys.executable, "-c", MEASURE, str(tmp_path / "large.npy"), form]
         done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=100)
-        assert float(done.stdout) < 32, form
+        # Of the 32 MB asked for, three blocks of 2.7 MB live, one is packed and one's file pages are mapped.
+        assert float(done.stdout) < 20, form
+
+
+def test_a_private_mapping_keeps_what_only_it_holds():
+    data = make("uint8", 50, 1000)
+    owner = mmap.mmap(-1, data.nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    database = np.ndarray(data.shape, np.uint8, buffer=owner)
+    database[...] = data
+    np.testing.assert_array_equal(knn(data, database, 3).indices, knn(data, data, 3).indices)
+    np.testing.assert_array_equal(database, data)
