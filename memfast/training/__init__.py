@@ -7,10 +7,11 @@ from memfast.training.ema import ConstantDecay, PowerFunction
 from memfast.training.failures import NotFiniteError
 from memfast.training.hooks import Hook
 from memfast.training.logs import read_log
+from memfast.training.loop import TrainingResult
 from memfast.training.monitor import Monitor
 from memfast.training.order import SampleOrder, epoch_order
 from memfast.training.skipping import LossGate
-from memfast.training.trainer import Trainer, TrainingResult
+from memfast.training.trainer import Trainer
 
 __all__ = [
     "Canaries",

@@ -1,4 +1,4 @@
-"""The numbers of a training run, checked before anything is read or written."""
+"""The arguments of a training run, checked before anything is written."""
 
 import math
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 from memfast.foundation.errors import InputError
 
 AFTER_FLIP, BEFORE_FLIP = "after_flip", "before_flip"
+PRECISIONS = ("float32", "bfloat16")
 _ABOVE_ZERO = ("lr", "grad_clip")
 _AT_LEAST_ZERO = ("warmup", "weight_decay")
 _AT_LEAST_ONE = ("batch_size", "accumulate", "log_every", "checkpoint_every", "keep")
@@ -31,6 +32,21 @@ def check_numbers(**values: Any) -> None:
         ):
             if name in names and not fits:
                 raise InputError(name, expected=words, received=repr(value))
+
+
+def check_precision(precision: str) -> None:
+    """Raise unless ``precision`` is one that a step can be taken in."""
+    if precision not in PRECISIONS:
+        raise InputError("precision", expected="'float32' or 'bfloat16'", received=repr(precision))
+
+
+def check_condition_dropout(share: float, *, labels: bool) -> None:
+    """Raise where labels are to be dropped and there are none."""
+    if share and not labels:
+        raise InputError(
+            "condition_dropout", expected="0 without labels", received=str(share),
+            do="Train a network with classes on labelled data, or leave it out.",
+        )  # fmt: skip
 
 
 def check_ambient_noise(order: str, *, ambient: bool, hflip: bool) -> None:

@@ -1,10 +1,8 @@
-"""The training loop: one step function, exact resume, checkpoints that are whole, a log, and hooks between steps."""
+"""The Trainer: its arguments checked, the parts of a run put together, and what hooks may ask of it."""
 
 import os
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,52 +11,35 @@ from torch import nn
 
 from memfast import ops, schedules
 from memfast.data import open_source
-from memfast.foundation.errors import InputError
-from memfast.foundation.progress import Progress
 from memfast.models import ItemFormat, load_weights
-from memfast.objective import Batch, DenoisingObjective
+from memfast.objective import DenoisingObjective
 from memfast.timesteps import LossSecondMoment
 from memfast.training import persistence
-from memfast.training.adapting import observe_together
-from memfast.training.checking import AFTER_FLIP, BEFORE_FLIP, check_ambient_noise, check_numbers
+from memfast.training.checking import (
+    AFTER_FLIP,
+    BEFORE_FLIP,
+    check_ambient_noise,
+    check_condition_dropout,
+    check_numbers,
+    check_precision,
+)
 from memfast.training.compiling import choose_compile, compiled
 from memfast.training.describing import describe
 from memfast.training.ema import Averages, profiles
 from memfast.training.failures import not_finite
 from memfast.training.hooks import Hook
-from memfast.training.interruption import Interruption
-from memfast.training.items import Feed, Items, count_classes
+from memfast.training.items import Feed, count_classes
 from memfast.training.ledger import Ledger
 from memfast.training.logs import RunLog
+from memfast.training.loop import TrainingResult, run_to_the_end
 from memfast.training.order import SampleOrder
-from memfast.training.preparing import choose_device, count_steps, make_model, seed_generator
-from memfast.training.processes import copy_to_all, join_world, without_averaging
+from memfast.training.preparing import choose_device, count_steps, make_model
+from memfast.training.processes import copy_to_all, join_world
 from memfast.training.sharding import spread
 from memfast.training.skipping import LossGate
 from memfast.training.step import Conditions, Forward
+from memfast.training.stepping import take_step
 from memfast.training.update import OptimizerFactory, Update, adamw, describe_optimizer, learning_rate
-
-# 2**64 divided by the golden ratio: keeps the seeds of neighbouring runs apart.
-GOLDEN = 0x9E3779B97F4A7C15
-
-
-@dataclass(frozen=True)
-class TrainingResult:
-    """How a run ended.
-
-    Attributes:
-        folder: the run's folder; ``memfast.models.load_run`` reads it.
-        step: steps taken in all.
-        loss: the mean loss since the last log entry.
-        seconds: training time in all, over every resumption.
-        stopped: ``"done"``, or why a hook ended the run early, for example ``"memorized"``.
-    """
-
-    folder: Path
-    step: int
-    loss: float | None
-    seconds: float
-    stopped: str
 
 
 class Trainer:
@@ -171,9 +152,8 @@ class Trainer:
         self.batch_size, self.accumulate, self.seed = batch_size, accumulate, seed
         self.out = Path(out)
         self._lr: dict[str, Any] = {"base": lr, "warmup": warmup, "decay": lr_decay}
-        learning_rate(0, **self._lr, total=self.steps)
-        if precision not in ("float32", "bfloat16"):
-            raise InputError("precision", expected="'float32' or 'bfloat16'", received=repr(precision))
+        self.rate(0)
+        check_precision(precision)
         self.checkpoint_every, self.keep, self.log_every = checkpoint_every, keep, log_every
         self.tensorboard, self.progress, self.hooks, self.skip = tensorboard, progress, list(hooks), skip
 
@@ -185,12 +165,7 @@ class Trainer:
         classes = (config or {}).get("num_classes")
         with_labels = classes is not None if labels is None else labels
         self.num_classes = count_classes(self.source, classes) if with_labels else None
-        if condition_dropout and not with_labels:
-            raise InputError(
-                "condition_dropout", expected="0 without labels", received=str(condition_dropout),
-                do="Train a network with classes on labelled data, or leave it out.",
-            )  # fmt: skip
-
+        check_condition_dropout(condition_dropout, labels=with_labels)
         check_ambient_noise(ambient_noise, ambient=self.objective.ambient is not None, hflip=hflip)
         order = SampleOrder(seed, len(self.source), batch_size)
         self.feed = Feed(
@@ -241,16 +216,18 @@ class Trainer:
         self.averages = Averages(self.model, profiles(ema))
         self.step, self.seconds = 0, 0.0
         self.ledger = Ledger(self.world, on_cpu=self.device.type == "cpu")
-        self._key = ops.key(seed, 0).to(self.device)
+        self.key = ops.key(seed, 0).to(self.device)
         if self.skip is not None:
             self.skip.prepare(self.objective, self.device)
         if found is not None:
             persistence.restore(self, found)
-        self._run_forward: nn.Module = self.forward
+        self.run_forward: nn.Module = self.forward
         if not self.sharded:
-            self._run_forward = copy_to_all(
+            self.run_forward = copy_to_all(
                 compiled(self.forward) if self.compiles else self.forward, self.world, self.device
             )
+        self.run_log: RunLog | None = None
+        self.saved_step = -1
         self.stopped: str | None = None
 
     def run(self) -> TrainingResult:
@@ -261,44 +238,27 @@ class Trainer:
             OutputError: a file could not be written; what was on disk is whole.
             KeyboardInterrupt, SystemExit: after Ctrl-C or SIGTERM; a checkpoint was written first.
         """
-        self.model.train()
-        log = RunLog(self.out, after=self.step, tensorboard=self.tensorboard) if self.world.writes else None
-        self._log, self._saved_step = log, self.step if self.step else -1
-        bar = Progress("training", self.steps - self.step, "steps", show=self.progress and self.world.writes)
-        try:
-            with Interruption() as interruption, bar:
-                for hook in self.hooks:
-                    hook.begin(self)
-                self._mark = (time.monotonic(), self.step)
-                while self.step < self.steps and self.stopped is None:
-                    self.one_step()
-                    bar.advance(1, self.ledger.note)
-                    self._between_steps(interruption)
-                self._read_losses()
-                self.save()
-                for hook in self.hooks:
-                    hook.end(self)
-        finally:
-            self.feed.close()
-            if log is not None:
-                log.close()
-        return TrainingResult(self.out, self.step, self.ledger.mean, self.seconds, self.stopped or "done")
+        return run_to_the_end(self)
+
+    def one_step(self) -> None:
+        """Take one training step; ``run`` does the rest: log, checkpoints, hooks."""
+        take_step(self)
 
     def save(self, name: str | None = None) -> None:
         """Write a checkpoint of this moment: under ``name``, or numbered (once per step)."""
-        self._read_losses()
-        if name is None and self._saved_step == self.step:
+        self.read_losses()
+        if name is None and self.saved_step == self.step:
             return
         if self.world.writes or self.sharded:
             persistence.save(self, name)
         if name is None:
-            self._saved_step = self.step
+            self.saved_step = self.step
         self.world.barrier()
 
     def log(self, entry: dict[str, Any]) -> None:
         """Add an entry to the run's log; hooks use it."""
-        if self._log is not None:
-            self._log.write(entry)
+        if self.run_log is not None:
+            self.run_log.write(entry)
 
     @property
     def epoch(self) -> float:
@@ -316,64 +276,11 @@ class Trainer:
         finally:
             self.model.train(training)
 
-    def one_step(self) -> None:
-        """Take one training step; ``run`` does the rest: log, checkpoints, hooks."""
-        started = time.monotonic()
-        self._key[1] = self.step
-        self.objective.set_step(self.step)
-        # Dropout inside the network draws from torch's own generator; this makes it a function of seed and step too.
-        seed_generator(self.device, (self.seed * GOLDEN + self.step * self.world.size + self.world.rank) & (2**63 - 1))
-        parts = self.feed.items(self.step).chunks(self.accumulate)
-        self._observed: list[tuple[Batch, torch.Tensor]] = []
-        total = torch.zeros((), device=self.device)
-        for number, part in enumerate(parts):
-            if number < len(parts) - 1:
-                with without_averaging(self._run_forward, self.model):
-                    total = total + self._backward(part)
-            else:
-                total = total + self._backward(part)
-        rate = learning_rate(self.step, **self._lr, total=self.steps)
-        norm = self.update(rate)
-        if self.skip is not None:
-            self.skip.finish_step(self.world)
-        if self.adaptive:
-            observe_together(self.objective, self._observed, self.world)
-        self.step += 1
-        self.averages.update(self.step)
-        self.ledger.add(self.step, total, norm)
-        self.seconds += time.monotonic() - started
+    def rate(self, step: int) -> float:
+        """The learning rate of a 0-based step."""
+        return learning_rate(step, **self._lr, total=self.steps)
 
-    def _backward(self, items: Items) -> torch.Tensor:
-        if self.skip is None and not self.adaptive:
-            loss = self._run_forward(items, self._key)
-        else:
-            losses, batch = self._run_forward(items, self._key, "none")
-            loss = losses.mean() if self.skip is None else self.skip.gate(losses, batch.timesteps)
-            if self.adaptive:
-                self._observed.append((batch, losses.detach()))
-        loss = loss / self.accumulate if self.accumulate > 1 else loss
-        loss.backward()
-        return loss.detach()
-
-    def _between_steps(self, interruption: Interruption) -> None:
-        at_log = self.step % self.log_every == 0
-        if at_log or self.ledger.due(self.step):
-            self._read_losses()
-        if at_log:
-            self._log_interval()
-        for hook in self.hooks:
-            hook.after_step(self)
-        if self.checkpoint_every is not None and self.step % self.checkpoint_every == 0:
-            self.save()
-        noted = interruption.signal is not None
-        if self.world.size > 1:
-            noted = at_log and self.world.any(noted)
-        if noted:
-            self.save()
-            interruption.raise_if_noted()
-            self.stopped = "interrupted in another process"
-
-    def _read_losses(self) -> None:
+    def read_losses(self) -> None:
         """Bring the losses of the last steps to the host, and stop where one or its gradient is not finite."""
         bad = self.ledger.read()
         if bad is not None:
@@ -381,20 +288,3 @@ class Trainer:
             key = ops.key(self.seed, step - 1).to(self.device)
             self.objective.set_step(step - 1)
             raise not_finite(self.out, step, loss, self.forward, self.feed.items(step - 1), key, self.world)
-
-    def _log_interval(self) -> None:
-        now = time.monotonic()
-        seconds = max(now - self._mark[0], 1e-9)
-        self.log(
-            {
-                "step": self.step,
-                "epoch": self.epoch,
-                "loss": self.ledger.mean,
-                "lr": learning_rate(self.step - 1, **self._lr, total=self.steps),
-                "grad_norm": self.ledger.norm,
-                "samples_per_second": (self.step - self._mark[1]) * self.batch_size / seconds,
-                **({} if self.skip is None else self.skip.entry()),
-            }
-        )
-        self._mark = (now, self.step)
-        self.ledger.close_interval()
