@@ -13,7 +13,7 @@ namespace memfast {
 namespace {
 
 struct PortableDoubles {
-    static constexpr int W = 2, together = 2;
+    static constexpr int W = 2, rows = 1;
     typedef double D __attribute__((vector_size(16)));
     static D load(const float* p) { return D{double(p[0]), double(p[1])}; }
     static D load_double(const double* p) { return D{p[0], p[1]}; }
@@ -29,11 +29,22 @@ const ProductKernel& product_kernel() {
     return kProductsPortable;
 }
 
-// Elements; the doubles of a dozen second vectors fit the second-level cache together. 4096 to 16384 measured alike.
-constexpr int64_t kChunk = 4096;
+// Elements: the longer, the sooner the machine reads ahead by itself; the doubles of a few second vectors fit the
+// second-level cache together.
+constexpr int64_t kChunk = 16384;
 
-// The pairs of one first vector, that with itself last.
-struct Run { int64_t first, begin, end; };
+// The pairs of one first vector, that with itself last. `like_next`: the next run's second vectors are the same.
+struct Run { int64_t first, begin, end; bool like_next; };
+
+bool alike(const Run& a, const Run& b, const Pair* pairs, const std::vector<int64_t>& order) {
+    if (a.end - a.begin != b.end - b.begin) return false;
+    for (int64_t k = 0; k < a.end - a.begin; ++k) {
+        const int64_t one = pairs[order[a.begin + k]].second, other = pairs[order[b.begin + k]].second;
+        const bool itself = one == a.first;
+        if (itself != (other == b.first) || (!itself && one != other)) return false;
+    }
+    return true;
+}
 
 class RowProducts {
   public:
@@ -46,7 +57,7 @@ class RowProducts {
             if (slot == 0) slot = slots++;
         slot_ = std::min(kChunk, padded(elements));
         doubles_.resize(slots * slot_);
-        floats_.resize(slot_);
+        floats_.resize(kProductRows * slot_);
         ready_.resize(n);
     }
 
@@ -56,7 +67,15 @@ class RowProducts {
         for (int64_t at = 0; at < elements_; at += kChunk) {
             const int64_t length = std::min(kChunk, elements_ - at);
             std::fill(ready_.begin(), ready_.end(), false);
-            for (const Run* r = begin; r != end; ++r) multiply(*r, row, at, length, first_pair);
+            for (const Run* r = begin; r != end;) {
+                int together = 1;
+                while (together < kernel_.rows && r + together != end && r[together - 1].like_next) ++together;
+                if (together != kernel_.rows) together = 1;
+                const Run* next = r + together;
+                const Ahead ahead = next != end ? Ahead{next, end, at} : Ahead{begin, end, at + length};
+                multiply(r, together, row, at, length, first_pair, ahead);
+                r = next;
+            }
         }
         for (int64_t p = 0; p < count; ++p) {
             double* lane = lanes_.data() + p * kProductLanes;
@@ -69,43 +88,66 @@ class RowProducts {
   private:
     static int64_t padded(int64_t n) { return (n + kProductLanes - 1) / kProductLanes * kProductLanes; }
 
-    void multiply(const Run& r, int64_t row, int64_t at, int64_t n, int64_t first_pair) {
+    // What is read afterwards: the runs from `run` on, from the element `at`.
+    struct Ahead {
+        const Run *run, *end;
+        int64_t at;
+    };
+
+    // The runs r to r + rows - 1.
+    void multiply(const Run* r, int rows, int64_t row, int64_t at, int64_t n, int64_t first_pair, const Ahead& ahead) {
         const double* b[kProductsTogether];
-        float last[kProductLanes] = {};
-        const int64_t whole = n / kProductLanes * kProductLanes;
-        for (int64_t p = r.begin, together = 0; p < r.end; p += together) {
+        float last[kProductRows][kProductLanes] = {};
+        const int64_t whole = n / kProductLanes * kProductLanes, count = r->end - r->begin;
+        ProductTask task{{}, {}, b, nullptr, count * kProductLanes};
+        for (int64_t p = 0, together = 0; p < count; p += together) {
             // A product with itself ends a group: the kernel takes one, and as the last.
             bool itself = false;
-            for (together = 0; together < kProductsTogether && p + together < r.end && !itself; ++together) {
-                const int64_t second = pairs_[order_[p + together]].second;
-                itself = second == r.first;
+            for (together = 0; together < kProductsTogether && p + together < count && !itself; ++together) {
+                const int64_t second = pairs_[order_[r->begin + p + together]].second;
+                itself = second == r->first;
                 b[together] = itself ? nullptr : kept(second, row, at, n);
             }
-            const float* a = floats(r.first, row, at, n);
-            double* lanes = lanes_.data() + (p - first_pair) * kProductLanes;
-            if (whole) kernel_.multiply(a, b, int(together), whole, lanes);
+            for (int k = 0; k < rows; ++k) {
+                task.a[k] = floats(r[k].first, row, at, n, k);
+                const Run* next = ahead.run + k < ahead.end ? ahead.run + k : ahead.run;
+                task.next[k] = p + together < count ? task.a[k] : start(next->first, row, ahead.at);
+            }
+            task.lanes = lanes_.data() + (r->begin + p - first_pair) * kProductLanes;
+            if (whole) kernel_.multiply(task, rows, int(together), whole);
             if (whole == n) continue;
-            std::copy(a + whole, a + n, last);
+            for (int k = 0; k < rows; ++k) {
+                std::copy(task.a[k] + whole, task.a[k] + n, last[k]);
+                task.a[k] = last[k];
+            }
             for (int k = 0; k < together; ++k)
                 if (b[k]) b[k] += whole;
-            kernel_.multiply(last, b, int(together), kProductLanes, lanes);
+            kernel_.multiply(task, rows, int(together), kProductLanes);
         }
     }
 
+    // Where a tensor's values lie, whatever their type: for reading ahead.
+    const float* start(int64_t tensor, int64_t row, int64_t at) const {
+        const Vectors& v = tensors_[tensor];
+        const int64_t bytes = (row * v.stride + at) * (v.type == Number::float32 ? 4 : 2);
+        return reinterpret_cast<const float*>(static_cast<const char*>(v.data) + bytes);
+    }
+
     // The chunk as float32, in place where it is that already.
-    const float* floats(int64_t tensor, int64_t row, int64_t at, int64_t n) {
+    const float* floats(int64_t tensor, int64_t row, int64_t at, int64_t n, int place) {
         const Vectors& v = tensors_[tensor];
         const int64_t from = row * v.stride + at;
         if (v.type == Number::float32) return static_cast<const float*>(v.data) + from;
-        kernels().widen[int(v.type)](static_cast<const uint16_t*>(v.data) + from, n, floats_.data());
-        return floats_.data();
+        float* widened = floats_.data() + place * slot_;
+        kernels().widen[int(v.type)](static_cast<const uint16_t*>(v.data) + from, n, widened);
+        return widened;
     }
 
     // The chunk as float64, padded by zeros to a multiple of the lanes; made once.
     const double* kept(int64_t tensor, int64_t row, int64_t at, int64_t n) {
         double* slot = doubles_.data() + own_[tensor] * slot_;
         if (ready_[tensor]) return slot;
-        kernel_.to_double(floats(tensor, row, at, n), n, slot);
+        kernel_.to_double(floats(tensor, row, at, n, 0), n, slot);
         std::fill(slot + n, slot + padded(n), 0.0);
         ready_[tensor] = true;
         return slot;
@@ -124,7 +166,7 @@ class RowProducts {
 
 }  // namespace
 
-const ProductKernel kProductsPortable{products_kernel<PortableDoubles>, to_double_kernel<PortableDoubles>};
+const ProductKernel kProductsPortable{products_kernel<PortableDoubles>, to_double_kernel<PortableDoubles>, PortableDoubles::rows};
 
 void inner_products(const Vectors* tensors, int64_t n, int64_t rows, int64_t elements, const Pair* pairs, int64_t count,
                     double* out, int threads) {
@@ -138,9 +180,10 @@ void inner_products(const Vectors* tensors, int64_t n, int64_t rows, int64_t ele
     std::vector<Run> runs;
     for (int64_t p = 0; p < count; ++p) {
         const int64_t first = pairs[order[p]].first;
-        if (runs.empty() || runs.back().first != first) runs.push_back({first, p, p});
+        if (runs.empty() || runs.back().first != first) runs.push_back({first, p, p, false});
         runs.back().end = p + 1;
     }
+    for (size_t r = 0; r + 1 < runs.size(); ++r) runs[r].like_next = alike(runs[r], runs[r + 1], pairs, order);
     // Few rows: their runs are shared out as well. Short rows: several to a task.
     const int64_t all = int64_t(runs.size());
     const int64_t parts = std::min(all, std::max<int64_t>(1, 8 * threads / rows));

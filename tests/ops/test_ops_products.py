@@ -50,6 +50,21 @@ def test_every_instruction_set_and_number_of_threads_gives_the_same_bits():
     assert all(torch.equal(result, found[0]) for result in found)
 
 
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("numel", [7, 33, 500, 20_001])
+def test_vectors_with_the_same_partners_give_what_each_gives_alone(isa, dtype, numel):
+    # Four at a time are multiplied together; the seventh vector has one partner less.
+    generator = torch.Generator().manual_seed(numel)
+    states = [torch.randn(2, numel, generator=generator).to(dtype) for _ in range(7)]
+    partners = [torch.randn(2, numel, generator=generator) for _ in range(3)]
+    tensors = [*states, *partners]
+    pairs = [(state, second) for state in range(7) for second in (state, 7, 8, 9)][:-1]
+    got = ops.products(tensors, pairs, backend="cpu")
+    for number, pair in enumerate(pairs):
+        assert torch.equal(got[:, number], ops.products(tensors, [pair], backend="cpu")[:, 0])
+    torch.testing.assert_close(got, ops.products(tensors, pairs, backend="reference"), rtol=1e-10, atol=1e-10)
+
+
 @pytest.mark.parametrize("backend", ["cpu", "reference"])
 def test_rows_may_be_strided_and_of_several_axes(backend):
     whole = torch.randn(4, 5, 2, 3, 7)
