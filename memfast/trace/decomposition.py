@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from memfast.foundation.errors import InputError
-from memfast.trace.gram import Gram, Number
+from memfast.trace.gram import Gram, expanded_norm
 from memfast.trace.least_squares import NormalEquations
 
 
@@ -65,21 +65,25 @@ def decompose(states: Any, target: Any, initial: Any) -> Decomposition:
             expected="a target that is not parallel to the initial noise",
             received="parallel ones (or one of them is zero)", do="The two weights cannot be told apart: leave it out.",
         )  # fmt: skip
-    columns: list[tuple[np.ndarray, ...]] = []
+    blocks: list[tuple[np.ndarray, ...]] = []
     for first, block in _blocks(states):
         rows = {f"s{k}": _rows(f"states[{first + k}]", state, like=noise) for k, state in enumerate(block)}
         pairs = [(name, other) for name in rows for other in (name, "x", "z")]
         gram = Gram({**rows, "x": goal, "z": noise}, pairs, base.values)
         for k, name in enumerate(rows):
             _check_finite(f"states[{first + k}]", gram[name, name])
-            w_goal, w_noise = equations.solve(gram[name, "x"], gram[name, "z"])
-            factors: dict[str, Number] = {name: 1.0, "x": -w_goal, "z": -w_noise}
-            rest = gram.squared_norm(**factors)
-            columns.append((w_goal, w_noise, np.sqrt(rest / noise.shape[1])))
-    if not columns:
+        # All moments in one go; a row whose products cancel is measured by itself.
+        together = {("s", other): np.stack([gram[name, other] for name in rows]) for other in ("x", "z")}
+        together["s", "s"] = np.stack([gram[name, name] for name in rows])
+        w_goal, w_noise = equations.solve(together["s", "x"], together["s", "z"])
+        rest, small = expanded_norm(base.values | together, {"s": 1.0, "x": -w_goal, "z": -w_noise})
+        for k in np.flatnonzero(small.any(axis=1)).tolist():
+            rest[k] = gram.squared_norm(**{f"s{k}": 1.0, "x": -w_goal[k], "z": -w_noise[k]})
+        blocks.append((w_goal, w_noise, np.sqrt(rest / noise.shape[1])))
+    if not blocks:
         raise InputError("states", expected="at least one moment [S, B, ...]", received="none")
     w_target, w_initial, residual = (
-        torch.from_numpy(np.stack(column)).to(noise.device) for column in zip(*columns, strict=True)
+        torch.from_numpy(np.concatenate(parts)).to(noise.device) for parts in zip(*blocks, strict=True)
     )
     return Decomposition(w_target, w_initial, residual)
 

@@ -71,14 +71,8 @@ class Gram:
         Args:
             factors: name -> a number or ``[R]``. All products of these vectors must be known.
         """
-        names = list(factors)
-        total, size = np.zeros(self.rows), np.zeros(self.rows)
-        for place, a in enumerate(names):
-            own = factors[a] * factors[a] * self[a, a]
-            total, size = total + own, size + own
-            for b in names[place + 1 :]:
-                total = total + 2.0 * (factors[a] * factors[b]) * self[a, b]
-        small = np.flatnonzero(total < self.cancellation * size)
+        total, small = expanded_norm(self, factors, self.cancellation)
+        small = np.flatnonzero(small)
         if len(small):
             parts = [self._part(name, small, factor) for name, factor in factors.items()]
             total[small] = torch.stack(parts).sum(0).square().sum(1).cpu().numpy()
@@ -101,6 +95,29 @@ class Gram:
         chosen = vector[torch.from_numpy(rows * len(vector) // self.rows).to(vector.device)].double().flatten(1)
         weights = np.full(len(rows), factor) if np.ndim(factor) == 0 else np.asarray(factor)[rows]
         return chosen * torch.from_numpy(weights).to(vector.device)[:, None]
+
+
+def expanded_norm(
+    products: "Gram | Mapping[tuple[str, str], np.ndarray]",
+    factors: Mapping[str, Number],
+    cancellation: float = CANCELLATION,
+) -> tuple[np.ndarray, np.ndarray]:
+    """``|sum of factor * vector|^2`` from products alone, and where too many of its digits cancelled (bool).
+
+    Args:
+        products: ``(a, b)`` -> products of two vectors; they and the factors broadcast against each other.
+        factors: name -> a number or an array.
+        cancellation: see ``CANCELLATION``.
+    """
+    names = list(factors)
+    total: Number = 0.0
+    size: Number = 0.0
+    for place, a in enumerate(names):
+        own = factors[a] * factors[a] * products[a, a]
+        total, size = total + own, size + own
+        for b in names[place + 1 :]:
+            total = total + 2.0 * (factors[a] * factors[b]) * products[a, b]
+    return np.asarray(total), np.asarray(total < cancellation * size)
 
 
 def _by_member(vector: torch.Tensor, group: int) -> list[torch.Tensor]:
