@@ -12,6 +12,7 @@ import numpy as np
 from memfast.auditing.extracting import PLAIN, open_features
 from memfast.auditing.inputs import kind_of
 from memfast.data import open_source
+from memfast.foundation.arguments import whole_number
 from memfast.foundation.errors import InputError
 from memfast.foundation.progress import Progress
 from memfast.metrics.arrays import as_labels, as_matrix, require_width
@@ -108,6 +109,8 @@ def evaluate(
         InputError: sets of another shape, non-finite features, too few samples for a metric, labels of another
             length, an unknown metric, a metric that needs a held-out set where there is none.
     """
+    seed = whole_number("seed", seed, least=0)
+    settings = _options(options)
     chosen = choose(metrics, has_test=test is not None)
     given = {"generated": generated, "training": training, "test": test}
     sources = {name: open_source(data, name=name) for name, data in given.items() if data is not None}
@@ -116,7 +119,6 @@ def evaluate(
     classes = None if labels is None else as_labels("labels", labels, len(kinds["generated"]))
     if progress:
         announce(estimate_cost({name: rows.shape for name, rows in kinds.items()}, metrics, floor=floor))
-    settings = dict(options or {})
     shared = _shared(kinds, dict(search or {}))
     if isinstance(features, str) and features in PLAIN:
         for name, found in (neighbors or {}).items():
@@ -161,6 +163,14 @@ def _features(
 def _shared(kinds: dict[str, np.ndarray], search: dict[str, Any]) -> SharedNeighbors:
     integer = kinds["training"].dtype == np.uint8
     return SharedNeighbors(dict(kinds), unit=1 / 255 if integer else 1.0, **search)
+
+
+def _options(given: Mapping[str, Any] | None) -> dict[str, Any]:
+    least = {"k": 1, "exact_transport_rows": 0}
+    for name in given or {}:
+        if name not in least:
+            raise InputError("options", expected="some of " + ", ".join(least), received=repr(name))
+    return {name: whole_number(name, value, least=least[name]) for name, value in (given or {}).items()}
 
 
 def _sets(kinds: dict[str, np.ndarray], shared: SharedNeighbors, judged: str, seed: int, options: dict) -> Sets:

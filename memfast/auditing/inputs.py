@@ -8,6 +8,7 @@ import numpy as np
 
 from memfast.auditing.scan import Scan, scan
 from memfast.data import Source, open_source
+from memfast.foundation.arguments import finite_number
 from memfast.foundation.errors import InputError
 
 CHANNELS = (1, 3, 4)
@@ -152,8 +153,10 @@ def _check_same(name: str, source: Source, reference: Source) -> None:
 
 def _units(source: Source, found: Scan, value_range: tuple[float, float] | None) -> tuple[float, float, str]:
     if value_range is not None:
-        low, high = map(float, value_range)
-        if not np.isfinite([low, high]).all() or low >= high:
+        if not isinstance(value_range, Sequence | np.ndarray) or len(value_range) != 2:
+            raise InputError("value_range", expected="(low, high) with low < high", received=repr(value_range))
+        low, high = (finite_number("value_range", value) for value in value_range)
+        if low >= high:
             raise InputError("value_range", expected="(low, high) with low < high", received=str(value_range))
         return low, high - low, f"values {low:g} to {high:g} are 0 to 1, as given"
     if source.dtype == np.uint8:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from memfast.criteria import Criterion, Evidence, Judgement, difference, share
-from memfast.foundation.errors import InputError
+from memfast.foundation.arguments import finite_number, whole_number
 
 MATCHED_FALSE_POSITIVES = 0.01
 SMALLEST_FLOOR = 100
@@ -22,14 +22,9 @@ class Statistics:
     seed: int
 
     def __post_init__(self) -> None:
-        if not isinstance(self.seed, int | np.integer) or not 0 <= self.seed < 2**63:
-            raise InputError("seed", expected="a whole number from 0 to 2**63 - 1", received=repr(self.seed))
-        if not isinstance(self.resamples, int | np.integer) or self.resamples < 1:
-            raise InputError("resamples", expected="a whole number of at least 1", received=repr(self.resamples))
-        if not 0 < self.confidence < 1:
-            raise InputError(
-                "confidence", expected="a number between 0 and 1, for example 0.95", received=repr(self.confidence)
-            )
+        whole_number("seed", self.seed, least=0, greatest=2**63 - 1)
+        whole_number("resamples", self.resamples, least=1)
+        finite_number("confidence", self.confidence, above=0, below=1)
 
     def share(self, flags: np.ndarray) -> dict[str, Any]:
         """Count, total, fraction and intervals of some flags."""

@@ -26,8 +26,10 @@ from memfast.data import open_source
 from memfast.data.canaries import WithCanaries
 from memfast.data.subset import Subset
 from memfast.foundation import provenance
+from memfast.foundation.arguments import whole_number
 from memfast.foundation.errors import InputError
 from memfast.neighbors.distributed import Ranks
+from memfast.neighbors.memory import bytes_allowed
 
 DEFAULT_NEIGHBOURS = 50
 
@@ -110,8 +112,11 @@ def audit(
     """
     chosen = choose(criteria)
     statistics = Statistics(confidence, resamples, seed)
-    if isinstance(planted, bool) or not isinstance(planted, int | np.integer) or planted < 1:
-        raise InputError("planted", expected="a whole number of at least 1", received=repr(planted))
+    planted = whole_number("planted", planted, least=1)
+    pictures = whole_number("pictures", pictures, least=0)
+    k = whole_number("k", k, least=1)
+    if memory is not None:
+        memory = bytes_allowed(memory)
     ranks = Ranks.current()
     with ranks.together():
         known = True
@@ -222,8 +227,6 @@ def audit(
 
 
 def _neighbours(k: int, distinct: int, whole: int) -> tuple[int, list[str]]:
-    if k < 1:
-        raise InputError("k", expected="at least 1", received=str(k))
     if k <= distinct:
         return k, []
     if k != DEFAULT_NEIGHBOURS and k > whole:

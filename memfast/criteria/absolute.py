@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from memfast.criteria.base import Criterion, Evidence, Judgement, positive_threshold
+from memfast.criteria.base import Criterion, Evidence, Judgement
+from memfast.foundation.arguments import finite_number, whole_number
 from memfast.foundation.errors import InputError
 
 DEFAULT_DELTA = 0.05
@@ -16,7 +17,7 @@ class _Bounded(Criterion):
     """A distance in [0, 1] units that counts as a copy where it is at most delta."""
 
     def __init__(self, delta: float) -> None:
-        self.threshold = positive_threshold("delta", delta)
+        self.threshold = finite_number("delta", delta, above=0)
         self.levels = tuple(sorted({*OTHER_LEVELS, self.threshold}))
 
     @property
@@ -85,9 +86,7 @@ class AbsoluteTiles(_Bounded):
 
     def __init__(self, delta: float = DEFAULT_TILE_DELTA, *, tiles: int = DEFAULT_TILES) -> None:
         super().__init__(delta)
-        if tiles < 1:
-            raise InputError("tiles", expected="at least 1", received=str(tiles))
-        self.tiles = tiles
+        self.tiles = whole_number("tiles", tiles, least=1)
 
     def why_not(self, evidence: Evidence) -> str | None:
         """It needs tile distances."""

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from memfast.criteria.base import Criterion, Evidence, Judgement, positive_threshold
+from memfast.criteria.base import Criterion, Evidence, Judgement
+from memfast.foundation.arguments import finite_number
 
 DEFAULT_THRESHOLD = 1.0
 
@@ -29,7 +30,7 @@ class Authenticity(Criterion):
     aliases = ("authpct",)
 
     def __init__(self, threshold: float = DEFAULT_THRESHOLD) -> None:
-        self.threshold = positive_threshold("authenticity threshold", threshold)
+        self.threshold = finite_number("authenticity threshold", threshold, above=0)
         self.levels = (self.threshold,)
 
     @property

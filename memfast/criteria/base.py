@@ -128,10 +128,3 @@ class Criterion(ABC):
     def parameters(self) -> dict[str, Any]:
         """The options that change its figures, as plain values."""
         return {key: value for key, value in vars(self).items() if key not in ("levels",)}
-
-
-def positive_threshold(name: str, value: float) -> float:
-    """``value`` as a float, if it is a finite number above 0."""
-    if not np.isfinite(value) or value <= 0:
-        raise InputError(name, expected="a finite number above 0", received=repr(value))
-    return float(value)

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from memfast.criteria.base import Criterion, Evidence, Judgement, positive_threshold
-from memfast.foundation.errors import InputError
+from memfast.criteria.base import Criterion, Evidence, Judgement
+from memfast.foundation.arguments import finite_number, whole_number
 
 DEFAULT_THRESHOLD = 1.0
 DEFAULT_ALPHA = 0.5
@@ -41,11 +41,10 @@ class Calibrated(Criterion):
         neighbours: int = DEFAULT_NEIGHBOURS,
         include_nearest: bool = True,
     ) -> None:
-        self.threshold = positive_threshold("calibrated threshold", threshold)
-        self.alpha = positive_threshold("alpha", alpha)
-        if neighbours < 2:
-            raise InputError("neighbours", expected="at least 2", received=str(neighbours))
-        self.neighbours, self.include_nearest = neighbours, include_nearest
+        self.threshold = finite_number("calibrated threshold", threshold, above=0)
+        self.alpha = finite_number("alpha", alpha, above=0)
+        self.neighbours = whole_number("neighbours", neighbours, least=2)
+        self.include_nearest = include_nearest
         self.levels = (self.threshold,)
 
     @property

@@ -3,6 +3,7 @@
 import numpy as np
 from scipy import stats
 
+from memfast.foundation.arguments import finite_number, whole_number
 from memfast.foundation.errors import InputError
 
 DEFAULT_CONFIDENCE = 0.95
@@ -170,9 +171,6 @@ def share(
 
 
 def _check(count: int, total: int, confidence: float) -> None:
-    if total < 1:
-        raise InputError("total", expected="at least one tested sample", received=str(total))
-    if not 0 <= count <= total:
-        raise InputError("count", expected=f"between 0 and total = {total}", received=str(count))
-    if not 0 < confidence < 1:
-        raise InputError("confidence", expected="a number between 0 and 1, for example 0.95", received=str(confidence))
+    whole_number("total", total, least=1, words="at least one tested sample")
+    whole_number("count", count, least=0, greatest=total)
+    finite_number("confidence", confidence, above=0, below=1)

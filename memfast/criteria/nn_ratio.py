@@ -4,7 +4,8 @@ from fractions import Fraction
 
 import numpy as np
 
-from memfast.criteria.base import Criterion, Evidence, Judgement, positive_threshold
+from memfast.criteria.base import Criterion, Evidence, Judgement
+from memfast.foundation.arguments import finite_number
 
 DEFAULT_THRESHOLD = 1 / 3
 OTHER_LEVELS = (1 / 4, 1 / 2)
@@ -34,7 +35,7 @@ class NnRatio(Criterion):
     aliases = ("nndr",)
 
     def __init__(self, threshold: float = DEFAULT_THRESHOLD) -> None:
-        self.threshold = positive_threshold("nn_ratio threshold", threshold)
+        self.threshold = finite_number("nn_ratio threshold", threshold, above=0)
         self.levels = tuple(sorted({*OTHER_LEVELS, DEFAULT_THRESHOLD, self.threshold}))
 
     @property

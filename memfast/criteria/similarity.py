@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from memfast.criteria.base import Criterion, Evidence, Judgement
-from memfast.foundation.errors import InputError
+from memfast.foundation.arguments import finite_number
 
 DEFAULT_THRESHOLD = 0.75
 OTHER_LEVELS = (0.5, 0.75, 0.9, 0.95)
@@ -32,11 +32,12 @@ class Similarity(Criterion):
     copies_are_low = False
 
     def __init__(self, threshold: float = DEFAULT_THRESHOLD, levels: Sequence[float] = OTHER_LEVELS) -> None:
-        for value in (threshold, *levels):
-            if not -1 <= value < 1:
-                raise InputError("similarity threshold", expected="a cosine in [-1, 1)", received=repr(value))
-        self.threshold = float(threshold)
-        self.levels = tuple(sorted({*map(float, levels), self.threshold}))
+        known = [
+            finite_number("similarity threshold", value, least=-1, below=1, words="a cosine in [-1, 1)")
+            for value in (threshold, *levels)
+        ]
+        self.threshold = known[0]
+        self.levels = tuple(sorted(set(known)))
 
     @property
     def grid(self) -> np.ndarray:

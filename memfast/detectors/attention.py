@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memfast.detectors.base import Detector, Difference, StepLike, is_finished, nothing_seen, positive_count
+from memfast.detectors.base import Detector, Difference, StepLike, is_finished, nothing_seen
+from memfast.foundation.arguments import whole_number
 from memfast.foundation.errors import InputError
 
 LAST_STEPS = 10
@@ -35,7 +36,7 @@ class Ren(Detector):
     _late: deque[np.ndarray]
 
     def __init__(self, last_steps: int = LAST_STEPS) -> None:
-        self.last_steps = positive_count("last_steps", last_steps)
+        self.last_steps = whole_number("last_steps", last_steps, least=1)
 
     def step(
         self, step: StepLike, *, difference: Difference | None = None, attention: Sequence[Tensor] | None = None

@@ -126,13 +126,6 @@ def norms(values: Tensor) -> np.ndarray:
     return torch.linalg.vector_norm(values.flatten(1), dim=1, dtype=torch.float64).cpu().numpy()
 
 
-def positive_count(who: str, value: int) -> int:
-    """``value`` if it is a whole number of at least 1."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise InputError(who, expected="a whole number, at least 1", received=repr(value))
-    return value
-
-
 def nothing_seen(who: str) -> InputError:
     """The error of scores that are asked for before any state was given."""
     return InputError(who, expected="at least one state before its scores are asked for", received="none")

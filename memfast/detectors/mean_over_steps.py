@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from memfast.detectors.base import Detector, StepLike, is_finished, nothing_seen, positive_count
+from memfast.detectors.base import Detector, StepLike, is_finished, nothing_seen
+from memfast.foundation.arguments import whole_number
 
 
 class MeanOverSteps(Detector):
@@ -16,7 +17,7 @@ class MeanOverSteps(Detector):
     _seen: int
 
     def __init__(self, steps: int | None) -> None:
-        self.steps = None if steps is None else positive_count("steps", steps)
+        self.steps = None if steps is None else whole_number("steps", steps, least=1)
 
     def scores(self) -> np.ndarray:
         """The mean of each sample."""

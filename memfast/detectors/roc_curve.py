@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from memfast.foundation.arguments import finite_number
 from memfast.foundation.errors import InputError
 
 DEFAULT_CONFIDENCE = 0.95
@@ -46,8 +47,7 @@ class Roc:
 
     def false_positives_at(self, fpr: float = DEFAULT_FPR) -> int:
         """How many false positives a share of ``fpr`` allows: with fewer than 100 others, 1 % allows none."""
-        if not 0.0 <= fpr <= 1.0:
-            raise InputError("fpr", expected="a share from 0 to 1", received=str(fpr))
+        finite_number("fpr", fpr, least=0, greatest=1)
         return int(np.floor(fpr * len(self.negative) + ROUNDING))
 
     def tpr_at(self, fpr: float = DEFAULT_FPR) -> tuple[float, tuple[float, float]]:
@@ -126,8 +126,7 @@ def roc(
         raise InputError("memorized", expected="True and False", received=f"values of {truth.dtype}")
     if np.isnan(values).any():
         raise InputError("scores", expected="numbers", received=f"{int(np.isnan(values).sum())} NaN")
-    if not 0 < confidence < 1:
-        raise InputError("confidence", expected="a number between 0 and 1, for example 0.95", received=str(confidence))
+    finite_number("confidence", confidence, above=0, below=1)
     truth = truth.astype(bool)
     positive, negative = np.sort(values[truth]), np.sort(values[~truth])
     if not len(positive) or not len(negative):

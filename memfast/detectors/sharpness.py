@@ -8,8 +8,9 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
-from memfast.detectors.base import Difference, StepLike, branches, norms, positive_count
+from memfast.detectors.base import Difference, StepLike, branches, norms
 from memfast.detectors.mean_over_steps import MeanOverSteps
+from memfast.foundation.arguments import whole_number
 from memfast.foundation.errors import InputError
 
 
@@ -32,7 +33,7 @@ class Jeon(MeanOverSteps):
     needs_network = True
 
     def __init__(self, steps: int = 1) -> None:
-        super().__init__(positive_count("steps", steps))
+        super().__init__(whole_number("steps", steps, least=1))
 
     def step(
         self, step: StepLike, *, difference: Difference | None = None, attention: Sequence[Tensor] | None = None

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from memfast.detectors.base import Detector, Difference, StepLike, is_finished, nothing_seen
 from memfast.detectors.structural import ms_ssim
+from memfast.foundation.arguments import finite_number
 from memfast.foundation.errors import InputError
 
 # Mean plus one standard deviation over prompts that are not memorized, Stable Diffusion 1.4.
@@ -39,9 +40,7 @@ class Hintersdorf(Detector):
     _scores: np.ndarray | None
 
     def __init__(self, threshold: float = PUBLISHED_THRESHOLD) -> None:
-        if not 0.0 < threshold < 1.0:
-            raise InputError("threshold", expected="a number between 0 and 1", received=str(threshold))
-        self.threshold = threshold
+        self.threshold = finite_number("threshold", threshold, above=0, below=1)
 
     def step(
         self, step: StepLike, *, difference: Difference | None = None, attention: Sequence[Tensor] | None = None

@@ -92,18 +92,6 @@ def as_labels(name: str, labels: Any, count: int) -> np.ndarray:
     return array.astype(np.int64)
 
 
-def require_count(name: str, value: Any, *, low: int = 1, high: int | None = None, because: str = "") -> int:
-    """``value`` as an integer within ``low`` to ``high``.
-
-    Raises:
-        InputError: it is not an integer or lies outside.
-    """
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < low or (high or value) < value:
-        limit = f"an integer of at least {low}" if high is None else f"an integer from {low} to {high}"
-        raise InputError(name, expected=limit, received=repr(value), do=because)
-    return int(value)
-
-
 def _require_finite(name: str, array: np.ndarray) -> None:
     for start in range(0, len(array), ROWS_PER_CHECK):
         bad = ~np.isfinite(array[start : start + ROWS_PER_CHECK]).all(axis=1)

@@ -4,6 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from memfast.foundation.arguments import whole_number
+
 ITERATIONS = 300
 
 
@@ -27,7 +29,7 @@ def k_means(rows: np.ndarray, cells: int, *, restarts: int = 10, seed: int = 0) 
         restarts: runs; the one with the least inertia is kept.
         seed: of the starts.
     """
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(whole_number("seed", seed, least=0))
     return min((_lloyd(rows, _start(rows, cells, generator)) for _ in range(restarts)), key=lambda found: found.inertia)
 
 

@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from memfast.foundation.arguments import finite_number
 from memfast.foundation.errors import InputError
 from memfast.metrics.arrays import as_matrices
 from memfast.metrics.frechet import frechet_distance
@@ -86,6 +87,7 @@ def neighbor_ratios(
 
     Source: Yoon et al. 2023 (ratio below 1/3).
     """
+    finite_number("threshold", threshold, above=0)
     generated, training = as_matrices(("generated", "training"), (generated, training), dtype=None)
     if len(training) < 2:
         raise InputError("training", expected="at least 2 rows", received="1")
@@ -122,6 +124,7 @@ def mifid(generated: Any, training: Any, *, epsilon: float = COSINE_EPSILON, ave
 
     Source: Bai et al. 2021.
     """
+    finite_number("epsilon", epsilon)
     generated, training = as_matrices(("generated", "training"), (generated, training), minimum=2)
     distance = frechet_distance(generated, training)
     memorization = cosine_penalty(generated, training, average_over=average_over)

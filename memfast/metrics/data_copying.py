@@ -5,8 +5,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.stats import norm, rankdata
 
+from memfast.foundation.arguments import whole_number
 from memfast.foundation.errors import InputError
-from memfast.metrics.arrays import as_matrices, require_count
+from memfast.metrics.arrays import as_matrices
 from memfast.metrics.clusters import k_means
 from memfast.metrics.principal import PrincipalComponents
 from memfast.metrics.shared import nearest
@@ -67,8 +68,9 @@ def c_t(
             generated samples.
     """
     generated, training, test = as_matrices(("generated", "training", "test"), (generated, training, test))
-    require_count("cells", cells, high=len(training), because="A cell needs at least one training sample.")
-    if components is not None and training.shape[1] > components:
+    whole_number("cells", cells, least=1, greatest=len(training), do="A cell needs at least one training sample.")
+    whole_number("minimum_per_cell", minimum_per_cell, least=0)
+    if components is not None and training.shape[1] > whole_number("components", components, least=1):
         projection = PrincipalComponents.fit(training, min(components, len(training) - 1), seed=seed)
         generated, training, test = (projection.transform(rows) for rows in (generated, training, test))
     partition = k_means(training, cells, seed=seed)

@@ -1,10 +1,12 @@
 """The Vendi score: the effective number of different samples."""
 
+import math
 from typing import Any
 
 import numpy as np
 import torch
 
+from memfast.foundation.arguments import finite_number
 from memfast.foundation.errors import InputError
 from memfast.metrics.arrays import as_labels, as_matrix
 
@@ -28,8 +30,8 @@ def vendi(features: Any, *, order: float = ORDER, normalize: bool = True) -> flo
     1.8899
     """
     rows = as_matrix("features", features)
-    if not order > 0:
-        raise InputError("order", expected="a positive number", received=repr(order))
+    if not (isinstance(order, float) and order == math.inf):
+        finite_number("order", order, above=0, do="Infinity is allowed too.")
     if normalize:
         norms = np.linalg.norm(rows, axis=1, keepdims=True)
         if not norms.all():

@@ -4,8 +4,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from memfast.foundation.arguments import whole_number
 from memfast.foundation.errors import InputError
-from memfast.metrics.arrays import as_matrices, require_count
+from memfast.metrics.arrays import as_matrices
 from memfast.metrics.moments import Moments
 
 POINTS = 15
@@ -83,13 +84,13 @@ def frechet_infinity(
     Source: Chong and Forsyth 2020 (FID-infinity); Stein et al. 2023.
     """
     generated, reference = as_matrices(("generated", "reference"), (generated, reference), minimum=2)
-    require_count("points", points, low=2)
+    whole_number("points", points, least=2)
     count = len(generated)
     smallest = min(SMALLEST_SUBSET, max(count // 10, 2)) if smallest is None else smallest
-    require_count("smallest", smallest, low=2, high=count - 1, because="Generate more samples.")
+    whole_number("smallest", smallest, least=2, greatest=count - 1, do="Generate more samples.")
     sizes = np.linspace(smallest, count, points).astype(np.int64)
     fixed = _moments(reference)
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(whole_number("seed", seed, least=0))
     distances = np.asarray(
         [frechet_from_moments(_moments(generated[generator.permutation(count)[:size]]), fixed) for size in sizes]
     )

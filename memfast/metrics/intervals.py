@@ -4,6 +4,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from memfast.foundation.arguments import finite_number, whole_number
+
 RESAMPLES = 1000
 CONFIDENCE = 0.95
 DRAWS_AT_ONCE = 1 << 22
@@ -27,8 +29,10 @@ def bootstrap_mean(
     >>> bootstrap_mean([1.0, 1.0, 1.0])
     Interval(low=1.0, high=1.0)
     """
+    whole_number("resamples", resamples, least=1)
+    finite_number("confidence", confidence, above=0, below=1)
     values = np.asarray(values, dtype=np.float64)
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(whole_number("seed", seed, least=0))
     levels = np.unique(values[:: max(1, len(values) // 64)])
     tail = (1 - confidence) / 2
     if len(levels) <= 2 and np.isin(values, levels).all():

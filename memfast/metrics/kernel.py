@@ -5,8 +5,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from memfast.foundation.arguments import finite_number, whole_number
 from memfast.foundation.errors import InputError
-from memfast.metrics.arrays import as_matrices, require_count
+from memfast.metrics.arrays import as_matrices
 
 DEGREE = 3
 OFFSET = 1.0
@@ -61,9 +62,9 @@ def kernel_distance(
     compute, width = _kernel(kernel, y, bandwidth)
     if subsets is None:
         return KernelDistance(_unbiased(x, y, compute), float("nan"), 0, width)
-    require_count("subsets", subsets)
-    require_count("subset_size", subset_size, low=2, high=min(len(x), len(y)), because="Or pass subsets=None.")
-    generator = np.random.default_rng(seed)
+    whole_number("subsets", subsets, least=1)
+    whole_number("subset_size", subset_size, least=2, greatest=min(len(x), len(y)), do="Or pass subsets=None.")
+    generator = np.random.default_rng(whole_number("seed", seed, least=0))
     values = np.asarray(
         [
             _unbiased(
@@ -80,7 +81,9 @@ def _kernel(name: str, y: np.ndarray, bandwidth: float | None) -> tuple[Kernel, 
         return lambda a, b: (a @ b.T / a.shape[1] + OFFSET) ** DEGREE, float("nan")
     if name != "rbf":
         raise InputError("kernel", expected="'polynomial' or 'rbf'", received=repr(name))
-    if bandwidth is None:
+    if bandwidth is not None:
+        bandwidth = finite_number("bandwidth", bandwidth, above=0)
+    else:
         part = y[:BANDWIDTH_ROWS]
         bandwidth = float(np.sqrt(np.median(_squared(part, part)[np.triu_indices(len(part), 1)])))
     if not bandwidth > 0:

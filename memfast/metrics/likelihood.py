@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from memfast.foundation.arguments import finite_number, whole_number
 from memfast.foundation.errors import InputError
 from memfast.metrics.arrays import as_matrices
 from memfast.metrics.intervals import Interval, bootstrap_mean
@@ -72,12 +73,16 @@ def feature_likelihood(
     """
     names = ("generated", "training", "test")
     generated, training, test = as_matrices(names, (generated, training, test), minimum=2)
+    whole_number("centres", centres, least=1)
+    whole_number("epochs", epochs, least=1)
+    if baseline is not None:
+        baseline = finite_number("baseline", baseline)
     scale = test.std(axis=0, ddof=1)
     if not scale.any():
         raise InputError("test", expected="features that vary", received="rows that are all equal")
     mean, scale = test.mean(axis=0), np.where(scale > 0, scale, 1.0)
     generated, training, test = ((rows - mean) / scale for rows in (generated, training, test))
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(whole_number("seed", seed, least=0))
     if len(generated) > centres:
         generated = generated[generator.permutation(len(generated))[:centres]]
     mixture = _fit(generated, training[generator.permutation(len(training))], epochs)

@@ -4,8 +4,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from memfast.foundation.arguments import whole_number
 from memfast.foundation.errors import InputError
-from memfast.metrics.arrays import as_matrices, require_count
+from memfast.metrics.arrays import as_matrices
 from memfast.metrics.inside import balls_around
 from memfast.metrics.intervals import Interval, bootstrap_mean
 from memfast.metrics.shared import SharedNeighbors
@@ -92,7 +93,7 @@ def manifold_counts(
         shared: neighbours among sets named ``training`` (real) and ``generated``, if they are searched already.
     """
     real, generated = as_matrices(("real", "generated"), (real, generated), dtype=None)
-    require_count("k", k)
+    whole_number("k", k, least=1)
     for name, rows in (("real", real), ("generated", generated)):
         if len(rows) <= k:
             raise InputError(name, expected=f"more than k = {k} rows", received=f"{len(rows)}")

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from memfast.foundation.errors import InputError
+from memfast.foundation.arguments import finite_number
 from memfast.metrics.arrays import as_matrices, as_weights
 
 VALUES_PER_BLOCK = 1 << 18
@@ -76,9 +76,7 @@ def _block_costs(
 
 def require_exponent(p: float) -> float:
     """``p``, or an error where it is not a finite number of at least 1."""
-    if not (isinstance(p, int | float | np.number) and 1 <= float(p) < np.inf):
-        raise InputError("p", expected="a finite number of at least 1", received=repr(p))
-    return float(p)
+    return finite_number("p", p, least=1)
 
 
 def _mean_power(x: np.ndarray, y: np.ndarray, p: float, mass: np.ndarray | None = None) -> np.ndarray:

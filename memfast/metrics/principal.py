@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from memfast.foundation.arguments import whole_number
 from memfast.foundation.errors import InputError
-from memfast.metrics.arrays import as_matrix, require_count, require_width
+from memfast.metrics.arrays import as_matrix, require_width
 
 EXACT_ENTRIES = 20_000_000
 OVERSAMPLING = 16
@@ -47,7 +48,7 @@ class PrincipalComponents:
         """
         matrix = as_matrix("rows", rows, minimum=2)
         most = min(len(matrix) - 1, matrix.shape[1])
-        require_count("components", count, high=most, because=f"{matrix.shape} rows and features allow {most}.")
+        whole_number("components", count, least=1, greatest=most, do=f"{matrix.shape} rows and features allow {most}.")
         if solver not in SOLVERS:
             raise InputError("solver", expected=f"one of {', '.join(SOLVERS)}", received=repr(solver))
         mean = matrix.mean(axis=0)
@@ -79,7 +80,7 @@ def _full(centred: np.ndarray, count: int, seed: int) -> tuple[np.ndarray, np.nd
 
 def _randomized(centred: np.ndarray, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     matrix = torch.from_numpy(centred)
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(whole_number("seed", seed))
     width = min(count + OVERSAMPLING, *matrix.shape)
     basis = matrix @ torch.randn(matrix.shape[1], width, generator=generator, dtype=matrix.dtype)
     for _ in range(POWER_ITERATIONS):

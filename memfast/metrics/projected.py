@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from memfast.foundation.arguments import finite_number, whole_number
 from memfast.foundation.errors import InputError
-from memfast.metrics.arrays import as_matrices, require_count
+from memfast.metrics.arrays import as_matrices
 from memfast.metrics.intervals import Interval, bootstrap_mean
 from memfast.metrics.one_dimensional import wasserstein_per_dimension
 from memfast.metrics.principal import PrincipalComponents
@@ -89,7 +90,8 @@ def projected_distances(
     """
     generated, training = as_matrices(("generated", "training"), (generated, training))
     most = min(len(training) - 1, training.shape[1])
-    projection = PrincipalComponents.fit(training, components or min(COMPONENTS, most), solver=solver, seed=seed)
+    count = min(COMPONENTS, most) if components is None else components
+    projection = PrincipalComponents.fit(training, count, solver=solver, seed=seed)
     x, y = projection.transform(generated), projection.transform(training)
     each = wasserstein_per_dimension(x, y, p)
     if wasserstein_kind not in ("per_component", "sliced"):
@@ -124,7 +126,10 @@ def jensen_shannon(
     1.0
     """
     x, y = (rows[:, 0] for rows in as_matrices(("x", "y"), (x, y)))
-    require_count("bins", bins)
+    whole_number("bins", bins, least=1)
+    finite_number("pseudocount", pseudocount, least=0)
+    if base is not None:
+        finite_number("base", base, above=1)
     if histogram_range not in ("pooled", "training"):
         raise InputError("histogram_range", expected="'pooled' or 'training'", received=repr(histogram_range))
     low, high = float(y.min()), float(y.max())

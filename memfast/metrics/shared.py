@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
+from memfast.foundation.arguments import whole_number
 from memfast.foundation.errors import InputError
-from memfast.metrics.arrays import require_count
 
 
 class SharedNeighbors:
@@ -29,7 +29,7 @@ class SharedNeighbors:
         Raises:
             InputError: ``database`` has fewer than ``k`` rows.
         """
-        require_count("k", k, high=len(self.sets[database]), because=f"The set '{database}' has no more rows.")
+        whole_number("k", k, least=1, greatest=len(self.sets[database]), do=f"The set '{database}' has no more rows.")
         key = (queries, database)
         if key not in self._found or self._found[key][0].shape[1] < k:
             squared, indices = nearest(self.sets[queries], self.sets[database], k, **self.options)

@@ -5,7 +5,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from memfast.foundation.errors import InputError, MemfastError
+from memfast.foundation.arguments import finite_number, whole_number
+from memfast.foundation.errors import MemfastError
 
 MAXIMUM_ITERATIONS = 2000
 TOLERANCE = 1e-5
@@ -53,6 +54,10 @@ def sinkhorn_cost(
     Raises:
         MemfastError: the potentials had not converged after ``maximum_iterations``.
     """
+    whole_number("maximum_iterations", maximum_iterations, least=1)
+    finite_number("tolerance", tolerance, above=0)
+    if regularization is not None:
+        finite_number("regularization", regularization, above=0)
     tensors = [torch.from_numpy(points - y.mean(axis=0)).to(device) for points in (x, y)]
     weights = [
         torch.full((len(points),), 1 / len(points), dtype=torch.float64, device=device)
@@ -65,8 +70,6 @@ def sinkhorn_cost(
         regularization = RELATIVE_REGULARIZATION * scale
     if scale == 0:
         return SinkhornCost(0.0, regularization, 0)
-    if not regularization > 0:
-        raise InputError("regularization", expected="a positive number", received=repr(regularization))
     limits = (regularization, maximum_iterations, tolerance * scale)
     cost, iterations = _between(tensors[0], tensors[1], weights[0], weights[1], p, *limits)
     if debiased:

@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from memfast.foundation.arguments import whole_number
 from memfast.foundation.errors import InputError
-from memfast.metrics.arrays import as_matrices, as_weights, require_count
+from memfast.metrics.arrays import as_matrices, as_weights
 from memfast.metrics.one_dimensional import VALUES_PER_BLOCK, in_threads, require_exponent, transport_costs
 
 PROJECTIONS = 128
@@ -18,7 +19,7 @@ SORTED_VALUES_AT_ONCE = 1 << 24
 
 def random_directions(width: int, count: int, seed: int = 0) -> torch.Tensor:
     """``count`` unit vectors, float64 ``[count, width]``, uniform on the sphere; a function of ``seed`` alone."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(whole_number("seed", seed))
     directions = torch.randn(count, width, generator=generator, dtype=torch.float64)
     return directions / directions.norm(dim=1, keepdim=True)
 
@@ -58,6 +59,9 @@ def max_sliced_cost(
     bound of the maximum over all directions, which no method is known to find exactly.
     """
     require_exponent(p)
+    require_projections(projections)
+    whole_number("steps", steps, least=0)
+    whole_number("restarts", restarts, least=1)
     device = x.device if _on_accelerator(x) else torch.device("cpu")
     matrices = as_matrices(("x", "y"), (x, y))
     if len(matrices[0]) != len(matrices[1]):
@@ -81,7 +85,7 @@ def max_sliced_cost(
 
 def require_projections(count: int) -> int:
     """``count`` where it is a positive integer."""
-    return require_count("projections", count)
+    return whole_number("projections", count, least=1)
 
 
 def _equal_weight_costs(x: np.ndarray, y: np.ndarray, p: float, directions: torch.Tensor) -> np.ndarray:

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from memfast.foundation.arguments import whole_number
 from memfast.foundation.errors import InputError
-from memfast.metrics.arrays import as_matrices, as_weights, require_count
+from memfast.metrics.arrays import as_matrices, as_weights
 from memfast.metrics.assignment import optimal_assignment
 from memfast.metrics.network_simplex import MAXIMUM_ITERATIONS, optimal_flow
 from memfast.metrics.one_dimensional import require_exponent, transport_costs
@@ -194,7 +195,7 @@ def _max_sliced(
     if a is not None or b is not None:
         raise InputError("x_weights", expected="no weights for 'max_sliced'", received="weights")
     given: dict[str, Any] = {k: v for k, v in {"steps": steps, "restarts": restarts}.items() if v is not None}
-    cost, _ = max_sliced_cost(x, y, p, projections=require_projections(projections), seed=seed, **given)
+    cost, _ = max_sliced_cost(x, y, p, projections=projections, seed=seed, **given)
     return WassersteinResult(cost ** (1 / p), "max_sliced", math.nan, p, {"projections": projections})
 
 
@@ -203,9 +204,9 @@ def _minibatch(
 ) -> WassersteinResult:
     if a is not None or b is not None:
         raise InputError("x_weights", expected="no weights for 'minibatch'", received="weights")
-    require_count("batch", batch, high=min(len(x), len(y)), because="A batch is drawn without replacement.")
-    require_count("repeats", repeats)
-    generator = np.random.default_rng(seed)
+    whole_number("batch", batch, least=1, greatest=min(len(x), len(y)), do="A batch is drawn without replacement.")
+    whole_number("repeats", repeats, least=1)
+    generator = np.random.default_rng(whole_number("seed", seed, least=0))
     costs = np.empty(repeats)
     for repeat in range(repeats):
         rows, columns = generator.permutation(len(x))[:batch], generator.permutation(len(y))[:batch]

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from memfast.foundation.arguments import whole_number
 from memfast.foundation.errors import CheckpointError, InputError, MissingPackageError
 from memfast.foundation.files import atomic_path, read_json, write_json
 from memfast.foundation.progress import Progress
@@ -45,8 +46,10 @@ class ApproximateIndex:
         candidates: int = CANDIDATES_PER_NEIGHBOR,
         probes: int | None = None,
     ) -> None:
-        if candidates < 1:
-            raise InputError("candidates", expected="at least 1 per neighbour", received=str(candidates))
+        whole_number("training_rows", training_rows, least=1)
+        whole_number("candidates", candidates, least=1)
+        if probes is not None:
+            whole_number("probes", probes, least=1)
         self.factory, self.metric, self.training_rows = factory, metric, training_rows
         self.candidates, self.probes = candidates, probes
         self.index: Any = None

@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from memfast.foundation.arguments import whole_number
 from memfast.foundation.errors import InputError
 
 SHARE_OF_FREE = 4
@@ -50,9 +52,7 @@ def block_sizes(
     Raises:
         InputError: the budget does not hold one query and one row.
     """
-    if isinstance(memory, str | bytes):
-        raise InputError("memory", expected="a number of bytes", received=repr(memory), do="2 GiB are 2 * 2**30.")
-    budget = free_memory() // SHARE_OF_FREE if memory is None else int(memory)
+    budget = free_memory() // SHARE_OF_FREE if memory is None else bytes_allowed(memory)
     # A query costs its numbers and three lists: the running one, the block's and the merged one.
     per_query = width * query_item + 3 * 16 * k
     per_row = width * row_item * BLOCKS_IN_FLIGHT
@@ -66,6 +66,15 @@ def block_sizes(
     group = min(queries, max(1, budget // 2 // per_query))
     row_budget = min(budget // 2, LARGEST_BLOCK * BLOCKS_IN_FLIGHT)
     return BlockSizes(_even(queries, group), _even(rows, min(rows, max(1, row_budget // per_row))))
+
+
+def bytes_allowed(memory: Any) -> int:
+    """A memory budget as a whole number of bytes.
+
+    Raises:
+        InputError: it is none.
+    """
+    return whole_number("memory", memory, least=0, words="a number of bytes", do="2 GiB are 2 * 2**30.")
 
 
 def _even(total: int, largest: int) -> int:

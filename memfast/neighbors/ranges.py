@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from memfast import ops
+from memfast.foundation.arguments import finite_number
 from memfast.foundation.errors import InputError
 from memfast.foundation.progress import Progress
 from memfast.neighbors.memory import SHARE_OF_FREE, BlockSizes, free_memory
@@ -118,11 +119,10 @@ def squared_limit(radius: float | None, radius_squared: float | None, similarity
         )
     ((name, value),) = named.items()
     if name == "similarity":
-        if metric != "cosine" or not -1 <= value <= 1:
+        if metric != "cosine":
             raise InputError(name, expected="-1 to 1 with metric='cosine'", received=f"{value} with metric={metric!r}")
-        return 2.0 - 2.0 * float(value)
-    if not (math.isfinite(value) and value >= 0):
-        raise InputError(name, expected="a finite number of 0 or more", received=str(value))
+        return 2.0 - 2.0 * finite_number(name, value, least=-1, greatest=1)
+    finite_number(name, value, least=0)
     squared = value * value if name == "radius" else value
     if not math.isfinite(squared):
         raise InputError(name, expected="a number whose square is finite", received=str(value))

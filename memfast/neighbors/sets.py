@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from memfast.foundation.arguments import whole_number
 from memfast.foundation.errors import InputError
 from memfast.neighbors.memory import BlockSizes, block_sizes
 from memfast.neighbors.precision import Converter, compute_dtype
@@ -108,8 +109,7 @@ class Sets:
         Raises:
             InputError: k < 1, k > N, or ``exclude_self`` between sets of different length.
         """
-        if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
-            raise InputError("k", expected="a whole number of at least 1", received=repr(k))
+        whole_number("k", k, least=1)
         length = self.database.length
         if length < 0:
             return

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from memfast.foundation.arguments import finite_number, whole_number
 from memfast.foundation.errors import InputError
 from memfast.schedules import ContinuousSchedule, Schedule
 
@@ -46,13 +46,12 @@ class Ambient:
         if (self.sigma is None) == (self.timestep is None):
             received = "neither" if self.sigma is None else "both"
             raise InputError("Ambient", expected="sigma or timestep, one of them", received=received)
-        if self.sigma is not None and not (math.isfinite(self.sigma) and self.sigma > 0):
-            raise InputError("sigma", expected="a finite number above 0", received=repr(self.sigma))
-        if self.timestep is not None and not (isinstance(self.timestep, int | np.integer) and self.timestep >= 0):
+        if self.sigma is not None:
+            finite_number("sigma", self.sigma, above=0)
+        if self.timestep is not None:
             expected = "a row of the schedule, a whole number of 0 or more"
-            raise InputError("timestep", expected=expected, received=repr(self.timestep))
-        if not (math.isfinite(self.margin) and self.margin > 0):
-            raise InputError("margin", expected="a finite number above 0", received=repr(self.margin))
+            whole_number("timestep", self.timestep, least=0, words=expected)
+        finite_number("margin", self.margin, above=0)
 
     def level(self, schedule: Schedule | ContinuousSchedule) -> tuple[float, float]:
         """(alpha_n, sigma_n), the level of the noisy copies under a schedule.

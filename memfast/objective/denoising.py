@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from memfast import ops
+from memfast.foundation.arguments import finite_number
 from memfast.foundation.errors import InputError
 from memfast.objective.ambient import Ambient
 from memfast.objective.batch import Batch
@@ -89,7 +90,7 @@ class DenoisingObjective:
         self.loss_weight = weight_from_dict(loss_weight)
         self.ambient = Ambient.from_dict(ambient) if isinstance(ambient, Mapping) else ambient
         self.stratified = stratified
-        self.sigma_data = sigma_data
+        self.sigma_data = finite_number("sigma_data", sigma_data, above=0)
         self._ambient_level = None if self.ambient is None else self.ambient.level(self.schedule)
         self._current: Density | None = None
         self._home = self._make_tables()

@@ -3,10 +3,9 @@
 counter = (element // 4, sample_id low 32 bits, step, stream << 24 | sample_id bits 32..55); key = seed's two halves.
 """
 
-import operator
-
 import torch
 
+from memfast.foundation.arguments import seed_number, whole_number
 from memfast.foundation.errors import InputError
 
 # A stream is one use of randomness; two streams never share an address.
@@ -30,8 +29,7 @@ def key(seed: int = 0, step: int = 0) -> torch.Tensor:
     >>> key(seed=7, step=3)
     tensor([7, 3])
     """
-    seed = _whole("seed", seed, -(2**63), 2**64 - 1, "a 64-bit integer")
-    step = _whole("step", step, 0, WORD, "an integer from 0 to 2**32 - 1")
+    seed, step = seed_number("seed", seed), whole_number("step", step, least=0, greatest=WORD)
     return torch.tensor([seed - 2**64 if seed >= 2**63 else seed, step], dtype=torch.int64)
 
 
@@ -41,8 +39,8 @@ def stream_number(stream: str | int) -> int:
         if stream not in STREAMS:
             raise InputError("stream", expected="one of " + ", ".join(STREAMS), received=repr(stream))
         return STREAMS[stream]
-    if not 0 <= stream <= 255:
-        raise InputError("stream", expected="a number from 0 to 255", received=str(stream))
+    if not isinstance(stream, int) or not 0 <= stream <= 255:
+        raise InputError("stream", expected="a number from 0 to 255", received=repr(stream))
     return stream
 
 
@@ -72,14 +70,3 @@ def check_sample_ids(sample_ids: torch.Tensor, batch: int | None = None, name: s
 
 def _vector(length: int | None) -> str:
     return f"an int64 tensor of shape [{'B' if length is None else length}]"
-
-
-def _whole(name: str, value: int, low: int, high: int, expected: str) -> int:
-    """``value`` as an int, where it is a whole number (of Python, NumPy or a tensor) from ``low`` to ``high``."""
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise InputError(name, expected=expected, received=repr(value)) from None
-    if not low <= number <= high:
-        raise InputError(name, expected=expected, received=str(number))
-    return number

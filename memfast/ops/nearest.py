@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from memfast.foundation.arguments import finite_number, whole_number
 from memfast.foundation.errors import InputError
 from memfast.ops.registry import implementation
 from memfast.ops.rows import Rows, as_rows
@@ -57,17 +58,14 @@ def nearest(
     """
     query_rows, block_rows = _pair(queries, block)
     count = len(query_rows.values)
-    if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
-        raise InputError("k", expected="a whole number of at least 1", received=repr(k))
+    k = whole_number("k", k, least=1)
     if len(block_rows.values) == 0:
         raise InputError("block", expected="at least one row", received="an empty block")
     integer = block_rows.kind == query_rows.kind == "uint8"
     limit = _bound(bound, count, integer)
     left_out = _exclude(exclude, count)
     compute = implementation("nearest", block_rows.device, backend)
-    distances, indices, fallbacks = compute(
-        query_rows, block_rows, min(int(k), len(block_rows.values)), limit, left_out
-    )
+    distances, indices, fallbacks = compute(query_rows, block_rows, min(k, len(block_rows.values)), limit, left_out)
     return BlockNeighbors(distances, indices, fallbacks)
 
 
@@ -94,14 +92,13 @@ def within(
     [1, 2]
     """
     query_rows, block_rows = _pair(queries, block)
-    if not 0 <= radius_squared < np.inf:
-        raise InputError("radius_squared", expected="a finite number, 0 or more", received=str(radius_squared))
+    radius_squared = finite_number("radius_squared", radius_squared, least=0)
     left_out = _exclude(exclude, len(query_rows.values))
     if len(block_rows.values) == 0:
         dtype = np.int64 if block_rows.kind == query_rows.kind == "uint8" else np.float64
         return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, dtype)
     compute = implementation("within", block_rows.device, backend)
-    return compute(query_rows, block_rows, float(radius_squared), left_out)
+    return compute(query_rows, block_rows, radius_squared, left_out)
 
 
 def _pair(queries: Any, block: Any) -> tuple[Rows, Rows]:

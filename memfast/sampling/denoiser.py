@@ -1,11 +1,12 @@
 """A network as a denoiser: its output, with guidance and clipping, read as clean sample and noise."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 
+from memfast.foundation.arguments import finite_number
 from memfast.foundation.errors import InputError
 from memfast.sampling.steps import Level
 from memfast.schedules import x0_and_noise
@@ -69,8 +70,15 @@ class Denoiser:
 
     def __post_init__(self) -> None:
         check_prediction_type(self.prediction_type)
-        if self.clip is not None and not self.clip[0] < self.clip[1]:
-            raise InputError("clip", expected="(least, greatest)", received=str(self.clip))
+        self.sigma_data = finite_number("sigma_data", self.sigma_data, above=0)
+        if not callable(getattr(self.guidance, "scale", None)):
+            self.guidance = finite_number("guidance", self.guidance, do="Or a rule of memfast.sampling.")
+        if self.clip is not None:
+            if not isinstance(self.clip, Sequence) or len(self.clip) != 2 or isinstance(self.clip, str):
+                raise InputError("clip", expected="(least, greatest)", received=repr(self.clip))
+            least, greatest = (finite_number("clip", bound) for bound in self.clip)
+            if not least < greatest:
+                raise InputError("clip", expected="(least, greatest)", received=str(self.clip))
 
     def begin(self, count: int) -> None:
         """A batch of ``count`` samples starts."""

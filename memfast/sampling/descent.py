@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from memfast.foundation.errors import InputError
+from memfast.foundation.arguments import finite_number, whole_number
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,9 @@ def descend(
         iterations: updates at most; the losses are asked for once more than that.
         frozen: bool, broadcasts against ``start``: elements that stay exactly as they are.
     """
-    if iterations < 0:
-        raise InputError("iterations", expected="0 or more", received=str(iterations))
+    whole_number("iterations", iterations, least=0)
+    if limit is not None:
+        finite_number("limit", limit)
     value = start.detach().clone().requires_grad_()
     stepper = optimizer([value])
     rows = (-1, *[1] * (value.ndim - 1))

@@ -4,13 +4,13 @@ A memorized condition pulls hardest in the first steps; guidance that begins lat
 A rule is the ``guidance=`` of a sampler or, by ``memfast.integrations.guided_by``, of a diffusers pipeline.
 """
 
-import math
 from collections.abc import Mapping
 from numbers import Real
 from typing import Any, ClassVar
 
 import torch
 
+from memfast.foundation.arguments import finite_number
 from memfast.foundation.errors import InputError
 from memfast.sampling.denoiser import Guidance
 from memfast.sampling.steps import Level
@@ -30,8 +30,8 @@ class Rule:
     def __init__(self, **options: Any) -> None:
         self.options = options
         for what, value in options.items():
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or value != value):
-                raise InputError(what, expected="a number", received=repr(value))
+            if value is not None:
+                finite_number(what, value)
 
     def begin(self, count: int) -> None:
         """A batch of ``count`` samples starts."""
@@ -157,8 +157,7 @@ def choose_guidance(wanted: float | Guidance | Mapping[str, Any]) -> float | Gui
     {'name': 'delayed', 'until': 0.65, 'scale': 7.5, 'before': -2}
     """
     if isinstance(wanted, Real):
-        if not math.isfinite(wanted):
-            raise InputError("guidance", expected="a finite scale", received=str(wanted))
+        finite_number("guidance", wanted, words="a finite scale")
         return wanted if isinstance(wanted, int | float) else float(wanted)
     if not isinstance(wanted, Mapping):
         if not callable(getattr(wanted, "scale", None)):

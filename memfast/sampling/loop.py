@@ -10,7 +10,9 @@ import torch
 from torch import nn
 
 from memfast import ops
+from memfast.foundation.arguments import seed_number, whole_number
 from memfast.foundation.errors import InputError
+from memfast.ops.addresses import check_sample_ids
 from memfast.sampling.denoiser import Denoiser, Estimates
 from memfast.sampling.steps import Level
 
@@ -104,8 +106,10 @@ def run(
     device = device_of(denoiser.network, device)
     ids = ids_of(count, sample_ids, initial)
     every_label = labels_of(labels, len(ids))
-    if batch_size < 1:
-        raise InputError("batch_size", expected="at least 1", received=str(batch_size))
+    whole_number("batch_size", batch_size, least=1)
+    seed_number("seed", seed)
+    for side in shape:
+        whole_number("shape", side, least=1)
     if initial is not None and tuple(initial.shape) != (len(ids), *shape):
         raise InputError("initial", expected=f"shape {[len(ids), *shape]}", received=f"shape {list(initial.shape)}")
     denoiser.both_branches = denoiser.both_branches or getattr(callback, "both_branches", False)
@@ -143,14 +147,15 @@ def device_of(network: Any, device: str | torch.device | None) -> torch.device:
 def ids_of(count: int | None, sample_ids: torch.Tensor | None, initial: torch.Tensor | None) -> torch.Tensor:
     """The sample ids asked for, or 0, 1, ...; int64 ``[B]``."""
     if sample_ids is not None:
+        check_sample_ids(sample_ids)
         if count is not None and count != len(sample_ids):
             raise InputError("count", expected=f"{len(sample_ids)}, one per sample id, or None", received=str(count))
         return sample_ids
     if count is None and initial is not None:
         count = len(initial)
-    if count is None or count < 0:
-        raise InputError("count", expected="how many samples to draw, or sample_ids", received=str(count))
-    return torch.arange(count)
+    if count is None:
+        raise InputError("count", expected="how many samples to draw, or sample_ids", received="None")
+    return torch.arange(whole_number("count", count, least=0))
 
 
 def labels_of(labels: torch.Tensor | Sequence[int] | int | None, count: int) -> torch.Tensor | None:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import torch
 
+from memfast.foundation.arguments import finite_number
 from memfast.foundation.errors import InputError
 from memfast.sampling.denoiser import Denoiser, Guidance, Network
 from memfast.sampling.loop import BATCH_SIZE, Callback, Move, fresh_noise, run
@@ -71,8 +72,7 @@ def ddim(
     Raises:
         InputError: arguments that do not fit each other.
     """
-    if not 0.0 <= eta <= 1.0:
-        raise InputError("eta", expected="a number from 0 to 1", received=str(eta))
+    finite_number("eta", eta, least=0, greatest=1)
 
     def advance(move: Move) -> torch.Tensor:
         spread = eta * posterior_std(move.level, move.following)
@@ -130,8 +130,9 @@ def ddpm(
         return mean + spread * fresh_noise(move.sample_ids, shape, seed, move.step)
 
     denoiser = Denoiser(network, prediction_type, guidance, clip, sigma_data)
+    visited = levels(schedule, len(on_grid(schedule)) if steps is None else steps, spacing)
     return run(
-        denoiser, levels(schedule, steps or len(on_grid(schedule)), spacing), advance, shape=shape, count=count,
+        denoiser, visited, advance, shape=shape, count=count,
         sample_ids=sample_ids, seed=seed, labels=labels, initial=initial, batch_size=batch_size, callback=callback,
         device=device,
     )  # fmt: skip

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from memfast.foundation.arguments import whole_number
 from memfast.foundation.errors import InputError
 from memfast.schedules import ContinuousSchedule, Schedule
 
@@ -55,8 +56,7 @@ def levels(schedule: Schedule | ContinuousSchedule, steps: int, spacing: str = "
     """
     rows = on_grid(schedule)
     total = len(rows)
-    if not 1 <= steps <= total:
-        raise InputError("steps", expected=f"1 to {total}, the schedule's timesteps", received=str(steps))
+    whole_number("steps", steps, least=1, greatest=total, do=f"The schedule has {total} timesteps.")
     if spacing not in SPACINGS:
         raise InputError("spacing", expected="one of " + ", ".join(SPACINGS), received=repr(spacing))
     chosen = _timesteps(rows, steps, spacing)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from memfast.foundation.errors import InputError
+from memfast.foundation.arguments import finite_number
 
 
 @dataclass(frozen=True)
@@ -55,16 +55,15 @@ class ContinuousSchedule:
 def edm_continuous(sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0) -> ContinuousSchedule:
     """Every sigma, alpha = 1 (Karras et al. 2022). A density over log SNR or sigma may draw beyond the two ends, as
     EDM's log-normal does; they bound densities over time only."""
-    if not (0 < sigma_min < sigma_max and rho > 0):
-        received = f"{sigma_min}, {sigma_max}, rho {rho}"
-        raise InputError("sigma_min, sigma_max, rho", expected="0 < sigma_min < sigma_max, rho > 0", received=received)
+    least = finite_number("sigma_min", sigma_min, above=0)
+    finite_number("sigma_max", sigma_max, above=least)
+    finite_number("rho", rho, above=0)
     return ContinuousSchedule("edm_continuous", "ve", {"sigma_min": sigma_min, "sigma_max": sigma_max, "rho": rho})
 
 
 def flow_continuous(shift: float = 1.0) -> ContinuousSchedule:
     """Flow matching at every time: x_t = (1 - s) x0 + s noise, s = shift u / (1 + (shift - 1) u)."""
-    if not shift > 0:
-        raise InputError("shift", expected="a positive number", received=str(shift))
+    finite_number("shift", shift, above=0)
     return ContinuousSchedule("flow_continuous", "flow", {"shift": shift})
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from memfast.foundation.arguments import finite_number, whole_number
 from memfast.foundation.errors import InputError
 from memfast.schedules.schedule import Schedule, from_log_alphas_cumprod
 
@@ -34,10 +35,8 @@ def cosine(T: int = 1000, offset: float = 0.008, max_beta: float = 0.999) -> Sch
     diffusers' ``squaredcos_cap_v2``.
     """
     _check_length(T)
-    if not (0 <= offset < 1 and 0 < max_beta < 1):
-        raise InputError(
-            "offset, max_beta", expected="0 <= offset < 1, 0 < max_beta < 1", received=f"{offset}, {max_beta}"
-        )
+    finite_number("offset", offset, least=0, below=1)
+    finite_number("max_beta", max_beta, above=0, below=1)
     angle = (np.arange(T + 1) / T + offset) / (1 + offset) * (np.pi / 2)
     before, after = angle[:-1], angle[1:]
     # 1 - cos^2(b) / cos^2(a), without subtracting two numbers close to one.
@@ -96,8 +95,7 @@ def flow(T: int = 1000, shift: float = 1.0) -> Schedule:
             diffusers' FlowMatchEulerDiscreteScheduler). 1 leaves them.
     """
     _check_length(T)
-    if not (np.isfinite(shift) and shift > 0):
-        raise InputError("shift", expected="a positive number", received=str(shift))
+    finite_number("shift", shift, above=0)
     u = np.arange(1, T + 1) / T
     complement = np.arange(T - 1, -1, -1) / T
     total = 1 + (shift - 1) * u
@@ -120,13 +118,16 @@ def _from_betas(name: str, betas: NDArray[np.float64], parameters: dict) -> Sche
 
 
 def _check_length(T: int) -> None:
-    if isinstance(T, bool) or not isinstance(T, int | np.integer) or T < 1:
-        raise InputError("T", expected="the number of timesteps, 1 or more", received=repr(T))
+    whole_number("T", T, least=1, words="the number of timesteps, 1 or more")
 
 
 def _check_ends(T: int, beta_start: float, beta_end: float) -> None:
     _check_length(T)
-    if not 0 < beta_start <= beta_end < 1:
+    first, last = (
+        finite_number(name, value, above=0, below=1)
+        for name, value in (("beta_start", beta_start), ("beta_end", beta_end))
+    )
+    if not first <= last:
         received = f"{beta_start} and {beta_end}"
         raise InputError("beta_start, beta_end", expected="0 < beta_start <= beta_end < 1", received=received)
 

@@ -5,8 +5,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from memfast.foundation.arguments import finite_number, whole_number
 from memfast.foundation.errors import InputError
-from memfast.timesteps.density import Grid, Stepwise, Vector, check_whole, grid_length, normalized
+from memfast.timesteps.density import Grid, Stepwise, Vector, grid_length, normalized
 
 
 class LossSecondMoment(Stepwise):
@@ -24,10 +25,8 @@ class LossSecondMoment(Stepwise):
     name: ClassVar[str] = "loss_second_moment"
 
     def __init__(self, history: int = 10, uniform_share: float = 0.001) -> None:
-        check_whole("history", history, least=1)
-        if not 0 <= uniform_share <= 1:
-            raise InputError("uniform_share", expected="a share from 0 to 1", received=repr(uniform_share))
-        self.history, self.uniform_share = history, float(uniform_share)
+        self.history = whole_number("history", history, least=1)
+        self.uniform_share = finite_number("uniform_share", uniform_share, least=0, greatest=1)
         self._losses = np.zeros((0, self.history))
         self._counts = np.zeros(0, dtype=np.int64)
 

@@ -5,8 +5,9 @@ from typing import ClassVar
 
 import numpy as np
 
+from memfast.foundation.arguments import finite_number, whole_number
 from memfast.foundation.errors import InputError
-from memfast.timesteps.density import Grid, Stepwise, Vector, check_number, check_whole, grid_length, normalized
+from memfast.timesteps.density import Grid, Stepwise, Vector, grid_length, normalized
 
 STRATEGIES = ("earlier", "later", "range")
 
@@ -34,10 +35,10 @@ class SpeeD(Stepwise):
     mirror: int | None = None
 
     def __post_init__(self) -> None:
-        check_number("tau", self.tau, above=0.0)
-        check_number("k", self.k, above=0.0)
+        finite_number("tau", self.tau, above=0)
+        finite_number("k", self.k, above=0)
         if self.mirror is not None:
-            check_whole("mirror", self.mirror)
+            whole_number("mirror", self.mirror, least=0)
 
     def probabilities(self, grid: Grid) -> Vector:
         """k for timesteps 1..tau, 1 for the others, normalised; with ``mirror``, half of it reflected.
@@ -77,10 +78,10 @@ class TimestepBias(Stepwise):
     def __post_init__(self) -> None:
         if self.strategy not in STRATEGIES:
             raise InputError("strategy", expected="one of " + ", ".join(STRATEGIES), received=repr(self.strategy))
-        check_number("multiplier", self.multiplier, above=0.0)
-        check_number("portion", self.portion, above=0.0, up_to=1.0)
-        check_whole("begin", self.begin)
-        check_whole("end", self.end)
+        finite_number("multiplier", self.multiplier, above=0)
+        finite_number("portion", self.portion, above=0, greatest=1)
+        whole_number("begin", self.begin, least=0)
+        whole_number("end", self.end, least=0)
 
     def probabilities(self, grid: Grid) -> Vector:
         """multiplier in the portion, 1 elsewhere, normalised."""

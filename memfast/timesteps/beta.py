@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import betainc, betaincc, betaincinv, betaln, xlog1py, xlogy
 
-from memfast.timesteps.density import DEFAULT_T, Law, Vector, check_number, checked_fractions
+from memfast.foundation.arguments import finite_number
+from memfast.timesteps.density import DEFAULT_T, Law, Vector, checked_fractions
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,8 @@ class Beta(Law):
     b: float
 
     def __post_init__(self) -> None:
-        check_number("a", self.a, above=0.0)
-        check_number("b", self.b, above=0.0)
+        finite_number("a", self.a, above=0)
+        finite_number("b", self.b, above=0)
 
     def _law_pdf(self, x: Vector) -> Vector:
         with np.errstate(divide="ignore"):

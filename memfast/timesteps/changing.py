@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from memfast.foundation.arguments import whole_number
 from memfast.foundation.errors import InputError
 from memfast.timesteps.custom import Mixture
 from memfast.timesteps.density import Density, Grid, Stepwise, Vector
@@ -37,7 +38,7 @@ class Plan(Stepwise):
     interpolation: str = "piecewise"
 
     def __post_init__(self) -> None:
-        steps = [step for step, _ in self.stages]
+        steps = [whole_number("stages", step, least=0) for step, _ in self.stages]
         if not steps or steps[0] != 0 or any(b <= a for a, b in pairwise(steps)):
             raise InputError("stages", expected="steps that rise from 0", received=str(steps))
         if self.interpolation not in INTERPOLATIONS:

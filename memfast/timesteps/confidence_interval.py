@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import ndtri
 
+from memfast.foundation.arguments import finite_number
 from memfast.foundation.errors import InputError
 from memfast.timesteps.density import (
     DEFAULT_T,
@@ -14,7 +15,6 @@ from memfast.timesteps.density import (
     Grid,
     Vector,
     bisect,
-    check_number,
     checked_fractions,
     grid_length,
     no_mass,
@@ -61,20 +61,19 @@ class ConfidenceInterval(Density):
     uniform_floor: float = 0.0
 
     def __post_init__(self) -> None:
-        check_number("low", self.low)
-        check_number("high", self.high)
+        finite_number("low", self.low)
+        finite_number("high", self.high)
         if not self.low < self.high:
             raise InputError(
                 "low, high", expected="low below high (a width above 0)", received=f"low={self.low}, high={self.high}",
                 do="Use ConfidenceInterval.from_mean_width(mean, width) to give a centre and a width.",
             )  # fmt: skip
-        if not (isinstance(self.coverage, float) and 0 < self.coverage < 1):
-            raise InputError("coverage", expected="a number above 0 and below 1", received=repr(self.coverage))
+        finite_number("coverage", self.coverage, above=0, below=1)
         if self.tails not in TAILS:
             raise InputError("tails", expected="one of " + ", ".join(TAILS), received=repr(self.tails))
-        for what, share in (("mix", self.mix), ("uniform_floor", self.uniform_floor)):
-            if share is not None and not 0 <= share <= 1:
-                raise InputError(what, expected="a share from 0 to 1", received=repr(share))
+        finite_number("uniform_floor", self.uniform_floor, least=0, greatest=1)
+        if self.mix is not None:
+            finite_number("mix", self.mix, least=0, greatest=1)
 
     @classmethod
     def from_mean_width(
@@ -87,8 +86,8 @@ class ConfidenceInterval(Density):
         uniform_floor: float = 0.0,
     ) -> "ConfidenceInterval":
         """The interval from mean - width / 2 to mean + width / 2."""
-        check_number("mean", mean)
-        check_number("width", width, above=0.0)
+        finite_number("mean", mean)
+        finite_number("width", width, above=0)
         return cls(mean - width / 2, mean + width / 2, coverage, tails, mix, uniform_floor)
 
     @property

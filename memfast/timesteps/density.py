@@ -270,20 +270,6 @@ def bisect(cdf: Any, q: Vector, low: float, high: float) -> Vector:
     return right
 
 
-def check_number(what: str, value: float, *, above: float = -np.inf, up_to: float = np.inf) -> None:
-    """Raise unless ``value`` is a finite number with above < value <= up_to."""
-    good = isinstance(value, int | float | np.number) and np.isfinite(value) and above < value <= up_to
-    if not good or isinstance(value, bool):
-        bounds = (f" above {above:g}" if above > -np.inf else "") + (f", at most {up_to:g}" if up_to < np.inf else "")
-        raise InputError(what, expected="a finite number" + bounds, received=repr(value))
-
-
-def check_whole(what: str, value: int, *, least: int = 0) -> None:
-    """Raise unless ``value`` is a whole number of at least ``least``."""
-    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least:
-        raise InputError(what, expected=f"a whole number of at least {least}", received=repr(value))
-
-
 def _slope(at_edges: Vector, edges: Vector) -> Vector:
     difference = at_edges[:-1] - at_edges[1:]
     return difference if edges[0] < edges[-1] else -difference

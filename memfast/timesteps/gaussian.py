@@ -7,8 +7,9 @@ from typing import ClassVar
 import numpy as np
 from scipy.special import ndtr
 
+from memfast.foundation.arguments import finite_number
 from memfast.foundation.errors import InputError
-from memfast.timesteps.density import Law, Vector, check_number
+from memfast.timesteps.density import Law, Vector
 
 
 @dataclass(frozen=True)
@@ -38,13 +39,13 @@ class GaussianMixture(Law):
                 "means, scales, weights", expected="one of each per component", received=f"{lengths} values"
             )
         for mean, scale in zip(self.means, self.scales, strict=True):
-            check_number("means", mean)
-            check_number("scales", scale, above=0.0)
+            finite_number("means", mean)
+            finite_number("scales", scale, above=0)
         object.__setattr__(self, "means", tuple(self.means))
         object.__setattr__(self, "scales", tuple(self.scales))
         object.__setattr__(self, "weights", None if self.weights is None else tuple(weights))
-        if not all(np.isfinite(weight) and weight >= 0 for weight in weights) or not sum(weights) > 0:
-            raise InputError("weights", expected="finite weights of 0 or more, one above 0", received=str(weights))
+        if not sum(finite_number("weights", weight, least=0) for weight in weights) > 0:
+            raise InputError("weights", expected="one above 0", received=str(weights))
 
     def _law_pdf(self, x: Vector) -> Vector:
         return sum(w * normal_pdf((x - m) / s) / s for w, m, s in self._components())  # type: ignore[return-value]

@@ -6,7 +6,8 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import ArrayLike
 
-from memfast.timesteps.density import DEFAULT_T, Law, Vector, check_number, checked_fractions
+from memfast.foundation.arguments import finite_number
+from memfast.timesteps.density import DEFAULT_T, Law, Vector, checked_fractions
 
 
 @dataclass(frozen=True)
@@ -25,8 +26,8 @@ class Laplace(Law):
     scale: float = 0.5
 
     def __post_init__(self) -> None:
-        check_number("mean_log_snr", self.mean_log_snr)
-        check_number("scale", self.scale, above=0.0)
+        finite_number("mean_log_snr", self.mean_log_snr)
+        finite_number("scale", self.scale, above=0)
 
     def _law_pdf(self, x: Vector) -> Vector:
         return np.exp(-np.abs(x - self.mean_log_snr) / self.scale) / (2 * self.scale)

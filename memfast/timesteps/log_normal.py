@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import ndtri
 
-from memfast.timesteps.density import DEFAULT_T, Law, Vector, check_number, checked_fractions
+from memfast.foundation.arguments import finite_number
+from memfast.timesteps.density import DEFAULT_T, Law, Vector, checked_fractions
 from memfast.timesteps.gaussian import normal_interval, normal_pdf
 
 
@@ -26,8 +27,8 @@ class LogNormal(Law):
     std_log: float = 1.2
 
     def __post_init__(self) -> None:
-        check_number("mean_log", self.mean_log)
-        check_number("std_log", self.std_log, above=0.0)
+        finite_number("mean_log", self.mean_log)
+        finite_number("std_log", self.std_log, above=0)
 
     def _law_pdf(self, x: Vector) -> Vector:
         positive = np.where(x > 0, x, 1.0)

@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import expit, logit, ndtri
 
-from memfast.timesteps.density import DEFAULT_T, Law, Vector, bisect, check_number, checked_fractions
+from memfast.foundation.arguments import finite_number
+from memfast.timesteps.density import DEFAULT_T, Law, Vector, bisect, checked_fractions
 from memfast.timesteps.gaussian import normal_interval, normal_pdf
 
 # Beyond it the mode map is no longer monotone.
@@ -29,8 +30,8 @@ class LogitNormal(Law):
     scale: float = 1.0
 
     def __post_init__(self) -> None:
-        check_number("location", self.location)
-        check_number("scale", self.scale, above=0.0)
+        finite_number("location", self.location)
+        finite_number("scale", self.scale, above=0)
 
     def _law_pdf(self, x: Vector) -> Vector:
         inside = (x > 0) & (x < 1)
@@ -59,8 +60,7 @@ class Mode(Law):
     scale: float = 1.29
 
     def __post_init__(self) -> None:
-        check_number("scale", self.scale, up_to=LARGEST_MODE_SCALE)
-        check_number("scale", -self.scale, up_to=1.0)
+        finite_number("scale", self.scale, least=-1, greatest=LARGEST_MODE_SCALE)
 
     def _law_pdf(self, x: Vector) -> Vector:
         w = self._upward(np.asarray(x, dtype=np.float64))

@@ -6,7 +6,8 @@ from typing import ClassVar
 import numpy as np
 from scipy.special import gammaln, stdtr
 
-from memfast.timesteps.density import Law, Vector, check_number
+from memfast.foundation.arguments import finite_number
+from memfast.timesteps.density import Law, Vector
 
 
 @dataclass(frozen=True)
@@ -26,9 +27,9 @@ class StudentT(Law):
     df: float = 3.0
 
     def __post_init__(self) -> None:
-        check_number("center", self.center)
-        check_number("scale", self.scale, above=0.0)
-        check_number("df", self.df, above=0.0)
+        finite_number("center", self.center)
+        finite_number("scale", self.scale, above=0)
+        finite_number("df", self.df, above=0)
 
     def _law_pdf(self, x: Vector) -> Vector:
         z = (x - self.center) / self.scale

@@ -189,7 +189,7 @@ def seed_numbers(seeds: Any, conditions: int) -> list[int]:
         InputError: no seed, one twice, or lists that differ between conditions.
     """
     rows = np.asarray(seeds).tolist() if isinstance(seeds, np.ndarray | np.generic | torch.Tensor) else seeds
-    if isinstance(rows, int):
+    if isinstance(rows, int) and not isinstance(rows, bool):
         numbers = list(range(rows))
     else:
         rows = list(rows) if isinstance(rows, Sequence | range) and not isinstance(rows, str) else [rows]
@@ -202,7 +202,8 @@ def seed_numbers(seeds: Any, conditions: int) -> list[int]:
                     do="Curves of conditions compare only from the same initial noise: give one list for all.",
                 )  # fmt: skip
             rows = lists[0]
-        numbers = [int(seed) if isinstance(seed, int | np.integer) else -1 for seed in rows]
+        whole = [isinstance(seed, int | np.integer) and not isinstance(seed, bool) for seed in rows]
+        numbers = [int(seed) if fits else -1 for seed, fits in zip(rows, whole, strict=True)]
     if not numbers or len(set(numbers)) != len(numbers) or min(numbers) < 0 or max(numbers) >= SEED_LIMIT:
         raise InputError("seeds", expected="a count, or different numbers from 0", received=repr(seeds))
     return numbers

@@ -7,6 +7,7 @@ from typing import Any, cast
 import torch
 
 from memfast.detectors.attention_capture import AttentionCapture, capture_attention, prompt_tokens
+from memfast.foundation.arguments import whole_number
 from memfast.foundation.errors import InputError
 from memfast.foundation.progress import Progress
 from memfast.sampling import Guidance, choose_guidance
@@ -74,6 +75,10 @@ def trace_pipeline(
         InputError: a scheduler of another form, a prompt without a target, a target parallel to the initial noise, a
             run that diverged; the prompt is named.
     """
+    whole_number("steps", steps, least=1)
+    for what, value in (("rows", rows), ("height", height), ("width", width)):
+        if value is not None:
+            whole_number(what, value, least=1)
     Levels(pipe.scheduler)
     latents = Latents(pipe, height, width)
     embedded = isinstance(prompts, torch.Tensor)
@@ -96,8 +101,6 @@ def trace_pipeline(
     rule = None if isinstance(wanted, float | int) else wanted
     if rule is not None and guided_by is None:
         raise InputError("guided_by", expected="memfast.integrations.guided_by, for a rule", received="None")
-    if steps < 1:
-        raise InputError("steps", expected="at least 1", received=str(steps))
     largest = wanted if isinstance(wanted, float | int) else max(LEAST_SCALE, getattr(wanted, "after", LEAST_SCALE))
     guided = largest > 1.0
     chosen = choose_detectors(

@@ -6,6 +6,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 
+from memfast.foundation.arguments import seed_number, whole_number
 from memfast.foundation.errors import InputError
 from memfast.foundation.progress import Progress
 from memfast.models import Run
@@ -78,6 +79,8 @@ def trace_run(
         InputError: an argument that cannot be used, a condition without a target, a target parallel to the initial
             noise, a run that diverged; the condition is named.
     """
+    rows, seed = whole_number("rows", rows, least=1), seed_number("seed", seed)
+    levels(run.schedule, steps)
     conditions = _conditions(run, labels, seeds, targets, memorized, target, names)
     guide = choose_guidance(guidance)
     sweep = [cast(float, choose_guidance(scale)) for scale in sweep]

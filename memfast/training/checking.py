@@ -1,37 +1,56 @@
 """The arguments of a training run, checked before anything is written."""
 
-import math
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+from memfast.foundation.arguments import finite_number, seed_number, whole_number
 from memfast.foundation.errors import InputError
 
 AFTER_FLIP, BEFORE_FLIP = "after_flip", "before_flip"
 PRECISIONS = ("float32", "bfloat16")
-_ABOVE_ZERO = ("lr", "grad_clip")
-_AT_LEAST_ZERO = ("warmup", "weight_decay")
-_AT_LEAST_ONE = ("batch_size", "accumulate", "log_every", "checkpoint_every", "keep")
-_FRACTIONS = ("condition_dropout",)
+# None turns these off.
+_OPTIONAL = ("grad_clip", "checkpoint_every", "keep")
+_AT_LEAST_ONE = partial(whole_number, least=1)
+_NUMBERS: dict[str, Callable[[str, Any], int | float]] = {
+    "batch_size": _AT_LEAST_ONE,
+    "accumulate": _AT_LEAST_ONE,
+    "warmup": partial(whole_number, least=0),
+    "log_every": _AT_LEAST_ONE,
+    "checkpoint_every": _AT_LEAST_ONE,
+    "keep": _AT_LEAST_ONE,
+    "seed": seed_number,
+    "lr": partial(finite_number, above=0),
+    "weight_decay": partial(finite_number, least=0),
+    "grad_clip": partial(finite_number, above=0),
+    "condition_dropout": partial(finite_number, least=0, greatest=1),
+}
 
 
-def check_numbers(**values: Any) -> None:
-    """Raise unless each named number lies in its range; None is accepted where an argument may be None.
+def check_numbers(**values: Any) -> list[Any]:
+    """The named numbers as Python's own, in the order given; None stays where it turns something off.
 
     Raises:
-        InputError: a number out of range or not finite; it is named.
+        InputError: one is no number, or out of its range; it is named.
+
+    >>> check_numbers(batch_size=64, keep=None, lr=1)
+    [64, None, 1.0]
     """
-    for name, value in values.items():
-        if value is None:
-            continue
-        if not isinstance(value, (int, float)) or isinstance(value, bool) or not math.isfinite(value):
-            raise InputError(name, expected="a finite number", received=repr(value))
-        for names, fits, words in (
-            (_ABOVE_ZERO, value > 0, "a number above 0"),
-            (_AT_LEAST_ZERO, value >= 0, "a number of at least 0"),
-            (_AT_LEAST_ONE, value >= 1, "at least 1"),
-            (_FRACTIONS, 0 <= value <= 1, "a share from 0 to 1"),
-        ):
-            if name in names and not fits:
-                raise InputError(name, expected=words, received=repr(value))
+    return [
+        None if value is None and name in _OPTIONAL else _NUMBERS[name](name, value) for name, value in values.items()
+    ]
+
+
+def check_betas(betas: Any) -> tuple[float, float]:
+    """AdamW's two decays.
+
+    Raises:
+        InputError: they are not two, or one lies outside [0, 1).
+    """
+    if not isinstance(betas, list | tuple) or len(betas) != 2:
+        raise InputError("betas", expected="two numbers from 0 to below 1", received=repr(betas))
+    first, second = (finite_number("betas", beta, least=0, below=1) for beta in betas)
+    return first, second
 
 
 def check_precision(precision: str) -> None:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
+from memfast.foundation.arguments import finite_number
 from memfast.foundation.errors import InputError
 from memfast.objective import DenoisingObjective
 from memfast.schedules import Schedule
@@ -52,11 +53,13 @@ class Control:
     caution: float = 0.25
 
     def __post_init__(self) -> None:
-        fits = 0 < self.target < 1 and self.stride > 0
-        fits = fits and (self.least is None or self.greatest is None or self.least < self.greatest)
-        if not (fits and self.lead >= 0 and 0 < self.caution <= 1):
-            expected = "0 < target < 1, stride > 0, least < greatest, lead >= 0 and 0 < caution <= 1"
-            raise InputError("control", expected=expected, received=repr(self))
+        finite_number("control target", self.target, above=0, below=1)
+        finite_number("control stride", self.stride, above=0)
+        finite_number("control lead", self.lead, least=0)
+        finite_number("control caution", self.caution, above=0, greatest=1)
+        least = None if self.least is None else finite_number("control least", self.least)
+        if self.greatest is not None:
+            finite_number("control greatest", self.greatest, above=least)
 
     def move(
         self, mean: float, total: int, fraction: float, interval: tuple[float, float], before: float | None = None

@@ -10,8 +10,12 @@ import torch
 from torch import nn
 
 from memfast import ops
+from memfast.foundation.arguments import finite_number
 from memfast.foundation.errors import InputError
 from memfast.training.sharding import beside, forget_gathered, part, spread_like
+
+# The plain mean over training, exponent 0, has 0.289; beyond it the newest weights would count least.
+LARGEST_STD = 0.28
 
 
 @dataclass(frozen=True)
@@ -27,8 +31,7 @@ class ConstantDecay:
     ramp: bool = True
 
     def __post_init__(self) -> None:
-        if not 0 <= self.decay < 1:
-            raise InputError("ema decay", expected="a number from 0 to below 1", received=str(self.decay))
+        finite_number("ema decay", self.decay, least=0, below=1)
 
     @property
     def name(self) -> str:
@@ -51,8 +54,7 @@ class PowerFunction:
     std: float = 0.05
 
     def __post_init__(self) -> None:
-        if not 0 < self.std < 0.28:
-            raise InputError("ema std", expected="a number above 0 and below 0.28", received=str(self.std))
+        finite_number("ema std", self.std, above=0, below=LARGEST_STD)
 
     @property
     def name(self) -> str:
@@ -83,7 +85,10 @@ def profiles(value: Any) -> list[Profile]:
     if value is None:
         return []
     items: Sequence[Any] = list(value) if isinstance(value, (list, tuple)) else [value]
-    found = [item if isinstance(item, (ConstantDecay, PowerFunction)) else ConstantDecay(float(item)) for item in items]
+    found = [
+        item if isinstance(item, (ConstantDecay, PowerFunction)) else ConstantDecay(finite_number("ema decay", item))
+        for item in items
+    ]
     if len({profile.name for profile in found}) != len(found):
         raise InputError("ema", expected="averages with different names", received=", ".join(p.name for p in found))
     return found

@@ -10,6 +10,7 @@ from memfast.criteria import Criterion, Evidence, Judgement, NnRatio, wilson
 from memfast.data import Source, open_source
 from memfast.data.canaries import Canaries, WithCanaries
 from memfast.data.subset import Subset
+from memfast.foundation.arguments import finite_number, seed_number, whole_number
 from memfast.foundation.errors import InputError
 from memfast.neighbors import exact_duplicates, knn
 from memfast.objective import DenoisingObjective
@@ -69,13 +70,14 @@ class Monitor(Hook):
         canaries: Canaries | None = None,
         seed: int = 0,
     ) -> None:
-        for what, value in (("every", every), ("samples", samples), ("steps", steps)):
-            if value is not None and value < 1:
-                raise InputError(f"monitor {what}", expected="at least 1", received=str(value))
-        if stop_when_memorized is not None and not 0 <= stop_when_memorized < 1:
-            received = str(stop_when_memorized)
-            raise InputError("stop_when_memorized", expected="a fraction from 0 to below 1", received=received)
-        self.every, self.samples, self.steps, self.seed = every, samples, steps, seed
+        self.every = None if every is None else whole_number("monitor every", every, least=1)
+        self.samples, self.steps = (
+            whole_number(f"monitor {what}", value, least=1) for what, value in (("samples", samples), ("steps", steps))
+        )
+        if stop_when_memorized is not None:
+            stop_when_memorized = finite_number("stop_when_memorized", stop_when_memorized, least=0, below=1)
+        neighbours = whole_number("monitor neighbours", neighbours, least=1)
+        self.seed = seed_number("monitor seed", seed)
         self.held_out = None if held_out is None else open_source(held_out)
         self.criterion, self.neighbours = criterion or NnRatio(), neighbours
         self.stop_when_memorized, self.control, self.canaries = stop_when_memorized, control, canaries

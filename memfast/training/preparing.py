@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from memfast.foundation.arguments import finite_number, whole_number
 from memfast.foundation.errors import InputError
 from memfast.models import build, suggest
 
@@ -32,10 +33,9 @@ def count_steps(steps: int | None, epochs: float | None, items: int, batch_size:
     """
     if (steps is None) == (epochs is None):
         raise InputError("steps, epochs", expected="exactly one of them", received=f"steps={steps}, epochs={epochs}")
-    wanted = steps if steps is not None else math.ceil(float(epochs or 0) * items / batch_size)
-    if wanted < 1:
-        raise InputError("steps", expected="at least 1", received=str(wanted))
-    return wanted
+    if steps is not None:
+        return whole_number("steps", steps, least=1)
+    return math.ceil(finite_number("epochs", epochs, above=0) * items / batch_size)
 
 
 def make_model(model: nn.Module | dict[str, Any] | None, item_shape: Sequence[int], seed: int) -> nn.Module:

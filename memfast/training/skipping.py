@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 
+from memfast.foundation.arguments import finite_number, whole_number
 from memfast.foundation.errors import InputError
 from memfast.objective import DenoisingObjective
 from memfast.schedules import Schedule
@@ -26,12 +27,10 @@ class LossGate:
     name = "loss_gate"
 
     def __init__(self, ratio: float = 0.5, *, bins: int = 50, decay: float = 0.99, warmup: int = 1000) -> None:
-        if not ratio >= 0:
-            raise InputError("ratio", expected="a number of at least 0", received=str(ratio))
-        if bins < 1 or not 0 <= decay < 1 or warmup < 0:
-            received = f"bins={bins}, decay={decay}, warmup={warmup}"
-            raise InputError("loss gate", expected="bins >= 1, 0 <= decay < 1, warmup >= 0", received=received)
-        self.ratio, self.bins, self.decay, self.warmup = ratio, bins, decay, warmup
+        self.ratio = finite_number("ratio", ratio, least=0)
+        self.bins = whole_number("bins", bins, least=1)
+        self.decay = finite_number("decay", decay, least=0, below=1)
+        self.warmup = whole_number("warmup", warmup, least=0)
         self._rows = 0
 
     def describe(self) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from memfast.training.checking import (
     AFTER_FLIP,
     BEFORE_FLIP,
     check_ambient_noise,
+    check_betas,
     check_condition_dropout,
     check_numbers,
     check_precision,
@@ -137,11 +138,14 @@ class Trainer:
         skip: LossGate | None = None,
         progress: bool = True,
     ) -> None:
-        check_numbers(
-            batch_size=batch_size, lr=lr, warmup=warmup, weight_decay=weight_decay, grad_clip=grad_clip,
-            accumulate=accumulate, condition_dropout=condition_dropout, checkpoint_every=checkpoint_every, keep=keep,
-            log_every=log_every,
+        batch_size, accumulate, warmup, log_every, checkpoint_every, keep, seed = check_numbers(
+            batch_size=batch_size, accumulate=accumulate, warmup=warmup, log_every=log_every,
+            checkpoint_every=checkpoint_every, keep=keep, seed=seed,
         )  # fmt: skip
+        lr, weight_decay, grad_clip, condition_dropout = check_numbers(
+            lr=lr, weight_decay=weight_decay, grad_clip=grad_clip, condition_dropout=condition_dropout
+        )
+        betas = check_betas(betas)
         self.world = join_world()
         self.world.check_batch(batch_size, accumulate)
         self.device = choose_device(device, self.world.local_rank)

@@ -319,7 +319,7 @@ NOT_FINITE = np.where(np.arange(640).reshape(10, 8, 8) == 200, np.nan, 0.5).asty
         (lambda: audit(GOOD[:0], GOOD), "non-empty|at least one"),
         (lambda: audit(GOOD, GOOD[:0]), "non-empty|at least one"),
         (lambda: audit(GOOD, GOOD, k=11), "k: expected at most the 10 training items, received 11"),
-        (lambda: audit(GOOD, GOOD, k=0), "k: expected at least 1"),
+        (lambda: audit(GOOD, GOOD, k=0), "k: expected a whole number of at least 1"),
         (lambda: audit(GOOD, GOOD, seed=-1), "seed: expected a whole number from 0"),
         (
             lambda: audit(images(3, 0, (8, 9)), GOOD),

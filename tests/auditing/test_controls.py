@@ -115,7 +115,7 @@ def test_evidence_with_missing_neighbours_is_refused():
         ({"resamples": 0}, "resamples: expected a whole number of at least 1, received 0"),
         ({"seed": 1.5}, "seed: expected a whole number from 0 to"),
         ({"seed": "x"}, "seed: expected a whole number"),
-        ({"confidence": 1.5}, "confidence: expected a number between 0 and 1"),
+        ({"confidence": 1.5}, "confidence: expected a finite number above 0 and below 1"),
     ],
 )
 def test_options_of_the_statistics_are_checked_before_the_search(stages, options, text):

@@ -26,6 +26,7 @@ blocks = 1
 steps = 1000000
 batch_size = 8
 compile = false
+checkpoint_every = 1000000
 """
 
 
@@ -48,12 +49,12 @@ def test_a_stopped_run_keeps_a_checkpoint_and_says_how_to_go_on(config, tmp_path
     command = [sys.executable, "-m", "memfast", "train", str(config()), "--out", str(out), "--json"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 600
         while not ((out / "log.jsonl").exists() and (out / "log.jsonl").stat().st_size) and process.poll() is None:
             assert time.monotonic() < deadline, "the run did not start"
             time.sleep(0.05)
         process.send_signal(number)
-        printed, said = process.communicate(timeout=60)
+        printed, said = process.communicate(timeout=600)
     finally:
         process.kill()
     assert process.returncode == code
@@ -79,8 +80,8 @@ def test_resuming_with_another_objective_is_refused_by_name(config, tmp_path, ca
     [
         ("limit = 0", "'data.limit': expected at least 1, received 0"),
         ("limit = -1", "'data.limit': expected at least 1, received -1"),
-        ("[monitor]\nevery = 1\nsamples = 0", "monitor samples: expected at least 1"),
-        ("[monitor]\ncontrol = {target = 2}", "control: expected 0 < target < 1"),
+        ("[monitor]\nevery = 1\nsamples = 0", "monitor samples: expected a whole number of at least 1"),
+        ("[monitor]\ncontrol = {target = 2}", "control target: expected a finite number above 0 and below 1"),
         ("[monitor]\ncontrol = {target = 0.1}", "control: expected an objective on a ConfidenceInterval"),
         ("[monitor]\ncontrol = {}", "setting monitor.control.target: expected a value, received none"),
         ("[monitor]\ncontrol = 0.1", "setting 'monitor.control': expected a table, received 0.1"),
@@ -88,7 +89,7 @@ def test_resuming_with_another_objective_is_refused_by_name(config, tmp_path, ca
         ("canaries = 'nowhere'", "nowhere"),
         ("canary_repeats = [1, 'b']", "setting 'data.canary_repeats[1]': expected a whole number, received 'b'"),
         ("[skip]\nratios = 0.5", "'skip.ratios': expected one of ratio, bins, decay, warmup, received an unknown key"),
-        ("[skip]\nratio = -1.0", "ratio: expected a number of at least 0"),
+        ("[skip]\nratio = -1.0", "ratio: expected a finite number of at least 0"),
         ("[objective]\ntimesteps = {name = 'confidence_interval', low = 5, high = 5}", "a width above 0"),
         ("[objective.timesteps]\nname = 'confidence_interval'\nlo = 5\nhigh = 6", "unexpected keyword argument 'lo'"),
     ],

@@ -85,9 +85,9 @@ def test_share_holds_every_interval():
     ("call", "text"),
     [
         (lambda: wilson(0, 0), "at least one tested sample, received 0"),
-        (lambda: wilson(5, 4), "between 0 and total = 4, received 5"),
+        (lambda: wilson(5, 4), "count: expected a whole number from 0 to 4, received 5"),
         (lambda: clopper_pearson(-1, 4), "received -1"),
-        (lambda: bootstrap(1, 4, 1.5), "confidence: expected a number between 0 and 1"),
+        (lambda: bootstrap(1, 4, 1.5), "confidence: expected a finite number above 0 and below 1"),
         (lambda: closer_than(np.array([]), np.array([1.0])), "two sets of distances, received 0 and 1"),
     ],
 )

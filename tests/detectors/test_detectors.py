@@ -238,8 +238,8 @@ def test_otsu_is_brute_force(seed):
     [
         ("wenn", {}, "detector: expected one of wen, wen_first, jeon"),
         ("wen", {"stops": 1}, "detector wen: expected its own options"),
-        ("jeon", {"steps": 0}, "steps: expected a whole number, at least 1"),
-        ("hintersdorf", {"threshold": 2}, "threshold: expected a number between 0 and 1"),
+        ("jeon", {"steps": 0}, "steps: expected a whole number of at least 1"),
+        ("hintersdorf", {"threshold": 2}, "threshold: expected a finite number above 0 and below 1"),
     ],
 )
 def test_bad_options_are_refused_in_words(name, options, text):

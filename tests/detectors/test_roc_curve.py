@@ -144,7 +144,7 @@ def test_bad_input_is_refused_in_words(scores, truth, text):
 
 
 def test_bad_shares_are_refused_in_words():
-    with pytest.raises(InputError, match="fpr: expected a share from 0 to 1"):
+    with pytest.raises(InputError, match="fpr: expected a finite number from 0 to 1"):
         roc([0.0, 1.0], [0, 1]).tpr_at(1.5)
-    with pytest.raises(InputError, match="confidence: expected a number between 0 and 1"):
+    with pytest.raises(InputError, match="confidence: expected a finite number above 0 and below 1"):
         roc([0.0, 1.0], [0, 1], confidence=95)

@@ -73,7 +73,7 @@ def test_k_means_of_equal_points():
     ("cut", "options", "text"),
     [
         ((10, 400, 400), {}, "generated: expected more than 20 samples in some cell, received at most"),
-        ((400, 2, 400), {}, "cells: expected an integer from 1 to 2, received 3"),
+        ((400, 2, 400), {}, "cells: expected a whole number from 1 to 2, received 3"),
         ((400, 400, 2), {}, "test: expected at least one sample in every cell, received none in cell"),
     ],
 )

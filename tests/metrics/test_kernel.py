@@ -56,7 +56,7 @@ def test_median_bandwidth():
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({}, "subset_size: expected an integer from 2 to 90, received 1000. Or pass subsets=None"),
+        ({}, "subset_size: expected a whole number from 2 to 90, received 1000. Or pass subsets=None"),
         ({"kernel": "linear"}, "'polynomial' or 'rbf'"),
         ({"kernel": "rbf", "bandwidth": 0.0}, "bandwidth"),
     ],

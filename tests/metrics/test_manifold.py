@@ -94,7 +94,7 @@ def test_bad_input():
     real, generated = sets(5, 10)
     with pytest.raises(InputError, match="real: expected more than k = 5 rows, received 5"):
         precision_recall_density_coverage(real, generated)
-    with pytest.raises(InputError, match="k: expected an integer of at least 1, received 0"):
+    with pytest.raises(InputError, match="k: expected a whole number of at least 1, received 0"):
         precision_recall_density_coverage(real, generated, 0)
     with pytest.raises(InputError, match="generated: expected 20 features per row, as real has, received 3"):
         precision_recall_density_coverage(real, generated[:, :3])

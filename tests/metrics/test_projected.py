@@ -95,7 +95,7 @@ def test_pairs_are_streamed(monkeypatch):
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"components": 61}, "components: expected an integer from 1 to 60"),
+        ({"components": 61}, "components: expected a whole number from 1 to 60"),
         ({"wasserstein_kind": "emd"}, "wasserstein_kind"),
         ({"bins": 0}, "bins"),
         ({"histogram_range": "wide"}, "histogram_range"),

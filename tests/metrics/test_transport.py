@@ -94,8 +94,8 @@ def test_an_unfinished_network_simplex_is_an_error():
         ({"method": "assignment", "x": np.ones((3, 2))}, "equal sizes and no weights"),
         ({"method": "sorting"}, "one feature per row"),
         ({"projections": 5}, "options of method 'assignment' \\(none\\), received projections"),
-        ({"method": "sliced", "projections": 0}, "projections: expected an integer of at least 1"),
-        ({"method": "minibatch"}, "batch: expected an integer from 1 to 2"),
+        ({"method": "sliced", "projections": 0}, "projections: expected a whole number of at least 1"),
+        ({"method": "minibatch"}, "batch: expected a whole number from 1 to 2"),
         ({"x_weights": [1.0]}, "x_weights: expected one weight per row"),
     ],
 )

@@ -52,7 +52,7 @@ def test_within_comes_in_bounded_blocks_even_when_everything_is_near():
     [
         ({}, "exactly one of radius, radius_squared and similarity, received none"),
         ({"radius": 1, "radius_squared": 1}, "received radius and radius_squared"),
-        ({"radius": -1}, "radius: expected a finite number of 0 or more, received -1"),
+        ({"radius": -1}, "radius: expected a finite number of at least 0, received -1"),
         ({"radius": np.nan}, "radius: expected a finite number"),
         ({"similarity": 0.5}, "similarity: expected -1 to 1 with metric='cosine'"),
     ],

@@ -95,7 +95,7 @@ def test_refused_options(backend):
     with pytest.raises(InputError, match="exclude: expected one row number per query"):
         nearest(BYTES, BYTES, 1, exclude=np.zeros(4), backend=backend)
     for radius in (-1, np.inf, np.nan):
-        with pytest.raises(InputError, match="radius_squared: expected a finite number, 0 or more"):
+        with pytest.raises(InputError, match="radius_squared: expected a finite number of at least 0"):
             within(BYTES, BYTES, radius, backend=backend)
     with pytest.raises(InputError, match="backend: expected one of auto"):
         nearest(BYTES, BYTES, 1, backend="abacus")

@@ -191,7 +191,7 @@ def test_bad_input_is_refused_in_words(network):
         optimise_condition(network, SCHEDULE, [0, 1], norm="l1", **options)
     with pytest.raises(InputError, match="labels: expected one per sample"):
         optimise_start(network, SCHEDULE, None, shape=SHAPE, count=2, threshold=1.0)
-    with pytest.raises(InputError, match="iterations: expected 0 or more"):
+    with pytest.raises(InputError, match="iterations: expected a whole number of at least 0"):
         optimise_start(network, SCHEDULE, 0, shape=SHAPE, count=2, threshold=1.0, iterations=-1)
     with pytest.raises(InputError, match="count: expected at least one sample"):
         optimise_start(network, SCHEDULE, 0, shape=SHAPE, count=0, threshold=1.0)

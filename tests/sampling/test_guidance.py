@@ -142,7 +142,7 @@ def test_a_rule_survives_its_dictionary(rule):
         ({"name": "delayed", "until": 0.5}, "guidance delayed: expected its own options"),
         ({"name": "delayed", "until": 1.5, "scale": 2.0}, "until: expected a timestep"),
         ({"name": "delayed", "until": -1, "scale": 2.0}, "until: expected a timestep"),
-        ({"name": "dynamic", "scale": "much"}, "scale: expected a number, received 'much'"),
+        ({"name": "dynamic", "scale": "much"}, "scale: expected a finite number, received 'much'"),
     ],
 )
 def test_bad_rules_are_refused_in_words(wanted, text):

@@ -283,16 +283,16 @@ def test_a_label_between_two_classes_is_refused(labels):
 def test_bad_arguments_say_what_was_expected():
     schedule = schedules.linear(10)
     cases = [
-        ({"count": 2, "steps": 11}, "steps: expected 1 to 10"),
-        ({"count": 2, "steps": 0}, "steps: expected 1 to 10"),
+        ({"count": 2, "steps": 11}, "steps: expected a whole number from 1 to 10"),
+        ({"count": 2, "steps": 0}, "steps: expected a whole number from 1 to 10"),
         ({"count": 2, "steps": 2, "spacing": "odd"}, "spacing: expected one of trailing"),
-        ({"count": 2, "steps": 2, "eta": 2.0}, "eta: expected a number from 0 to 1"),
+        ({"count": 2, "steps": 2, "eta": 2.0}, "eta: expected a finite number from 0 to 1"),
         ({"steps": 2}, "count: expected how many samples"),
         ({"count": 2, "steps": 2, "labels": [1, 2, 3]}, "labels: expected one label, or 2 of them"),
         ({"count": 2, "steps": 2, "initial": torch.zeros(2, 4)}, r"initial: expected shape \[2, 3\]"),
         ({"count": 2, "steps": 2, "clip": (1.0, -1.0)}, "clip: expected"),
         ({"count": 2, "steps": 2, "prediction_type": "eps"}, "prediction_type"),
-        ({"count": 2, "steps": 2, "batch_size": 0}, "batch_size: expected at least 1"),
+        ({"count": 2, "steps": 2, "batch_size": 0}, "batch_size: expected a whole number of at least 1"),
     ]
     for options, text in cases:
         with pytest.raises(InputError, match=text):

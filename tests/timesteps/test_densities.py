@@ -239,7 +239,7 @@ def test_plot(tmp_path):
         (lambda: timesteps.GaussianMixture((1,), (0,)), "scales: expected a finite number above 0, received 0"),
         (lambda: timesteps.GaussianMixture((-9e6,), (1,)).probabilities(T), "some mass on the timesteps"),
         (lambda: timesteps.Laplace().probabilities(T), "a schedule, for a density over log_snr"),
-        (lambda: timesteps.Mode(3.0), "scale: expected a finite number, at most 1.75"),
+        (lambda: timesteps.Mode(3.0), "scale: expected a finite number from -1 to 1.75"),
         (lambda: timesteps.TimestepBias("middle"), "strategy: expected one of earlier, later, range"),
         (lambda: timesteps.TimestepBias("range", begin=5, end=2000).probabilities(T), "0 <= begin < end <= 1000"),
         (lambda: timesteps.Mixture((), ()), "one share for each component"),

@@ -279,7 +279,7 @@ BAD = [
     ({"prompts": "a"}, "prompts: expected a list of prompts"),
     ({"seeds": [[0], [1]], "prompts": ["a", "b"], "targets": [None] * 2}, "the same seeds for every condition"),
     ({"names": ["x", "y"]}, "names: expected 1, one per prompt"),
-    ({"steps": 0}, "steps: expected at least 1, received 0"),
+    ({"steps": 0}, "steps: expected a whole number of at least 1, received 0"),
     ({"guidance": float("nan")}, "guidance: expected a finite scale"),
     ({"guidance": Delayed(until=0.5, scale=3.0)}, "guided_by: expected memfast.integrations.guided_by"),
     ({"detectors": ["jeon"], "guidance": 1.0}, "detector jeon: expected a trace with both branches"),

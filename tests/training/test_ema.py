@@ -84,7 +84,7 @@ def test_averages_are_never_narrower_than_float32(dtype):
 
 
 def test_wrong_profiles_are_refused():
-    with pytest.raises(InputError, match="ema decay: expected a number from 0 to below 1"):
+    with pytest.raises(InputError, match="ema decay: expected a finite number of at least 0 and below 1"):
         profiles(1.0)
     with pytest.raises(InputError, match="ema: expected averages with different names"):
         profiles([0.9, 0.9])

@@ -230,12 +230,17 @@ def test_monitor_and_control_resume_exactly(tmp_path):
 
 
 def test_bad_monitors_are_refused(tmp_path):
-    with pytest.raises(InputError, match="monitor samples: expected at least 1"):
+    with pytest.raises(InputError, match="monitor samples: expected a whole number of at least 1"):
         Monitor(samples=0)
-    with pytest.raises(InputError, match="stop_when_memorized: expected a fraction"):
+    with pytest.raises(InputError, match="stop_when_memorized: expected a finite number of at least 0 and below 1"):
         Monitor(stop_when_memorized=1.0)
-    for options in ({"target": 0}, {"target": 0.1, "lead": -1}, {"target": 0.1, "caution": 0}):
-        with pytest.raises(InputError, match="control: expected 0 < target < 1"):
+    for name, options in (
+        ("target", {"target": 0}),
+        ("lead", {"target": 0.1, "lead": -1}),
+        ("caution", {"target": 0.1, "caution": 0}),
+        ("greatest", {"target": 0.1, "least": 0.5, "greatest": 0.5}),
+    ):
+        with pytest.raises(InputError, match=f"control {name}: expected a finite number"):
             Control(**options)
     with pytest.raises(InputError, match="repeats: expected at least 1"):
         Canaries(IMAGES, repeats=0)

@@ -50,9 +50,9 @@ def test_skipped_samples_have_no_gradient():
 
 
 def test_bad_gates_are_refused():
-    with pytest.raises(InputError, match="ratio: expected a number of at least 0"):
+    with pytest.raises(InputError, match="ratio: expected a finite number of at least 0"):
         LossGate(ratio=-1)
-    with pytest.raises(InputError, match="loss gate: expected bins >= 1"):
+    with pytest.raises(InputError, match="bins: expected a whole number of at least 1"):
         LossGate(bins=0)
     continuous = DenoisingObjective(schedules.flow_continuous(), prediction_type="flow_prediction")
     with pytest.raises(InputError, match="skip: expected a schedule of timesteps"):

@@ -1,12 +1,12 @@
 """The weights that are functions of the noise level, each with its source."""
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from memfast.foundation.arguments import finite_number
 from memfast.foundation.errors import InputError
 from memfast.objective.weights.base import LossWeight
 from memfast.schedules.predictions import SIGMA_DATA
@@ -42,7 +42,7 @@ class MinSNR(LossWeight):
     gamma: float = 5.0
 
     def __post_init__(self) -> None:
-        _check_positive("gamma", self.gamma)
+        finite_number("gamma", self.gamma, above=0)
 
     def scaled(self, alpha: Tensor, sigma: Tensor) -> Tensor:
         """min(alpha^2, gamma sigma^2)."""
@@ -58,7 +58,7 @@ class P2(LossWeight):
     k: float = 1.0
 
     def __post_init__(self) -> None:
-        _check_positive("k", self.k)
+        finite_number("k", self.k, above=0)
 
     def scaled(self, alpha: Tensor, sigma: Tensor) -> Tensor:
         """alpha^2 / (k + SNR)^gamma."""
@@ -74,7 +74,7 @@ class EDM(LossWeight):
     sigma_data: float = SIGMA_DATA
 
     def __post_init__(self) -> None:
-        _check_positive("sigma_data", self.sigma_data)
+        finite_number("sigma_data", self.sigma_data, above=0)
 
     def scaled(self, alpha: Tensor, sigma: Tensor) -> Tensor:
         """alpha^2 + (sigma / sigma_data)^2."""
@@ -117,8 +117,3 @@ class SD3(LossWeight):
         s = sigma / (alpha + sigma)
         weight = 2 / (torch.pi * (1 - 2 * s + 2 * s * s)) if self.scheme == "cosmap" else s**-2
         return weight * ((alpha + sigma) if self.space == "flow_prediction" else sigma) ** 2
-
-
-def _check_positive(what: str, value: float) -> None:
-    if not (math.isfinite(value) and value > 0):
-        raise InputError(what, expected="a finite number above 0", received=repr(value))
