@@ -143,6 +143,14 @@ def test_a_run_trains_every_arm_once(monkeypatch):
     assert [one["count"] for one in found["held_out"]] == [20, 40]
 
 
+@pytest.mark.parametrize(("name", "side"), [("quick", 28), ("full", 32)])
+def test_the_main_reading_has_the_papers_numbers_of_images_and_the_sweep_of_noises(name, side):
+    size = ambient.STUDY.size(name)
+    main = size.readings[0]
+    assert (main.name, main.counts, main.noises) == (MAIN, (300, 1000), (0.2, 0.3, 0.4, 0.5))
+    assert size.side == side
+
+
 def test_every_text_of_the_study_is_filled_in():
     for size in ambient.STUDY.sizes:
         settings = size.settings()
