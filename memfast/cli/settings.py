@@ -16,6 +16,9 @@ else:
     import tomli as tomllib
 
 T = TypeVar("T")
+DEFAULT_STEPS = 10_000
+# A flag for one of these leaves out the file's value for the other.
+ALTERNATIVES = {"training.steps": "training.epochs", "training.epochs": "training.steps"}
 
 
 @dataclass
@@ -51,17 +54,19 @@ class ObjectiveSettings:
 
 @dataclass
 class TrainingSettings:
-    """Table ``[training]``: the loop."""
+    """Table ``[training]``: the loop; the arguments of ``Trainer``. Without ``epochs``, ``steps`` is 10,000."""
 
-    steps: int = 10_000
+    steps: int | None = None
+    epochs: float | None = None
     batch_size: int = 64
     lr: float = 2e-4
     warmup: int = 0
     lr_decay: str = "none"
+    betas: list[float] = field(default_factory=lambda: [0.9, 0.999])
     weight_decay: float = 0.0
     grad_clip: float | None = 1.0
     accumulate: int = 1
-    ema: float | list[float] | None = 0.999
+    ema: float | str | list[float | str] | None = 0.999
     precision: str = "float32"
     compile: str | bool = "auto"
     seed: int = 0
@@ -75,6 +80,10 @@ class TrainingSettings:
     tensorboard: bool = False
     device: str | None = None
     shard: bool = False
+
+    def __post_init__(self) -> None:
+        if self.steps is None and self.epochs is None:
+            self.steps = DEFAULT_STEPS
 
 
 @dataclass
@@ -97,6 +106,8 @@ class MonitorSettings:
     every: int | None = None
     samples: int = 200
     sampling_steps: int = 20
+    criterion: str = "nn_ratio"
+    threshold: float | None = None
     stop_when_memorized: float | None = None
     control: ControlSettings | None = None
 
@@ -155,6 +166,9 @@ def read_settings(path: Path | None, overrides: Mapping[str, Any] | None = None)
                     where = ".".join(tables[: depth + 1])
                     raise InputError(f"setting {where!r}", expected="a table", received=repr(place))
             place[key] = value
+            other = ALTERNATIVES.get(name)
+            if other is not None and (overrides or {}).get(other) is None:
+                place.pop(other.split(".")[-1], None)
     return _build(Settings, content, where="")
 
 

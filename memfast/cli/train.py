@@ -22,6 +22,7 @@ def run(
     data: Annotated[str | None, typer.Option(help="What to train on: a folder, npy, zip, parquet, ...")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Train on the first so many items.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Training steps.")] = None,
+    epochs: Annotated[float | None, typer.Option(help="Passes over the data, in place of --steps.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Draws per step, over all processes.")] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
     low: Annotated[float | None, typer.Option(help="Learn around an interval of timesteps: its lower bound.")] = None,
@@ -56,8 +57,9 @@ def run(
     settings = read_settings(
         config,
         {
-            "data.path": data, "data.limit": limit, "training.steps": steps, "training.batch_size": batch_size,
-            "training.lr": lr, "training.start": start, "training.device": device, "training.seed": seed,
+            "data.path": data, "data.limit": limit, "training.steps": steps, "training.epochs": epochs,
+            "training.batch_size": batch_size, "training.lr": lr,
+            "training.start": start, "training.device": device, "training.seed": seed,
             "training.shard": shard, "data.held_out": held_out, "data.canaries": canaries,
             "data.canary_repeats": canary_repeats, "monitor.enabled": monitor,
             "monitor.stop_when_memorized": stop_when_memorized, "monitor.control.target": control,
@@ -158,6 +160,7 @@ def _interval(settings: Settings, low: float | None, high: float | None) -> dict
 def _hooks(settings: Settings) -> list[Any]:
     from dataclasses import asdict
 
+    from memfast.criteria import criterion_named
     from memfast.data import open_source
     from memfast.foundation.errors import InputError
     from memfast.training import Control, Monitor
@@ -172,7 +175,7 @@ def _hooks(settings: Settings) -> list[Any]:
     return [
         Monitor(
             every=asked.every, samples=asked.samples, steps=asked.sampling_steps, held_out=held_out,
-            stop_when_memorized=asked.stop_when_memorized,
+            criterion=criterion_named(asked.criterion, asked.threshold), stop_when_memorized=asked.stop_when_memorized,
             control=None if asked.control is None else Control(**asdict(asked.control)),
         )
     ]  # fmt: skip

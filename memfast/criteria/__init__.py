@@ -6,7 +6,7 @@ from memfast.criteria.base import Criterion, Evidence, Judgement
 from memfast.criteria.calibrated import Calibrated
 from memfast.criteria.intervals import bootstrap, clopper_pearson, closer_than, difference, share, wilson
 from memfast.criteria.nn_ratio import NnRatio
-from memfast.criteria.registry import CRITERIA, choose
+from memfast.criteria.registry import CRITERIA, choose, criterion_named
 from memfast.criteria.similarity import Similarity
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "choose",
     "clopper_pearson",
     "closer_than",
+    "criterion_named",
     "difference",
     "share",
     "wilson",

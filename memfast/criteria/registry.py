@@ -30,7 +30,7 @@ def choose(wanted: str | Criterion | Iterable[str | Criterion] | None = None) ->
         wanted = [wanted]
     chosen: dict[str, Criterion] = {}
     for one in wanted:
-        criterion = one if isinstance(one, Criterion) else _by_name(one)
+        criterion = one if isinstance(one, Criterion) else criterion_named(one)
         if criterion.name in chosen:
             raise InputError("criteria", expected="each criterion once", received=f"'{criterion.name}' twice")
         chosen[criterion.name] = criterion
@@ -39,9 +39,17 @@ def choose(wanted: str | Criterion | Iterable[str | Criterion] | None = None) ->
     return list(chosen.values())
 
 
-def _by_name(name: str) -> Criterion:
+def criterion_named(name: str, threshold: float | None = None) -> Criterion:
+    """The criterion of this name or alias, at a threshold of its own or at its default one.
+
+    Raises:
+        InputError: an unknown name, or a threshold that the criterion cannot have.
+
+    >>> criterion_named("nndr", 0.5).threshold
+    0.5
+    """
     for kind in CRITERIA:
         if str(name).lower() in (kind.name, *kind.aliases):
-            return kind()
+            return kind() if threshold is None else kind(threshold)  # type: ignore[call-arg]
     names = ", ".join(f"{kind.name}" + (f" ({', '.join(kind.aliases)})" if kind.aliases else "") for kind in CRITERIA)
     raise InputError("criteria", expected=f"names among {names}", received=repr(name))

@@ -16,6 +16,7 @@ from memfast.training.sharding import beside, forget_gathered, part, spread_like
 
 # The plain mean over training, exponent 0, has 0.289; beyond it the newest weights would count least.
 LARGEST_STD = 0.28
+POWER = "power-"
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class PowerFunction:
     @property
     def name(self) -> str:
         """The name of the average, for files."""
-        return f"power-{self.std:g}"
+        return f"{POWER}{self.std:g}"
 
     @property
     def gamma(self) -> float:
@@ -77,21 +78,30 @@ FUSED_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
 def profiles(value: Any) -> list[Profile]:
-    """The averages a user asked for: None, a decay, a profile, or several of them.
+    """The averages a user asked for: None, a decay, a profile, a power function's name, or several of them.
 
-    >>> [profile.name for profile in profiles([0.99, PowerFunction(0.1)])]
-    ['0.99', 'power-0.1']
+    >>> [profile.name for profile in profiles([0.99, PowerFunction(0.1), "power-0.05"])]
+    ['0.99', 'power-0.1', 'power-0.05']
     """
     if value is None:
         return []
     items: Sequence[Any] = list(value) if isinstance(value, (list, tuple)) else [value]
-    found = [
-        item if isinstance(item, (ConstantDecay, PowerFunction)) else ConstantDecay(finite_number("ema decay", item))
-        for item in items
-    ]
+    found = [_profile(item) for item in items]
     if len({profile.name for profile in found}) != len(found):
         raise InputError("ema", expected="averages with different names", received=", ".join(p.name for p in found))
     return found
+
+
+def _profile(item: Any) -> Profile:
+    if isinstance(item, (ConstantDecay, PowerFunction)):
+        return item
+    if isinstance(item, str) and item.startswith(POWER):
+        try:
+            return PowerFunction(float(item.removeprefix(POWER)))
+        except ValueError as error:
+            expected = f"{POWER!r} and a number above 0 and below {LARGEST_STD}, like '{POWER}0.05'"
+            raise InputError("ema", expected=expected, received=repr(item)) from error
+    return ConstantDecay(finite_number("ema decay", item, do=f"'{POWER}0.05' names a power function."))
 
 
 class Averages:

@@ -26,6 +26,8 @@ COST_SHARE = 0.03
 # A training step costs about three evaluations of the network per sample: forward, and twice as much backward.
 EVALUATIONS_PER_DRAW = 3
 WITHIN_BUDGET = "within-budget"
+LEAST_NEIGHBOURS = 2
+BYTE_RANGE = 255.0
 
 
 class Monitor(Hook):
@@ -45,8 +47,9 @@ class Monitor(Hook):
         samples: samples per audit.
         steps: DDIM steps per sample.
         held_out: data of the same kind that is not trained on, for the floor; the first ``samples`` are used.
-        criterion: what counts as memorized; needs no more than ``neighbours`` distances.
-        neighbours: neighbours per sample.
+        criterion: what counts as memorized: one that needs distances alone, by default ``NnRatio()``. The threshold of
+            ``Absolute`` is in units of the range 0..255 for uint8, in the data's own units for floats.
+        neighbours: neighbours per sample; None: as many as the criterion looks at.
         stop_when_memorized: end the run when the fraction exceeds this; the last checkpoint at or below it is kept as
             ``within-budget`` (``memfast.models.load_run(folder, checkpoint="within-budget")``).
         control: hold the fraction at a target by moving the confidence interval; see ``Control``.
@@ -64,7 +67,7 @@ class Monitor(Hook):
         steps: int = 20,
         held_out: Any = None,
         criterion: Criterion | None = None,
-        neighbours: int = 2,
+        neighbours: int | None = None,
         stop_when_memorized: float | None = None,
         control: Control | None = None,
         canaries: Canaries | None = None,
@@ -76,10 +79,13 @@ class Monitor(Hook):
         )
         if stop_when_memorized is not None:
             stop_when_memorized = finite_number("stop_when_memorized", stop_when_memorized, least=0, below=1)
-        neighbours = whole_number("monitor neighbours", neighbours, least=1)
         self.seed = seed_number("monitor seed", seed)
         self.held_out = None if held_out is None else open_source(held_out)
-        self.criterion, self.neighbours = criterion or NnRatio(), neighbours
+        self.criterion = criterion or NnRatio()
+        self._clipped = neighbours is None
+        needed = getattr(self.criterion, "neighbours", LEAST_NEIGHBOURS) if neighbours is None else neighbours
+        self.neighbours = whole_number("monitor neighbours", needed, least=1)
+        _check_criterion(self.criterion, self.neighbours)
         self.stop_when_memorized, self.control, self.canaries = stop_when_memorized, control, canaries
         self._steering: Steering | None = None
         self._floor: float | None = None
@@ -121,6 +127,8 @@ class Monitor(Hook):
         representative = exact_duplicates(source).representative
         kept = np.flatnonzero(representative == np.arange(len(representative)))
         self._database = source.take(kept) if trainer.feed.resident else Subset(source, kept)
+        if self._clipped:
+            self.neighbours = max(LEAST_NEIGHBOURS, min(self.neighbours, len(self._database)))
         if len(self._database) < self.neighbours:
             raise InputError(
                 "monitor", expected=f"at least {self.neighbours} different training items",
@@ -200,8 +208,9 @@ class Monitor(Hook):
             items = np.nan_to_num(items, nan=0.0, posinf=1e6, neginf=-1e6)
         found = knn(items, self._database, k=self.neighbours, distributed=False)
         values = int(np.prod(items.shape[1:]))
-        evidence = Evidence(np.asarray(found.squared_distances), np.asarray(found.indices), values)
-        return self.criterion.judge(evidence), evidence.rms()
+        unit = BYTE_RANGE if items.dtype == np.uint8 else 1.0
+        evidence = Evidence(np.asarray(found.squared_distances), np.asarray(found.indices), values, unit)
+        return self.criterion.judge(evidence), np.sqrt(evidence.squared_distances[:, 0].astype(np.float64) / values)
 
     def _entry(self, judgement: Judgement, distances: np.ndarray) -> dict[str, Any]:
         entry: dict[str, Any] = {"nearest": float(distances.mean())}
@@ -225,6 +234,13 @@ def default_interval(samples: int, steps: int, batch_size: int, read: int = 0) -
     """
     evaluations = samples * steps / EVALUATIONS_PER_DRAW
     return math.ceil(max(evaluations, read) / (batch_size * COST_SHARE))
+
+
+def _check_criterion(criterion: Criterion, neighbours: int) -> None:
+    """Raise where a criterion asks for more than distances."""
+    if criterion.why_not(Evidence(np.ones((1, neighbours)), np.zeros((1, neighbours), np.int64), 1)) is not None:
+        received = f"{criterion.name!r} with neighbours={neighbours}"
+        raise InputError("monitor criterion", expected="one of distances alone, like 'nn_ratio'", received=received)
 
 
 def _check_held_out(held_out: Source, training: Source) -> None:

@@ -67,7 +67,8 @@ class Trainer:
         weight_decay: AdamW's, decoupled.
         grad_clip: the greatest norm of all gradients, or None.
         accumulate: parts in which a process works through its share of a batch.
-        ema: a decay, a ``ConstantDecay`` or ``PowerFunction``, several of them, or None. Sampling uses the first.
+        ema: a decay, a ``ConstantDecay``, a ``PowerFunction`` or its name (``"power-0.05"``), several of them, or None.
+            Sampling uses the first.
         precision: ``"float32"`` or ``"bfloat16"`` (autocast; weights, noise and loss stay float32).
         compile: True, False, or ``"auto"``: see ``memfast.training.choose_compile``.
         seed: any integer.

@@ -22,6 +22,30 @@ def test_defaults_file_and_flags_in_this_order(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("text", "flags", "steps", "epochs"),
+    [
+        ("", {}, 10_000, None),
+        ("epochs = 3", {}, None, 3.0),
+        ("epochs = 0.5", {"training.steps": 7}, 7, None),
+        ("steps = 7", {"training.epochs": 2.0}, None, 2.0),
+        ("steps = 7", {"training.steps": None, "training.epochs": None}, 7, None),
+        ("steps = 7\nepochs = 3", {}, 7, 3.0),
+    ],
+    ids=["neither", "epochs", "steps-flag", "epochs-flag", "no-flag", "both"],
+)
+def test_steps_or_epochs(tmp_path, text, flags, steps, epochs):
+    training = read_settings(write(tmp_path, "[training]\n" + text), flags).training
+    assert (training.steps, training.epochs) == (steps, epochs)
+
+
+def test_several_averages_by_number_and_name(tmp_path):
+    path = write(tmp_path, "[training]\nema = [0.99, 'power-0.05', 0]\nbetas = [0.9, 0.99]")
+    training = read_settings(path).training
+    assert training.ema == [0.99, "power-0.05", 0.0]
+    assert training.betas == [0.9, 0.99]
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         ("[training]\nstep = 5", r"'training.step'.*unknown key.*Did you mean training\.steps"),
@@ -29,10 +53,26 @@ def test_defaults_file_and_flags_in_this_order(tmp_path):
         ("[training]\nsteps = 'five'", r"'training.steps': expected a whole number, received 'five'"),
         ("[training]\nsteps = true", r"'training.steps': expected a whole number, received True"),
         ("[training]\nlr = '1e-4'", r"'training.lr': expected a number"),
+        ("[training]\nbetas = 0.9", r"'training.betas': expected a list, received 0.9"),
+        ("[training]\nbetas = ['a', 'b']", r"'training.betas\[0\]': expected a number, received 'a'"),
+        ("[training]\nema = [true]", r"'training.ema\[0\]': expected a number or text, received True"),
+        ("[monitor]\nthreshold = 'low'", r"'monitor.threshold': expected a number, received 'low'"),
         ("training = 3", r"'training': expected a table"),
         ("[training", r"expected a TOML file"),
     ],
-    ids=["key", "table", "type", "bool-for-int", "text-for-number", "no-table", "no-toml"],
+    ids=[
+        "key",
+        "table",
+        "type",
+        "bool-for-int",
+        "text-for-number",
+        "betas",
+        "betas-text",
+        "ema",
+        "threshold",
+        "no-table",
+        "no-toml",
+    ],
 )
 def test_what_is_refused(tmp_path, text, message):
     with pytest.raises(InputError, match=message):

@@ -8,11 +8,14 @@ import time
 
 import numpy as np
 import pytest
+import torch
 
 from memfast.cli import main
 from memfast.cli.settings import read_settings
 from memfast.cli.train import make_trainer
-from memfast.training import Canaries, read_log
+from memfast.criteria import Absolute
+from memfast.models import load_run
+from memfast.training import Canaries, Monitor, PowerFunction, Trainer, read_log
 
 SETTINGS = """
 [data]
@@ -86,6 +89,9 @@ def test_resuming_with_another_objective_is_refused_by_name(config, tmp_path, ca
         ("[monitor]\ncontrol = {}", "setting monitor.control.target: expected a value, received none"),
         ("[monitor]\ncontrol = 0.1", "setting 'monitor.control': expected a table, received 0.1"),
         ("[monitor]\nenabled = false\nstop_when_memorized = 0.1", "the monitor is off: expected no setting that needs"),
+        ("[monitor]\ncriterion = 'nnratio'", "criteria: expected names among nn_ratio (nndr), calibrated"),
+        ("[monitor]\ncriterion = 'similarity'", "monitor criterion: expected one of distances alone, like 'nn_ratio'"),
+        ("[monitor]\nthreshold = 0", "nn_ratio threshold: expected a finite number above 0, received 0"),
         ("canaries = 'nowhere'", "nowhere"),
         ("canary_repeats = [1, 'b']", "setting 'data.canary_repeats[1]': expected a whole number, received 'b'"),
         ("[skip]\nratios = 0.5", "'skip.ratios': expected one of ratio, bins, decay, warmup, received an unknown key"),
@@ -102,6 +108,9 @@ def test_resuming_with_another_objective_is_refused_by_name(config, tmp_path, ca
         "control-empty",
         "control-number",
         "monitor-off",
+        "no-criterion",
+        "features",
+        "threshold",
         "no-canaries",
         "repeats",
         "skip-key",
@@ -115,6 +124,46 @@ def test_settings_that_cannot_be_used(config, tmp_path, capsys, more, message):
     error = capsys.readouterr().err
     assert message in error
     assert not (tmp_path / "run").exists()
+
+
+def test_settings_of_the_loop_give_the_trainer_what_python_gives_it(config, tmp_path):
+    """Settings, weights and averages of both, to the bit."""
+    text = config(
+        "[monitor]\nevery = 2\nsamples = 4\nsampling_steps = 2\ncriterion = 'dcr'\nthreshold = 0.2"
+    ).read_text()
+    text = text.replace("steps = 1000000", "epochs = 1.5\nema = ['power-0.1', 0.5]\nbetas = [0.8, 0.9]")
+    (tmp_path / "all.toml").write_text(text)
+    assert main(["train", str(tmp_path / "all.toml"), "--out", str(tmp_path / "toml"), "--quiet"]) == 0
+    Trainer(
+        {"kind": "mlp", "width": 16, "blocks": 1}, np.load(tmp_path / "train.npy"), out=tmp_path / "python", epochs=1.5,
+        batch_size=8, compile=False, ema=[PowerFunction(0.1), 0.5], betas=(0.8, 0.9), progress=False,
+        hooks=[Monitor(every=2, samples=4, steps=2, criterion=Absolute(0.2))],
+    ).run()  # fmt: skip
+    settings = [json.loads((tmp_path / name / "run.json").read_text()) for name in ("toml", "python")]
+    assert settings[0]["training"] == settings[1]["training"]
+    assert settings[0]["training"]["optimizer"]["betas"] == [0.8, 0.9]
+    assert settings[0]["training"]["hooks"][0]["criterion"] == "absolute"
+    assert settings[0]["training"]["hooks"][0]["threshold"] == 0.2
+    for weights in ("model", "power-0.1", "0.5"):
+        one, two = (load_run(tmp_path / name, weights=weights) for name in ("toml", "python"))
+        assert one.step == two.step == 6  # 45 draws
+        for name, tensor in one.model.state_dict().items():
+            assert torch.equal(tensor, two.model.state_dict()[name])
+    audits = [[entry for entry in read_log(tmp_path / name) if "memorized" in entry] for name in ("toml", "python")]
+    assert audits[0] == audits[1]
+    assert [entry["step"] for entry in audits[0]] == [2, 4, 6]
+
+
+def test_epochs_and_steps_are_one_or_the_other(config, tmp_path, capsys):
+    path = tmp_path / "epochs.toml"
+    path.write_text(config().read_text().replace("steps = 1000000", "epochs = 1000"))
+    command = ["train", str(path), "--quiet", "--no-monitor", "--out"]
+    assert main([*command, str(tmp_path / "a"), "--epochs", "1", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["step"] == 4  # 30 items, 8 at a time
+    assert main([*command, str(tmp_path / "b"), "--steps", "2", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["step"] == 2
+    assert main([*command, str(tmp_path / "c"), "--steps", "2", "--epochs", "1"]) == 1
+    assert "steps, epochs: expected exactly one of them" in capsys.readouterr().err
 
 
 def test_a_limited_set_keeps_its_names(tmp_path, config):

@@ -90,4 +90,11 @@ def test_wrong_profiles_are_refused():
         profiles([0.9, 0.9])
     with pytest.raises(InputError, match="ema std"):
         PowerFunction(0.3)
+    for name in ("power-", "power-x", "power-0.3", "power-nan"):
+        with pytest.raises(InputError, match=f"ema: expected 'power-' and a number.*received '{name}'"):
+            profiles(name)
+    with pytest.raises(
+        InputError, match=r"ema decay: expected a finite number, received '0.9'.*names a power function"
+    ):
+        profiles("0.9")
     assert profiles(None) == []

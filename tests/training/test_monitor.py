@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from memfast import models, sampling, schedules, timesteps
+from memfast import audit, models, sampling, schedules, timesteps
+from memfast.criteria import Absolute, AbsoluteTiles, Authenticity, Calibrated, NnRatio, Similarity
 from memfast.foundation.errors import CheckpointError, InputError
 from memfast.objective import DenoisingObjective
 from memfast.training import Canaries, Control, Monitor, Trainer, read_log
@@ -71,6 +72,26 @@ def test_the_memorizer_is_found_out_and_the_grey_network_is_not(tmp_path):
     assert second["memorized_low"] == pytest.approx(0.8865, abs=1e-3)  # Wilson, 30 of 30
     assert first["memorized_high"] == pytest.approx(0.1135, abs=1e-3)
     assert monitor.curve == [first, second, third]
+
+
+@pytest.mark.parametrize(
+    ("criterion", "neighbours"),
+    [
+        (NnRatio(0.97), 2),
+        (Absolute(0.38), 2),
+        (Calibrated(0.9, alpha=1.0), 20),
+        (Calibrated(0.93, alpha=1.0, neighbours=5), 5),
+    ],
+    ids=["nn_ratio", "absolute", "calibrated", "calibrated-5"],
+)
+def test_a_criterion_judges_as_in_an_audit(tmp_path, criterion, neighbours):
+    """The held-out floor at thresholds that only some items pass."""
+    monitor = Monitor(every=12, samples=30, steps=2, held_out=HELD_OUT, criterion=criterion)
+    trainer(tmp_path, Memorizer(), monitor).run()
+    assert monitor.neighbours == neighbours
+    audited = audit(HELD_OUT, IMAGES, k=neighbours, criteria=criterion, controls=False)
+    assert curve(tmp_path)[0]["memorized_floor"] == audited.fraction(criterion.name)
+    assert 0 < audited.fraction(criterion.name) < 1
 
 
 def test_the_budget_stops_the_run_and_keeps_the_last_checkpoint_within_it(tmp_path):
@@ -234,6 +255,11 @@ def test_bad_monitors_are_refused(tmp_path):
         Monitor(samples=0)
     with pytest.raises(InputError, match="stop_when_memorized: expected a finite number of at least 0 and below 1"):
         Monitor(stop_when_memorized=1.0)
+    for criterion in (Similarity(), Authenticity(), AbsoluteTiles()):
+        with pytest.raises(InputError, match=f"monitor criterion: expected one of distances.*'{criterion.name}'"):
+            Monitor(criterion=criterion)
+    with pytest.raises(InputError, match=r"monitor criterion: .* 'nn_ratio' with neighbours=1"):
+        Monitor(neighbours=1)
     for name, options in (
         ("target", {"target": 0}),
         ("lead", {"target": 0.1, "lead": -1}),
