@@ -21,6 +21,7 @@ from benchmarks.papers.training import (
     train,
     workspace,
 )  # fmt: skip
+from memfast import DenoisingObjective
 from memfast.timesteps import ConfidenceInterval
 
 # The paper's distances, each measured against the training set and against held-out items.
@@ -42,6 +43,7 @@ class Reading:
         mix: the Gaussian's share; None: as ``tails`` has it.
         from_scratch: train each point from random weights for ``scratch_steps``, instead of fine-tuning.
         clip: keep the sampler's estimate of the clean item within the training set's range of values.
+        min_snr: another weight of the loss than the size's, from uniform training on.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Reading:
     mix: float | None = None
     from_scratch: bool = False
     clip: bool = True
+    min_snr: float | None = None
 
     def density(self, mean: float, width: float) -> ConfidenceInterval:
         """The density of one point."""
@@ -73,6 +76,9 @@ class GridSize(Size):
         sampler_steps: of DDIM.
         readings: the sweeps.
         scratch_steps: of training from random weights, at ``pretrain_lr``.
+        prediction_type: what the network predicts.
+        min_snr: gamma of the Min-SNR weight; from the schedule's greatest SNR on, the loss is the squared error of the
+            noise, whatever is predicted. None: the squared error of what is predicted.
     """
 
     model: dict[str, Any]
@@ -85,6 +91,14 @@ class GridSize(Size):
     sampler_steps: int
     readings: tuple[Reading, ...]
     scratch_steps: int
+    prediction_type: str = "epsilon"
+    min_snr: float | None = None
+
+    def objective(self, reading: Reading, density: ConfidenceInterval | None = None) -> DenoisingObjective:
+        """What a reading's networks learn; uniformly without a density."""
+        gamma = self.min_snr if reading.min_snr is None else reading.min_snr
+        weight: Any = "none" if gamma is None else {"name": "min_snr", "gamma": gamma}
+        return objective(density, self.prediction_type, loss_weight=weight)
 
     def finetune_steps(self, count: int) -> int:
         """Steps of fine-tuning on ``count`` items."""
@@ -114,7 +128,10 @@ class Yardstick:
 
 
 def run_grid(size: GridSize, training: np.ndarray, held_out: np.ndarray, seed: int) -> Result:
-    """Every reading's sweep at one seed, with the pretrained network and held-out items measured in the same way."""
+    """Every reading's sweep at one seed, with the pretrained network and held-out items measured in the same way.
+
+    ``"pretrained"`` is the first reading's network; those of readings with a weight of their own are in ``"starts"``.
+    """
     common: dict[str, Any] = {"model": size.model, "batch_size": size.batch_size, "seed": seed}
     yardstick = Yardstick(training, held_out, seed)
 
@@ -124,26 +141,30 @@ def run_grid(size: GridSize, training: np.ndarray, held_out: np.ndarray, seed: i
         return yardstick.scores(samples)
 
     with workspace() as folder:
-        start = train(
-            training, out=folder / "start", objective=objective(), steps=size.pretrain_steps, lr=size.pretrain_lr,
-            **common,
-        )  # fmt: skip
+        starts: dict[float | None, Path] = {}
         points: list[Result] = []
         trained: dict[Any, Path] = {}
         for reading in size.readings:
+            if reading.min_snr not in starts:
+                starts[reading.min_snr] = train(
+                    training, out=folder / f"start{len(starts)}", objective=size.objective(reading),
+                    steps=size.pretrain_steps, lr=size.pretrain_lr, **common,
+                )  # fmt: skip
             for mean in reading.means:
                 for width in reading.widths:
                     density = reading.density(mean, width)
                     # Readings that differ in sampling alone share the network.
-                    key = (density, reading.from_scratch)
+                    key = (density, reading.from_scratch, reading.min_snr)
                     if key not in trained:
-                        out = folder / f"point{len(trained)}"
-                        settings = _settings(size, reading, len(training), start)
-                        trained[key] = train(training, out=out, objective=objective(density), **settings, **common)
+                        out, learned = folder / f"point{len(trained)}", size.objective(reading, density)
+                        settings = _settings(size, reading, len(training), starts[reading.min_snr])
+                        trained[key] = train(training, out=out, objective=learned, **settings, **common)
                     place = {"mean": mean, "width": width, "density_mean": density.mean(T)}
                     points.append({"reading": reading.name, **place, **measure(trained[key], reading)})
-        pretrained = measure(start, size.readings[0])
-    return {"pretrained": pretrained, "held_out": yardstick.floor(size.samples), "points": points}
+        first = size.readings[0]
+        pretrained = measure(starts[first.min_snr], first)
+        own = {r.name: measure(starts[r.min_snr], r) for r in size.readings if r.min_snr != first.min_snr}
+    return {"pretrained": pretrained, "starts": own, "held_out": yardstick.floor(size.samples), "points": points}
 
 
 def correlations(run: Result, reading: str, along: str, side: str = "train") -> dict[str, float]:
