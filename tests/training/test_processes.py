@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from two_processes import train
+from two_processes import adapt, train
 
 from memfast import models
 from memfast.foundation.errors import InputError
@@ -119,6 +119,43 @@ def test_accumulation_and_the_gate_draw_the_same_samples(folders, name):
     shares = [[entry["skipped"] for entry in read_log(folder / name) if "loss" in entry] for folder in folders]
     assert max(shares[0]) > 0
     assert shares[0] == shares[1]
+
+
+@pytest.mark.parametrize(("part", "steps"), [("first", 8), ("rest", 8)])
+def test_an_adaptive_density_learns_the_same_from_both_processes(folders, part, steps):
+    """Between processes to the bit; against one process the losses, and so the probabilities, to rounding."""
+    one, two = folders
+
+    def draws(*ranks):
+        both = [[pair for part in parts for pair in zip(*part[:2], strict=True)] for parts in zip(*ranks, strict=True)]
+        return [sorted(both[at] + both[at + 1]) for at in range(0, 2 * steps, 2)]  # two parts a step
+
+    records = seen(one, f"adaptive-{part}"), seen(two, f"adaptive-{part}", 0), seen(two, f"adaptive-{part}", 1)
+    assert draws(records[0]) == draws(*records[1:])
+    alone, first, second = (
+        seen(folder, f"adaptive-{part}-learned", rank) for folder, rank in ((one, 0), (two, 0), (two, 1))
+    )
+    assert first == second
+    assert alone["density"]["counts"] == first["density"]["counts"]
+    assert min(first["density"]["counts"]) >= 2  # warm, and so no longer uniform
+    assert max(first["probabilities"]) > 1.2 * min(first["probabilities"])
+    np.testing.assert_allclose(alone["density"]["losses"], first["density"]["losses"], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(alone["probabilities"], first["probabilities"], rtol=1e-4)
+    for name, weights in alone["weights"].items():
+        np.testing.assert_allclose(weights, first["weights"][name], rtol=1e-3, atol=1e-4)
+
+
+def test_an_adaptive_density_is_kept_by_either(folders, tmp_path):
+    """The checkpoint of two processes goes on in one, as that of one does."""
+    learned = []
+    for number, folder in enumerate(folders):
+        copy = tmp_path / str(number)
+        shutil.copytree(folder / "adaptive", copy)
+        adapt(copy, "more", steps=20, resume=True)
+        learned.append(seen(tmp_path, f"{number}-more-learned"))
+    assert sum(learned[0]["density"]["counts"]) == 20 * 8
+    assert learned[0]["density"]["counts"] == learned[1]["density"]["counts"]
+    np.testing.assert_allclose(learned[0]["probabilities"], learned[1]["probabilities"], rtol=1e-4)
 
 
 def test_the_process_that_drew_a_bad_item_names_it(folders):

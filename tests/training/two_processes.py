@@ -39,6 +39,21 @@ class Record(Hook):
         Path(f"{self.file}-{trainer.world.rank}.json").write_text(json.dumps(self.seen))
 
 
+class Learned(Hook):
+    """Notes what each process has at the end: its density's state and its weights, as exact numbers."""
+
+    name = "learned"
+
+    def __init__(self, file):
+        self.file = file
+
+    def end(self, trainer):
+        state = {name: tensor.tolist() for name, tensor in trainer.objective.state_dict().items()}
+        weights = {name: tensor.flatten().tolist() for name, tensor in trainer.model.state_dict().items()}
+        noted = {"density": state, "weights": weights, "probabilities": trainer.objective.probabilities.tolist()}
+        Path(f"{self.file}-{trainer.world.rank}.json").write_text(json.dumps(noted))
+
+
 class Fragile(torch.nn.Module):
     """NaN for items far from the others."""
 
@@ -73,6 +88,17 @@ def train(out, record, **options):
     ).run()  # fmt: skip
 
 
+def adapt(out, record, **options):
+    """A density that learns from the losses, on so few timesteps that it is warm halfway through the first steps."""
+    density = timesteps.LossSecondMoment(history=2, uniform_share=0.1)
+    objective = DenoisingObjective(schedules.linear(5), density)
+    hooks = [Record(f"{out}-{record}"), Learned(f"{out}-{record}-learned")]
+    return Trainer(
+        {"kind": "mlp", "width": 15, "blocks": 2}, DATA, objective, out=out, batch_size=8, accumulate=2, lr=1e-2,
+        log_every=1, checkpoint_every=4, device="cpu", progress=False, hooks=hooks, **options,
+    ).run()  # fmt: skip
+
+
 def main(folder):
     train(f"{folder}/plain", "first", steps=6)
     train(f"{folder}/plain", "rest", steps=10, resume=True)
@@ -81,6 +107,8 @@ def main(folder):
     train(f"{folder}/spread", "rest", steps=10, shard=True, grad_clip=0.1, resume=True)
     train(f"{folder}/spread-gated", "all", steps=6, accumulate=2, shard=True,
           skip=LossGate(ratio=0.9, warmup=2, bins=3))  # fmt: skip
+    adapt(f"{folder}/adaptive", "first", steps=8)
+    adapt(f"{folder}/adaptive", "rest", steps=16, resume=True)
     find_the_bad_item(f"{folder}/bad")
 
 
