@@ -209,7 +209,7 @@ STUDY = Study(
     "million draws, no augmentation, no dropout, bfloat16 instead of float32 in the network, distances between pixels, "
     "and the variance-preserving form with prediction of the clean image, because in the paper's own form this network "
     "copies nothing in minutes (it is among the readings). Network, batch size, learning rate and steps were chosen by "
-    "plain training at seed 0 alone, before any Ambient training of this size was run: the cheapest found with which "
+    "plain training at seed 0 alone, before any Ambient training of this size was run, so that within minutes "
     "it copies a measurable share of its samples at both numbers of images. The other readings have 300 images only.",
     caption="copies (NN ratio) against the Frechet distance over training time, mean over seeds; large dot: the end "
     "of training. Lower and further left is better.",
