@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from memfast.data.source import ArraySource
+from memfast.foundation.arguments import whole_number
 from memfast.foundation.errors import InputError
 from memfast.foundation.progress import Progress
 
@@ -68,8 +69,8 @@ def decode_images(
     """
     if mode not in ("auto", "L", "RGB"):
         raise InputError("mode", expected="'auto', 'L' or 'RGB'", received=repr(mode))
-    if image_size is not None and image_size < 1:
-        raise InputError("image_size", expected="a side of at least 1 pixel", received=str(image_size))
+    if image_size is not None:
+        whole_number("image_size", image_size, least=1, words="a side of at least 1 pixel")
     if not items:
         raise InputError(name, expected="at least one image", received="none", do=f"Looked for {', '.join(SUFFIXES)}.")
     headers, skipped = _read_headers(items, skip_bad)

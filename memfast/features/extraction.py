@@ -12,6 +12,7 @@ import numpy as np
 from memfast.data import open_source
 from memfast.features.extractor import Extractor
 from memfast.features.opening import open_extractor
+from memfast.foundation.arguments import whole_number
 from memfast.foundation.errors import InputError, OutputError
 from memfast.foundation.files import read_json, write_json, write_npy
 from memfast.foundation.progress import Progress
@@ -70,8 +71,8 @@ def extract(
     source = open_source(data)
     if len(source) == 0:
         raise InputError("data", expected="at least one item", received="an empty set")
-    if batch_size < 1 or shard_items < 1:
-        raise InputError("batch_size", expected="at least 1", received=str(min(batch_size, shard_items)))
+    whole_number("batch_size", batch_size, least=1)
+    whole_number("shard_items", shard_items, least=1)
     opened: Extractor = open_extractor(extractor, **options)
     description = opened.describe()
     key = _key(description, source.content_hash())

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from memfast import ops
+from memfast.foundation.arguments import whole_number
 from memfast.foundation.errors import InputError
 from memfast.objective.denoising import DenoisingObjective
 from memfast.objective.ideal import Data, ideal_denoiser
@@ -168,6 +169,8 @@ class _Level:
 
 def _chosen(objective: DenoisingObjective, levels: int | Sequence[float]) -> list[_Level]:
     schedule = objective.schedule
+    if np.ndim(levels) == 0:
+        levels = whole_number("levels", levels, least=1)
     if isinstance(schedule, Schedule):
         T = len(schedule)
         rows = np.unique(np.linspace(0, T - 1, min(levels, T)).round()) if isinstance(levels, int) else np.array(levels)
@@ -192,6 +195,7 @@ def _denoised(
     predict: Predict, samples: Tensor, objective: DenoisingObjective, level: _Level, number: int, seed: int, batch: int
 ) -> Any:
     """(x0, x_t, the model's x0), float64, batch by batch."""
+    whole_number("batch", batch, least=1)
     if len(samples) == 0:
         raise InputError("samples", expected="at least one", received="none")
     kind, sigma_data = objective.prediction_type, objective.sigma_data

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
+from memfast.foundation.arguments import finite_number, whole_number
 from memfast.foundation.errors import InputError
 from memfast.sampling.branches import branch_difference, first_states
 from memfast.sampling.descent import Optimised, descend, norms
@@ -78,6 +79,7 @@ def optimise_condition(
     Source: Wen et al. 2024 (ICLR), section 5; YuxinWenRick/diffusion_memorization, local_sd_pipeline.py ``aug_prompt``.
     There lr 0.05, at most 10 iterations at the first step, target 3 for 4 images of Stable Diffusion together.
     """
+    whole_number("batch_size", batch_size, least=1)
     started = first_states(
         network, schedule, labels, shape=shape, count=count, sample_ids=sample_ids, seed=seed, initial=initial,
         steps=steps, spacing=spacing, device=device,
@@ -131,6 +133,10 @@ def reduce_gap(
     """
     if norm not in NORMS:
         raise InputError("norm", expected="one of " + ", ".join(NORMS), received=repr(norm))
+    finite_number("lr", lr, above=0)
+    finite_number("weight_decay", weight_decay, least=0)
+    if target_loss is not None:
+        finite_number("target_loss", target_loss)
 
     def optimizer(values: list[torch.Tensor]) -> torch.optim.Optimizer:
         return torch.optim.AdamW(values, lr=lr, weight_decay=weight_decay)

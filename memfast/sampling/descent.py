@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from memfast.foundation.arguments import finite_number, whole_number
+from memfast.foundation.arguments import whole_number
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,6 @@ def descend(
         frozen: bool, broadcasts against ``start``: elements that stay exactly as they are.
     """
     whole_number("iterations", iterations, least=0)
-    if limit is not None:
-        finite_number("limit", limit)
     value = start.detach().clone().requires_grad_()
     stepper = optimizer([value])
     rows = (-1, *[1] * (value.ndim - 1))

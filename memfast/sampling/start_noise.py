@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
+from memfast.foundation.arguments import finite_number, whole_number
 from memfast.sampling.branches import branch_difference, first_states
 from memfast.sampling.conditions import joined
 from memfast.sampling.descent import Optimised, descend, norms
@@ -76,6 +77,7 @@ def optimise_start(
     Source: Jeon et al. 2025 (ICML, arXiv 2412.04140), algorithm 2; Dongjae0324/sharpness_memorization_diffusion,
     mitigate_mem.py. There threshold 8.2 for Stable Diffusion 1.
     """
+    whole_number("batch_size", batch_size, least=1)
     started = first_states(
         network, schedule, labels, shape=shape, count=count, sample_ids=sample_ids, seed=seed, initial=initial,
         steps=steps, spacing=spacing, device=device,
@@ -89,7 +91,7 @@ def optimise_start(
 
     found = []
     with evaluating(network):
-        for start in range(0, len(started.noise), max(1, batch_size)):
+        for start in range(0, len(started.noise), batch_size):
             part = slice(start, start + batch_size)
             found.append(
                 flatten_start(
@@ -111,6 +113,10 @@ def flatten_start(
     regularization: float = REGULARIZATION,
 ) -> Optimised:
     """The same for any network: ``difference`` maps unit noise ``[B, ...]`` to branch differences ``[B, ...]``."""
+    finite_number("lr", lr, above=0)
+    finite_number("regularization", regularization, least=0)
+    if threshold is not None:
+        finite_number("threshold", threshold)
 
     def losses(x: torch.Tensor) -> torch.Tensor:
         direction = difference(x)

@@ -8,6 +8,7 @@ index). Batches run on across epochs, so none is short and N may be smaller than
 import torch
 
 from memfast import ops
+from memfast.foundation.arguments import whole_number
 from memfast.foundation.errors import InputError
 from memfast.ops.addresses import WORD, stream_number
 
@@ -57,8 +58,7 @@ class SampleOrder:
     def __init__(self, seed: int, count: int, batch_size: int) -> None:
         if count < 1:
             raise InputError("training data", expected="at least one item", received="none")
-        if batch_size < 1:
-            raise InputError("batch_size", expected="at least 1", received=str(batch_size))
+        whole_number("batch_size", batch_size, least=1)
         self.seed, self.count, self.batch_size = seed, count, batch_size
         self._epochs: dict[int, torch.Tensor] = {}
 

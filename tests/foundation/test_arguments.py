@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import memfast
-from memfast import criteria, metrics, ops, sampling, schedules, timesteps, trace, training
+from memfast import criteria, features, metrics, ops, sampling, schedules, timesteps, trace, training
 from memfast.detectors import detector
 from memfast.foundation.arguments import finite_number, seed_number, whole_number
 from memfast.foundation.errors import InputError
@@ -148,6 +148,19 @@ ENTRIES = {
     "sample count": (lambda f, r, x: sampling.sample(r, x, steps=2), "count", COUNT),
     "sample steps": (lambda f, r, x: sampling.sample(r, 2, steps=x), "steps", (*COUNT, 0)),
     "delayed": (lambda f, r, x: sampling.Delayed(0.5, x), "scale", NUMBER[:-1]),
+    "condition batch": (lambda f, r, x: eased(sampling.optimise_condition, batch_size=x), "batch_size", (*COUNT, 0)),
+    "condition steps": (lambda f, r, x: eased(sampling.optimise_condition, steps=x), "steps", (*COUNT, 0)),
+    "condition lr": (lambda f, r, x: eased(sampling.optimise_condition, lr=x), "lr", (*NUMBER, 0)),
+    "condition target": (lambda f, r, x: eased(sampling.optimise_condition, target_loss=x), "target_loss", NOT_FINITE),
+    "condition updates": (lambda f, r, x: eased(sampling.optimise_condition, iterations=x), "iterations", COUNT),
+    "start batch": (lambda f, r, x: eased(sampling.optimise_start, batch_size=x), "batch_size", (*COUNT, 0)),
+    "start threshold": (lambda f, r, x: eased(sampling.optimise_start, threshold=x), "threshold", NOT_FINITE),
+    "start lr": (lambda f, r, x: eased(sampling.optimise_start, lr=x), "lr", (*NUMBER, 0)),
+    "start norm": (lambda f, r, x: eased(sampling.optimise_start, regularization=x), "regularization", (*NUMBER, -1)),
+    "curve": (lambda f, r, x: curve(levels=x), "levels", (*COUNT[:5], None, -1, 0)),
+    "curve batch": (lambda f, r, x: curve(levels=1, batch=x), "batch", (*COUNT, 0)),
+    "extract": (lambda f, r, x: features.extract(IMAGES, torch.nn.Flatten(), batch_size=x), "batch_size", (*COUNT, 0)),
+    "image size": (lambda f, r, x: memfast.data.open_source(png(f), image_size=x), "image_size", (*OPTIONAL_COUNT, 0)),
     "trace steps": (lambda f, r, x: traced(r, steps=x), "steps", (*COUNT, 0)),
     "trace seeds": (
         lambda f, r, x: traced(r, seeds=x), "seeds", ("6", 2.5, True, None, NAN, [0.5], [True], ["1"], 0, -1),
@@ -181,7 +194,7 @@ ENTRIES = {
     "monitor": (lambda f, r, x: training.Monitor(samples=x), "monitor samples", (*COUNT, 0)),
     "monitor every": (lambda f, r, x: training.Monitor(every=x), "monitor every", (*OPTIONAL_COUNT, 0)),
     "monitor seed": (lambda f, r, x: training.Monitor(seed=x), "monitor seed", (*NOT_WHOLE, None)),
-    "monitor neighbours": (lambda f, r, x: training.Monitor(neighbours=x), "monitor neighbours", (*COUNT, 0)),
+    "monitor neighbours": (lambda f, r, x: training.Monitor(neighbours=x), "monitor neighbours", (*OPTIONAL_COUNT, 0)),
     "budget": (
         lambda f, r, x: training.Monitor(stop_when_memorized=x), "stop_when_memorized", (*NOT_FINITE, 1, -0.1),
     ),
@@ -234,6 +247,27 @@ ENTRIES = {
     "bootstrap": (lambda f, r, x: metrics.bootstrap_mean([1.0, 2.0], resamples=x), "resamples", (*COUNT, 0)),
     "nn ratios": (lambda f, r, x: metrics.neighbor_ratios(FEW, ROWS, threshold=x), "threshold", (*NUMBER, 0)),
 }  # fmt: skip
+
+
+def eased(method, **changed):
+    limit = {"threshold": 1.0} if method is sampling.optimise_start else {"target_loss": 1.0}
+    given = {"shape": (1, 8, 8), "count": 2, "steps": 2, "iterations": 1, **limit, **changed}
+    torch.manual_seed(0)
+    network = memfast.models.build({"kind": "mlp", "item_shape": [1, 8, 8], "width": 8, "blocks": 1, "num_classes": 2})
+    return method(network, SCHEDULE, 0, **given)
+
+
+def curve(**changed):
+    objective = memfast.DenoisingObjective(SCHEDULE)
+    return memfast.objective.ideal_gap(zero, torch.zeros(3, 4), objective, **changed)
+
+
+def png(folder):
+    from PIL import Image
+
+    (folder / "images").mkdir(exist_ok=True)
+    Image.fromarray(IMAGES[0]).save(folder / "images/a.png")
+    return folder / "images"
 
 
 def traced(run, **changed):

@@ -78,5 +78,5 @@ def test_a_step_can_be_asked_for_out_of_turn():
 def test_empty_data_and_batches_are_refused():
     with pytest.raises(InputError, match="training data: expected at least one item"):
         SampleOrder(0, 0, 4)
-    with pytest.raises(InputError, match="batch_size: expected at least 1"):
+    with pytest.raises(InputError, match="batch_size: expected a whole number of at least 1"):
         SampleOrder(0, 5, 0)
