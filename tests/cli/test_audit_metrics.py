@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 
@@ -125,12 +124,9 @@ def test_an_unfinished_audit_is_taken_up_again(sets, tmp_path, monkeypatch):
     assert main(command(sets, out, "--quiet", "--no-controls")) == 1
 
 
-def ranks(*arguments):
+def ranks(port, *arguments):
     """Two processes, as torchrun would start them."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
+    common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
     started = []
     for rank in (0, 1):
         words = [one.format(rank=rank) for one in arguments]
@@ -139,14 +135,18 @@ def ranks(*arguments):
             subprocess.Popen([sys.executable, "-m", "memfast", *words], env=environment, text=True,
                              stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         )  # fmt: skip
-    ended = [process.communicate(timeout=120) for process in started]
+    try:
+        ended = [process.communicate(timeout=600) for process in started]
+    finally:
+        for process in started:
+            process.kill()
     return [(process.returncode, *texts) for process, texts in zip(started, ended, strict=True)]
 
 
-def test_two_processes_give_the_result_of_one(sets, tmp_path):
+def test_two_processes_give_the_result_of_one(sets, tmp_path, free_port):
     more = ["--features", "pixels", "--json", "--quiet"]
     assert main([*command(sets, tmp_path / "one", *more)]) == 0
-    (code, shown, _), (other, silent, trouble) = ranks(*command(sets, tmp_path / "two", *more))
+    (code, shown, _), (other, silent, trouble) = ranks(free_port(), *command(sets, tmp_path / "two", *more))
     assert (code, other) == (0, 0), trouble
     assert json.loads(shown)["criteria"][0]["generated"]["count"] == 15
     assert silent == ""
@@ -155,11 +155,11 @@ def test_two_processes_give_the_result_of_one(sets, tmp_path):
     assert not (tmp_path / "two/.progress").exists()
 
 
-def test_one_failing_rank_ends_both_with_its_cause(sets, tmp_path):
+def test_one_failing_rank_ends_both_with_its_cause(sets, tmp_path, free_port):
     (tmp_path / "labels0.txt").write_text(" ".join("1" * 60))
     (tmp_path / "labels1.txt").write_text("1 2 3")
     labels = ["--labels", str(tmp_path) + "/labels{rank}.txt", "--quiet"]
-    (code, _, told), (other, _, own) = ranks(*command(sets, tmp_path / "out", *labels))
+    (code, _, told), (other, _, own) = ranks(free_port(), *command(sets, tmp_path / "out", *labels))
     assert (code, other) == (1, 1)
     assert "rank 1 of 2 failed: InputError: labels: expected 60 labels, received shape [3]" in told
     assert "labels: expected 60 labels, received shape [3]" in own

@@ -1,5 +1,3 @@
-import socket
-
 import numpy as np
 import pytest
 import torch
@@ -49,8 +47,8 @@ def test_batches_add_up_and_reset_forgets(make, expected):
         metric.compute()
 
 
-def _rank(rank, port, queue):
-    torch.distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+def _rank(rank, meeting, queue):
+    torch.distributed.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
     torch.set_num_threads(1)
     results = []
     for make, _ in EXPECTED[:3]:
@@ -62,13 +60,10 @@ def _rank(rank, port, queue):
     torch.distributed.destroy_process_group()
 
 
-def test_ranks_add_up():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+def test_ranks_add_up(tmp_path):
     context = torch.multiprocessing.get_context("spawn")
     queue = context.SimpleQueue()
-    workers = [context.Process(target=_rank, args=(rank, port, queue)) for rank in range(2)]
+    workers = [context.Process(target=_rank, args=(rank, tmp_path / "rendezvous", queue)) for rank in range(2)]
     for worker in workers:
         worker.start()
     found = dict(queue.get() for _ in workers)
