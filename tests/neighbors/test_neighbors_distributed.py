@@ -1,10 +1,8 @@
 """World sizes 1, 2 and 3 agree in every bit; a failing or killed rank ends the job, named, with its blocks kept."""
 
 import os
-import socket
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -30,8 +28,12 @@ def failing(*arguments, **options):
         os.kill(os.getpid(), 9)
     if rank == 1 and calls == 3 and failure == "raise":
         raise OSError("the disk of this machine is on fire")
-    time.sleep(0.02)
+    while rank == 0 and calls == 4 and failure == "raise" and not announced():
+        time.sleep(0.01)
     return real(*arguments, **options)
+
+def announced():  # by the rank that failed
+    return distributed._store().check([f"memfast/failed/{distributed.Ranks._calls}"])
 
 def expect_failure(name, database, checkpoint=None):
     global calls, failure
@@ -41,7 +43,7 @@ def expect_failure(name, database, checkpoint=None):
     except Exception as error:
         print(f"[{name}] {type(error).__name__}: {error} (after {calls} blocks)", file=sys.stderr, flush=True)
 
-with distributed.session(timedelta(seconds=30)) as ranks:
+with distributed.session(timedelta(seconds=600)) as ranks:
     assert (ranks.rank, ranks.size) == (rank, size)
     if job == "fail":
         exact.search_block = failing
@@ -64,11 +66,8 @@ with distributed.session(timedelta(seconds=30)) as ranks:
 """
 
 
-def run(folder, size, job):
+def run(folder, size, job, port):
     """Start the ranks as torchrun would, and return their exit codes and errors."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     base = {
         **os.environ,
         "MASTER_ADDR": "127.0.0.1",
@@ -83,7 +82,11 @@ def run(folder, size, job):
         )
         for rank in range(size)
     ]  # fmt: skip
-    errors = [rank.communicate(timeout=100)[1] for rank in ranks]
+    try:
+        errors = [rank.communicate(timeout=500)[1] for rank in ranks]
+    finally:
+        for rank in ranks:
+            rank.kill()
     return [rank.returncode for rank in ranks], errors
 
 
@@ -96,11 +99,9 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def failed(folder):
+def failed(folder, free_port):
     """Exit codes and errors of two ranks, of which rank 1 fails in three ways one after the other."""
-    started = time.monotonic()
-    codes, errors = run(folder, 2, "fail")
-    assert time.monotonic() - started < 60
+    codes, errors = run(folder, 2, "fail", free_port())
     return codes, [error.splitlines() for error in errors]
 
 
@@ -121,18 +122,19 @@ def test_a_rank_that_fails_half_way_is_named_and_its_blocks_are_kept(failed, fol
     assert text in said(first, "[raise]")
     assert "OSError: the disk of this machine is on fire" in said(second, "[raise]")
     assert (folder / "shared" / "part-00001" / "group-00000.safetensors").exists()
-    # The other rank has more blocks to search: it stops early.
-    assert int(said(first, "[raise]").split("after ")[1].split()[0]) < 10
+    # The other rank has more blocks to search: it stops after the one in which it is told.
+    assert said(first, "[raise]").endswith("(after 4 blocks)")
 
 
 def test_a_killed_rank_does_not_hang_the_others(failed):
     codes, (first, _) = failed
     assert codes == [7, -9]
     assert "RankError: rank 0 of 2 lost the others" in said(first, "[kill]")
+    assert "Timed out" not in said(first, "[kill]")
 
 
 @pytest.mark.parametrize("size", [2, 3])
-def test_world_sizes_agree_in_every_bit_with_one_process(folder, failed, size):
+def test_world_sizes_agree_in_every_bit_with_one_process(folder, failed, free_port, size):
     ties, floats = np.load(folder / "ties.npy"), np.load(folder / "floats.npy")
     expected = {
         "ties": knn(ties[:40], ties, 50),
@@ -147,10 +149,10 @@ def test_world_sizes_agree_in_every_bit_with_one_process(folder, failed, size):
         (folder / "worker.py").write_text(WORKER)
         torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(folder / "worker.py")]
         command = [sys.executable, *torchrun, str(folder), "agree"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=500)
         assert done.returncode == 0, done.stderr
     else:
-        codes, errors = run(folder, size, "agree")
+        codes, errors = run(folder, size, "agree", free_port())
         assert codes == [0] * size, errors
     for rank in range(size):
         found = np.load(folder / f"{size}-{rank}.npz")
