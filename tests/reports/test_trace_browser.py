@@ -8,13 +8,8 @@ from memfast.reports import write_trace_report
 pytestmark = pytest.mark.browser
 
 
-def open_page(browser, path, width=1280, scheme="light"):
-    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
-    page = context.new_page()
-    page.problems, page.asked = [], []
-    page.on("console", lambda message: page.problems.append(message.text))
-    page.on("pageerror", lambda error: page.problems.append(str(error)))
-    page.on("request", lambda request: page.asked.append(request.url))
+def open_page(new_page, path, width=1280, scheme="light"):
+    page = new_page(width, scheme)
     page.goto(path.as_uri())
     return page
 
@@ -28,10 +23,10 @@ def quiet_and_fits(page):
 
 @pytest.mark.parametrize("width", [1280, 390])
 @pytest.mark.parametrize("labelled", [True, False], ids=["labelled", "long-names"])
-def test_page_is_quiet_fits_and_its_words_stay_inside(browser, tmp_path, labelled, width):
+def test_page_is_quiet_fits_and_its_words_stay_inside(new_page, tmp_path, labelled, width):
     trace = make_trace() if labelled else make_trace([None] * 40, name="a photograph of something " * 6)
     path = write_trace_report(tmp_path / "trace.html", trace)
-    page = open_page(browser, path, width, "dark" if labelled else "light")
+    page = open_page(new_page, path, width, "dark" if labelled else "light")
     assert quiet_and_fits(page)
     assert page.evaluate(OUTSIDE) == []
     page.context.close()
@@ -39,9 +34,9 @@ def test_page_is_quiet_fits_and_its_words_stay_inside(browser, tmp_path, labelle
 
 class TestTables:
     @pytest.fixture
-    def page(self, browser, tmp_path):
+    def page(self, new_page, tmp_path):
         flags = [number % 4 == 0 for number in range(60)]
-        page = open_page(browser, write_trace_report(tmp_path / "trace.html", make_trace(flags)))
+        page = open_page(new_page, write_trace_report(tmp_path / "trace.html", make_trace(flags)))
         yield page
         assert page.problems == []
         page.context.close()
