@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -189,18 +190,24 @@ def test_cpu_equals_the_reference(data):
         _C.set_isa("best")
 
 
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from Linux' /proc")
 def test_memory_beyond_the_inputs():
+    # Not ru_maxrss: a new program inherits it from the process that starts it, here the whole of the tests before.
     code = """
-import resource, numpy as np, torch
+import numpy as np, torch
 from memfast.ops import nearest
+
+def peak():
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")) * 1024
+
 torch.set_num_threads(2)
 rng = np.random.default_rng(0)
 queries, block = rng.integers(0, 256, (40000, 256), dtype=np.uint8), rng.integers(0, 256, (8000, 256), dtype=np.uint8)
 nearest(queries[:9], block, 9)
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = peak()
 found = nearest(queries, block, 50)
 results = found.indices.nbytes + found.squared_distances.nbytes
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before * 1024 - results)
+print(peak() - before - results)
 """
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert int(run.stdout) < 256 * 2**20
+    assert 0 < int(run.stdout) < 256 * 2**20
