@@ -6,7 +6,6 @@
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -25,13 +24,11 @@ SCRIPT = Path(__file__).with_name("two_processes.py")
 
 
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory):
+def folders(tmp_path_factory, free_port):
     """The same trainings by one process and by two."""
     one, two = (tmp_path_factory.mktemp(name) for name in ("one", "two"))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    common = {"OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2"}
+    port = free_port()
+    common = {"OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
     runs = [
         subprocess.Popen(
             [sys.executable, str(SCRIPT), str(two)], stderr=subprocess.PIPE, text=True,
@@ -39,16 +36,20 @@ def folders(tmp_path_factory):
         )
         for rank in (0, 1)
     ]  # fmt: skip
-    alone = subprocess.run(
-        [sys.executable, str(SCRIPT), str(one)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    assert alone.returncode == 0, alone.stderr[-3000:]
-    for process in runs:
-        errors = process.communicate(timeout=500)[1]
-        assert process.returncode == 0, errors[-3000:]
+    try:
+        alone = subprocess.run(
+            [sys.executable, str(SCRIPT), str(one)],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        assert alone.returncode == 0, alone.stderr[-3000:]
+        for process in runs:
+            errors = process.communicate(timeout=900)[1]
+            assert process.returncode == 0, errors[-3000:]
+    finally:
+        for process in runs:
+            process.kill()
     return one, two
 
 
