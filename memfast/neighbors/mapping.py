@@ -1,5 +1,6 @@
 """Blocks read without filling the memory: file pages are given back after a copy, and the copy's when it is dropped."""
 
+import math
 import mmap
 from typing import Any
 
@@ -12,12 +13,19 @@ def new_block(shape: tuple[int, ...], dtype: DTypeLike) -> np.ndarray:
 
     The C library keeps freed blocks of up to 32 MB for itself (glibc raises its limit for mappings with the first one
     freed), in one heap per thread: a scan of small blocks then holds several times what is alive.
+
+    Raises:
+        MemoryError: there is no room for it.
     """
     dtype = np.dtype(dtype)
-    count = int(np.prod(shape, dtype=np.int64))
-    if not count or not hasattr(mmap, "MAP_PRIVATE"):
+    count = math.prod(shape)
+    size = count * dtype.itemsize
+    if not size or not hasattr(mmap, "MAP_PRIVATE"):
         return np.empty(shape, dtype)
-    owner = mmap.mmap(-1, count * dtype.itemsize, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    try:
+        owner = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    except (OSError, OverflowError) as error:
+        raise MemoryError(f"no room for a block of {size} bytes") from error
     return np.frombuffer(owner, dtype, count).reshape(shape)
 
 
