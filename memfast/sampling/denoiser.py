@@ -1,7 +1,8 @@
 """A network as a denoiser: its output, with guidance and clipping, read as clean sample and noise."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, Protocol
 
 import torch
@@ -56,7 +57,7 @@ class Denoiser:
         prediction_type: what it predicts.
         guidance: 1 uses the labels as they are; w gives ``without + w * (with - without)``, two calls per step. A
             ``Guidance`` gives w state by state.
-        clip: the least and greatest value of a clean sample, or None.
+        clip: the least and greatest value of a clean sample, or None; one that is infinite is no bound.
         sigma_data: for ``prediction_type="edm"``.
         both_branches: ask for the unconditional estimate also where the guidance has no use for it.
     """
@@ -74,11 +75,7 @@ class Denoiser:
         if not callable(getattr(self.guidance, "scale", None)):
             self.guidance = finite_number("guidance", self.guidance, do="Or a rule of memfast.sampling.")
         if self.clip is not None:
-            if not isinstance(self.clip, Sequence) or len(self.clip) != 2 or isinstance(self.clip, str):
-                raise InputError("clip", expected="(least, greatest)", received=repr(self.clip))
-            least, greatest = (finite_number("clip", bound) for bound in self.clip)
-            if not least < greatest:
-                raise InputError("clip", expected="(least, greatest)", received=str(self.clip))
+            self.clip = _bounds(self.clip)
 
     def begin(self, count: int) -> None:
         """A batch of ``count`` samples starts."""
@@ -131,3 +128,11 @@ class Denoiser:
             x0 = x0.clamp(*self.clip)
             noise = (x - alpha * x0) / sigma
         return Estimates(x0, noise, conditional, unconditional)
+
+
+def _bounds(clip: Any) -> tuple[float, float]:
+    pair = clip.tolist() if hasattr(clip, "tolist") else clip
+    numbers = isinstance(pair, list | tuple) and all(isinstance(x, Real) and not isinstance(x, bool) for x in pair)
+    if not numbers or len(pair) != 2 or not pair[0] < pair[1]:
+        raise InputError("clip", expected="(least, greatest)", received=repr(clip))
+    return float(pair[0]), float(pair[1])

@@ -20,7 +20,7 @@ class Rule:
     """Base of the rules here: ``begin`` for every batch, then ``scale`` for every state in order.
 
     Attributes:
-        options: the arguments it was made with, by name.
+        options: the arguments it was made with, by name, as Python's own numbers.
     """
 
     name: ClassVar[str]
@@ -28,10 +28,7 @@ class Rule:
     _first: int | None
 
     def __init__(self, **options: Any) -> None:
-        self.options = options
-        for what, value in options.items():
-            if value is not None:
-                finite_number(what, value)
+        self.options = {what: None if value is None else _number(what, value) for what, value in options.items()}
 
     def begin(self, count: int) -> None:
         """A batch of ``count`` samples starts."""
@@ -171,6 +168,11 @@ def choose_guidance(wanted: float | Guidance | Mapping[str, Any]) -> float | Gui
         return GUIDANCES[name](**options)
     except TypeError as error:
         raise InputError(f"guidance {name}", expected="its own options", received=str(error)) from error
+
+
+def _number(what: str, value: Any) -> float | int:
+    number = finite_number(what, value)
+    return value if isinstance(value, int | float) else number
 
 
 def _point(what: str, value: float | int) -> float | int:

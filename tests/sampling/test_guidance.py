@@ -1,5 +1,6 @@
 """Guidance rules: against a plain loop written here, and against scipy's local minima."""
 
+import json
 from itertools import pairwise
 
 import numpy as np
@@ -129,9 +130,16 @@ def test_a_rule_begins_anew_with_every_batch(network):
     )
 
 
-@pytest.mark.parametrize("rule", [Delayed(0.5, 7.5, -2.0), Delayed(600, 3.0), DynamicTransition(7.5, latest=0.2)])
-def test_a_rule_survives_its_dictionary(rule):
-    assert choose_guidance(rule.to_dict()).to_dict() == rule.to_dict()
+@pytest.mark.parametrize(
+    "rule",
+    [
+        Delayed(0.5, 7.5, -2.0), Delayed(600, 3.0), DynamicTransition(7.5, latest=0.2),
+        Delayed(0.5, np.float32(7.5), np.int64(-2)),
+    ],
+    ids=["share", "timestep", "dynamic", "numpy"],
+)  # fmt: skip
+def test_a_rule_survives_its_file(rule):
+    assert choose_guidance(json.loads(json.dumps(rule.to_dict()))).to_dict() == rule.to_dict()
     assert rule.to_dict()["name"] in GUIDANCES
 
 

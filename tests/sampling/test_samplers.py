@@ -1,5 +1,8 @@
 """The samplers against diffusers, against the analytic solution for a Gaussian, and against their own contract."""
 
+import functools
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -278,6 +281,23 @@ def test_continuous_schedules_are_sampled_on_a_grid(schedule):
 def test_a_label_between_two_classes_is_refused(labels):
     with pytest.raises(InputError, match="labels: expected whole numbers"):
         ddim(torch.nn.Identity(), schedules.linear(10), shape=(2,), count=2, labels=labels, steps=2)
+
+
+@pytest.mark.parametrize(
+    ("clip", "least", "greatest"),
+    [
+        ((0.0, math.inf), 0.0, math.inf),
+        ((-math.inf, 1), -math.inf, 1.0),
+        (np.array([-0.5, 0.5], np.float32), -0.5, 0.5),
+        (torch.tensor([-1, 1]), -1.0, 1.0),
+    ],
+    ids=["above", "below", "array", "tensor"],
+)
+def test_clean_samples_stay_within_either_bound(clip, least, greatest):
+    draw = functools.partial(ddim, lambda x, t: x * 3, schedules.linear(10), shape=(50,), count=2, steps=1)
+    clipped, free = draw(prediction_type="sample", clip=clip), draw(prediction_type="sample")
+    torch.testing.assert_close(clipped, free.clamp(least, greatest))
+    assert not torch.equal(clipped, free)
 
 
 def test_bad_arguments_say_what_was_expected():
