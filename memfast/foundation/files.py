@@ -51,8 +51,8 @@ def write_text(path: str | os.PathLike[str], content: str) -> None:
 
 
 def write_json(path: str | os.PathLike[str], content: Any) -> None:
-    """Write ``content`` as strict JSON (no NaN, no infinity) to ``path``, atomically."""
-    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+    """Write ``content`` as strict JSON (no NaN, no infinity) to ``path``, atomically; NumPy's numbers as Python's."""
+    write_text(path, json.dumps(content, indent=2, allow_nan=False, default=_plain) + "\n")
 
 
 def write_npy(path: str | os.PathLike[str], array: np.ndarray) -> None:
@@ -91,6 +91,12 @@ def claim_output_folder(folder: str | os.PathLike[str], *, overwrite: bool = Fal
     except OSError as error:
         raise OutputError(f"cannot use {folder} for the results: {error.strerror or error}.") from error
     return folder
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"{type(value).__name__} has no place in a JSON file")
 
 
 def _flush_to_disk(path: Path) -> None:

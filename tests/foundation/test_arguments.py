@@ -366,6 +366,13 @@ def test_a_seed_is_64_bits():
 def test_numbers_of_numpy_train_and_sample_like_pythons(tmp_path):
     made = trainer(tmp_path, steps=np.int64(2), batch_size=np.int32(4), lr=np.float32(0.5), seed=np.uint8(3)).settings
     assert (made["training"]["batch_size"], made["training"]["lr"]["base"], made["training"]["seed"]) == (4, 0.5, 3)
+    schedule, density = schedules.linear(np.int64(10), np.float32(1e-3)), timesteps.LogNormal(np.float32(0.3))
+    weight, ambient = weights.MinSNR(np.float32(4.5)), Ambient(timestep=np.int64(2))
+    objective = memfast.DenoisingObjective(schedule, density, loss_weight=weight, ambient=ambient)
+    hooks = [training.Monitor(every=np.int64(1), samples=4, steps=2, stop_when_memorized=np.float32(0.9))]
+    for resume in (False, True):
+        found = trainer(tmp_path / "numpy", objective=objective, hooks=hooks, resume=resume)
+    assert found.run().step == 2
     drawn = [sampler(sampling.ddim)(count=kind(3), steps=kind(2), seed=kind(1)) for kind in (int, np.int64)]
     assert torch.equal(*drawn)
 

@@ -3,6 +3,7 @@
 import errno
 import json
 
+import numpy as np
 import pytest
 
 from memfast.foundation import files
@@ -18,6 +19,15 @@ def test_a_failed_write_keeps_the_old_file_and_leaves_nothing_else(tmp_path):
         _write_half(path)
     assert json.loads(path.read_text()) == {"a": 1}
     assert [file.name for file in tmp_path.iterdir()] == ["result.json"]
+
+
+def test_numbers_of_numpy_are_written_as_pythons(tmp_path):
+    files.write_json(tmp_path / "a", {"a": np.int64(3), "b": [np.float32(0.5), np.True_]})
+    assert (tmp_path / "a").read_text() == json.dumps({"a": 3, "b": [0.5, True]}, indent=2) + "\n"
+    with pytest.raises(ValueError, match="Out of range float"):
+        files.write_json(tmp_path / "a", np.float32("nan"))
+    with pytest.raises(TypeError, match="set has no place in a JSON file"):
+        files.write_json(tmp_path / "a", {"a": {1}})
 
 
 def test_text_that_is_no_utf8_is_written_readably(tmp_path):
