@@ -12,7 +12,7 @@ import numpy as np
 from memfast.auditing.extracting import PLAIN, open_features
 from memfast.auditing.inputs import kind_of
 from memfast.data import open_source
-from memfast.foundation.arguments import whole_number
+from memfast.foundation.arguments import GREATEST_SEED, whole_number
 from memfast.foundation.errors import InputError
 from memfast.foundation.progress import Progress
 from memfast.metrics.arrays import as_labels, as_matrix, require_width
@@ -109,7 +109,7 @@ def evaluate(
         InputError: sets of another shape, non-finite features, too few samples for a metric, labels of another
             length, an unknown metric, a metric that needs a held-out set where there is none.
     """
-    seed = whole_number("seed", seed, least=0)
+    seed = whole_number("seed", seed, least=0, greatest=GREATEST_SEED)
     settings = _options(options)
     chosen = choose(metrics, has_test=test is not None)
     given = {"generated": generated, "training": training, "test": test}

@@ -133,5 +133,9 @@ def _plain(limit: float | None) -> str:
 
 
 def _shown(value: Any, number: float | None) -> str:
-    text = repr(value) if number is None else str(value)
+    try:
+        text = repr(value) if number is None else str(value)
+    except ValueError:
+        # Python writes out no int of more than some thousand digits.
+        text = "an int of thousands of digits"
     return text if len(text) <= _SHOWN else text[:_SHOWN] + " ..."

@@ -1,6 +1,7 @@
 """The Vendi score: the effective number of different samples."""
 
 import math
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,7 @@ def vendi(features: Any, *, order: float = ORDER, normalize: bool = True) -> flo
     1.8899
     """
     rows = as_matrix("features", features)
-    if not (isinstance(order, float) and order == math.inf):
+    if not (isinstance(order, Real) and order == math.inf):
         finite_number("order", order, above=0, do="Infinity is allowed too.")
     if normalize:
         norms = np.linalg.norm(rows, axis=1, keepdims=True)

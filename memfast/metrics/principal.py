@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from memfast.foundation.arguments import whole_number
+from memfast.foundation.arguments import seed_number, whole_number
 from memfast.foundation.errors import InputError
 from memfast.metrics.arrays import as_matrix, require_width
 
@@ -80,7 +80,7 @@ def _full(centred: np.ndarray, count: int, seed: int) -> tuple[np.ndarray, np.nd
 
 def _randomized(centred: np.ndarray, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     matrix = torch.from_numpy(centred)
-    generator = torch.Generator().manual_seed(whole_number("seed", seed))
+    generator = torch.Generator().manual_seed(seed_number("seed", seed))
     width = min(count + OVERSAMPLING, *matrix.shape)
     basis = matrix @ torch.randn(matrix.shape[1], width, generator=generator, dtype=matrix.dtype)
     for _ in range(POWER_ITERATIONS):

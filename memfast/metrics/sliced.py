@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from memfast.foundation.arguments import whole_number
+from memfast.foundation.arguments import seed_number, whole_number
 from memfast.foundation.errors import InputError
 from memfast.metrics.arrays import as_matrices, as_weights
 from memfast.metrics.one_dimensional import VALUES_PER_BLOCK, in_threads, require_exponent, transport_costs
@@ -19,7 +19,7 @@ SORTED_VALUES_AT_ONCE = 1 << 24
 
 def random_directions(width: int, count: int, seed: int = 0) -> torch.Tensor:
     """``count`` unit vectors, float64 ``[count, width]``, uniform on the sphere; a function of ``seed`` alone."""
-    generator = torch.Generator().manual_seed(whole_number("seed", seed))
+    generator = torch.Generator().manual_seed(seed_number("seed", seed))
     directions = torch.randn(count, width, generator=generator, dtype=torch.float64)
     return directions / directions.norm(dim=1, keepdim=True)
 

@@ -122,8 +122,8 @@ def squared_limit(radius: float | None, radius_squared: float | None, similarity
         if metric != "cosine":
             raise InputError(name, expected="-1 to 1 with metric='cosine'", received=f"{value} with metric={metric!r}")
         return 2.0 - 2.0 * finite_number(name, value, least=-1, greatest=1)
-    finite_number(name, value, least=0)
-    squared = value * value if name == "radius" else value
+    number = finite_number(name, value, least=0)
+    squared = number * number if name == "radius" else number
     if not math.isfinite(squared):
         raise InputError(name, expected="a number whose square is finite", received=str(value))
     return squared

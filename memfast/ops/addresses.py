@@ -39,9 +39,7 @@ def stream_number(stream: str | int) -> int:
         if stream not in STREAMS:
             raise InputError("stream", expected="one of " + ", ".join(STREAMS), received=repr(stream))
         return STREAMS[stream]
-    if not isinstance(stream, int) or not 0 <= stream <= 255:
-        raise InputError("stream", expected="a number from 0 to 255", received=repr(stream))
-    return stream
+    return whole_number("stream", stream, least=0, greatest=255)
 
 
 def check_key(key: torch.Tensor) -> None:

@@ -213,7 +213,7 @@ ENTRIES = {
         lambda f, r, x: metrics.wasserstein(FEW, FEW, method="sliced", projections=x), "projections", (*COUNT, 0),
     ),
     "wasserstein seed": (
-        lambda f, r, x: metrics.wasserstein(FEW, FEW, method="sliced", seed=x), "seed", (*NOT_WHOLE, None),
+        lambda f, r, x: metrics.wasserstein(FEW, FEW, method="sliced", seed=x), "seed", (*NOT_WHOLE, None, 2**64),
     ),
     "wasserstein max": (
         lambda f, r, x: metrics.wasserstein(FEW, FEW, method="max_sliced", restarts=x), "restarts",
@@ -375,6 +375,24 @@ def test_numbers_of_numpy_train_and_sample_like_pythons(tmp_path):
     assert found.run().step == 2
     drawn = [sampler(sampling.ddim)(count=kind(3), steps=kind(2), seed=kind(1)) for kind in (int, np.int64)]
     assert torch.equal(*drawn)
+
+
+def test_limits_and_orders_of_numpy_mean_what_pythons_do():
+    rows = 2.0 * np.arange(200)[:, None]
+    for radius in (200, np.uint8(200), np.float16(200)):
+        found = list(memfast.neighbors.within(rows[:1], rows, radius=radius))
+        assert sum(map(len, found)) == 101
+    with pytest.raises(InputError, match="radius: expected a number whose square is finite"):
+        pairs(radius=10**200)
+    assert metrics.vendi(FEW, order=np.float32(INF)) == metrics.vendi(FEW, order=INF)
+    ids, key = torch.arange(2), ops.key(0)
+    assert torch.equal(ops.standard_normal(ids, 4, key, np.int64(3)), ops.standard_normal(ids, 4, key, 3))
+
+
+def test_a_number_too_long_to_be_written_is_refused_too():
+    for call in (whole_number, finite_number):
+        with pytest.raises(InputError, match=r"^x: expected .*, received an int of thousands of digits\.$"):
+            call("x", 10**5000, greatest=9)
 
 
 def test_a_long_value_is_cut():

@@ -149,7 +149,8 @@ def test_tail_fractions(normals):
         ({"numel": -1}, "from 0 to 2"),
         ({"offset": 2**34}, "from 0 to 2"),
         ({"stream": "nose"}, "stream: expected one of noise"),
-        ({"stream": 256}, "stream: expected a number from 0 to 255"),
+        ({"stream": 256}, "stream: expected a whole number from 0 to 255"),
+        ({"stream": True}, "stream: expected a whole number from 0 to 255"),
     ],
 )
 @pytest.mark.parametrize("backend", ["auto", "reference"])
