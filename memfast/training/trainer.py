@@ -71,7 +71,7 @@ class Trainer:
             Sampling uses the first.
         precision: ``"float32"`` or ``"bfloat16"`` (autocast; weights, noise and loss stay float32).
         compile: True, False, or ``"auto"``: see ``memfast.training.choose_compile``.
-        seed: any integer.
+        seed: a whole number of 64 bits.
         hflip: flip half of the images from left to right.
         ambient_noise: for an ``Ambient`` objective with ``hflip``: ``"after_flip"`` adds an item's fixed noise to the
             flipped item, as the paper's code does, so that an item and its mirror image share one noise;
