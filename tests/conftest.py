@@ -36,9 +36,10 @@ def pytest_runtest_teardown():
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory):
-    """Features that an earlier version left in the user's cache must not be taken for this one's."""
+    """What was left in the user's caches is not taken: features of an earlier version, kernels of another processor."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MEMFAST_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path_factory.mktemp("inductor")))
         yield
 
 
