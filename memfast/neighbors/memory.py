@@ -69,11 +69,13 @@ def block_sizes(
 
 
 def bytes_allowed(memory: Any) -> int:
-    """A memory budget as a whole number of bytes.
+    """A memory budget as a whole number of bytes; floats like 4e9 are such numbers here.
 
     Raises:
         InputError: it is none.
     """
+    if isinstance(memory, float) and memory.is_integer():
+        memory = int(memory)
     return whole_number("memory", memory, least=0, words="a number of bytes", do="2 GiB are 2 * 2**30.")
 
 

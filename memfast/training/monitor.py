@@ -95,7 +95,7 @@ class Monitor(Hook):
         """Its settings, for ``run.json``."""
         return {
             "name": self.name, "every": self.every, "samples": self.samples, "steps": self.steps, "seed": self.seed,
-            "criterion": self.criterion.name, "threshold": self.criterion.threshold,
+            "criterion": {"name": self.criterion.name} | self.criterion.parameters(),
             "stop_when_memorized": self.stop_when_memorized,
             "control": None if self.control is None else vars(self.control).copy(),
             "canaries": None if self.canaries is None else self.canaries.describe(),

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import Any
 
 import torch
@@ -10,6 +11,8 @@ from torch import nn
 from memfast.foundation.arguments import finite_number, whole_number
 from memfast.foundation.errors import InputError
 from memfast.models import build, suggest
+
+MOST_EPOCHS = 1e9
 
 
 def choose_device(device: str | torch.device | None, local_rank: int) -> torch.device:
@@ -30,12 +33,16 @@ def count_steps(steps: int | None, epochs: float | None, items: int, batch_size:
 
     >>> count_steps(None, 3, items=100, batch_size=64)
     5
+    >>> count_steps(None, 1.1, items=100, batch_size=10)
+    11
     """
     if (steps is None) == (epochs is None):
         raise InputError("steps, epochs", expected="exactly one of them", received=f"steps={steps}, epochs={epochs}")
     if steps is not None:
         return whole_number("steps", steps, least=1)
-    return math.ceil(finite_number("epochs", epochs, above=0) * items / batch_size)
+    # As it is written: the float nearest to 1.1 is a little more, and would cost a step.
+    wanted = Fraction(str(finite_number("epochs", epochs, above=0, greatest=MOST_EPOCHS)))
+    return math.ceil(wanted * items / batch_size)
 
 
 def make_model(model: nn.Module | dict[str, Any] | None, item_shape: Sequence[int], seed: int) -> nn.Module:
