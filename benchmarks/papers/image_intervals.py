@@ -154,8 +154,8 @@ STUDY = Study(
     rule=RULE + " Over both data sets: *holds* if on both, *holds in part* if at least in part on one.",
     differences="The paper gives neither image size, number of images, split nor network. {choice} Training from "
     "random weights takes {scratch_steps} steps.",
-    caption="as in study 1: the paper's two distances (lower is what it calls less memorization), and how often a "
-    "sample is closer to the training set than a held-out image is.",
+    caption="as in study 1: the paper's two distances (lower is what it calls less memorization), and the share of "
+    "samples that are copies.",
     sizes=SIZES,
     run=run,
     judge=judgement,

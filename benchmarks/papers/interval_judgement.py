@@ -6,6 +6,7 @@ from typing import Any
 from benchmarks.papers.figures import COLORS
 from benchmarks.papers.interval_grid import (
     METRICS,
+    NEIGHBOURS,
     at_mean,
     change,
     correlations,
@@ -67,11 +68,17 @@ def judge(runs: Sequence[Result], readings: dict[str, str], what: str) -> Judgem
 
 
 def panels(axes: Sequence[Any], runs: Sequence[Result], readings: dict[str, str]) -> None:
-    """Three panels against the interval's mean: W, JS, nearest neighbours; a line a reading, over widths and seeds."""
+    """Three panels against the interval's mean: W, JS, nearest neighbours; a line a reading, over widths and seeds.
+
+    Of nearest neighbours the share of copies where there are any, else the chance of being closer than held-out items.
+    """
+    copying = any(_copying(runs, name) for name in readings)
     values: tuple[tuple[str, Callable[[Result], float]], ...] = (
         ("W to the training set", lambda point: point["train"]["wasserstein"]),
         ("JS to the training set", lambda point: point["train"]["shannon"]),
-        ("closer than held-out (%)", lambda point: 100 * point["closer"]),
+        ("copies (%)", lambda point: 100 * point["copies"])
+        if copying
+        else ("closer than held-out (%)", lambda point: 100 * point["closer"]),
     )
     for axis, (label, value) in zip(axes, values, strict=True):
         for color, name in zip(COLORS, readings, strict=False):
@@ -123,30 +130,42 @@ def _nearest(runs: Sequence[Result], names: Sequence[str]) -> str:
 
 def _neighbours(runs: Sequence[Result], reading: str) -> str:
     """Whether nearest neighbours move as the distances do, in a clause."""
-    points = [point for run in runs for point in of_reading(run, reading)]
-    copies = max(point["copies"] for point in points)
-    ends = [min(point["mean"] for point in points), max(point["mean"] for point in points)]
-    low, high = (_at(runs, reading, mean, lambda point: point["closer"]).mean for mean in ends)
+    (copies, fewer), (closer, nearer) = _ends(runs, reading, "copies"), _ends(runs, reading, "closer")
+    # Once most samples are copies, all of them are closer than fresh items: then only the copies tell.
+    moved = fewer - copies if _copying(runs, reading) else nearer - closer
     distance = _change(runs, reading, "wasserstein").mean
-    if abs(high - low) < LITTLE and abs(distance) < LITTLE:
+    if abs(moved) < LITTLE and abs(distance) < LITTLE:
         told = "so neither measure of memorization moves"
-    elif (high - low) * distance < 0:
+    elif moved * distance < 0:
         told = "so the two measures of memorization disagree"
     else:
         told = "in the distances' direction"
     return (
-        f"by nearest neighbours at most {copies:.1%} of samples are copies, and the chance of a sample being closer to "
-        f"the training set than a held-out item goes from {low:.0%} to {high:.0%}, {told}."
+        f"by nearest neighbours the share of copies goes from {copies:.1%} to {fewer:.1%}, and the chance of a sample "
+        f"being closer to the training set than a held-out item from {closer:.0%} to {nearer:.0%}, {told}."
     )
+
+
+def _copying(runs: Sequence[Result], reading: str) -> bool:
+    """Whether there are copies enough to tell more of them from fewer."""
+    return max(point["copies"] for run in runs for point in of_reading(run, reading)) >= LITTLE
+
+
+def _ends(runs: Sequence[Result], reading: str, key: str) -> tuple[float, float]:
+    """What neighbours say at the least and at the greatest mean, over widths and seeds."""
+    means = [point["mean"] for point in of_reading(runs[0], reading)]
+    low, high = (_at(runs, reading, mean, lambda point: point[key]).mean for mean in (min(means), max(means)))
+    return low, high
 
 
 def _told(runs: Sequence[Result], name: str, text: str) -> str:
     steepest = over_seeds(runs, lambda run: greatest_drop(run, name, "wasserstein"))
     values = ", ".join(f"{NAMES[metric]} {_along(runs, name, 'mean', metric).mean:+.2f}" for metric in METRICS)
     w, js = (_change(runs, name, metric).text("+.1%") for metric in ("wasserstein", "shannon"))
+    copies, fewer = _ends(runs, name, "copies")
     return (
         f"`{name}` ({text}): from the least mean to the greatest W {w}, JS {js}; W {steepest.mean:+.1%} at the width "
-        f"where it falls most; correlation with the mean {values}."
+        f"where it falls most; correlation with the mean {values}; copies from {copies:.1%} to {fewer:.1%}."
     )
 
 
@@ -158,9 +177,9 @@ def _correlation_table(runs: Sequence[Result], readings: Sequence[str]) -> Table
         for along, told in wanted[: 3 if several else 2]:
             for side, reference in (("train", "training set"), ("test", "held-out set")):
                 cells = [_along(runs, name, along, metric, side).text("+.2f") for metric in METRICS]
-                closer = _along(runs, name, along, "closer").text("+.2f")
-                rows.append((name, told, reference, *cells, closer if side == "train" else ""))
-    header = ("reading", "correlation with the", "distances to the", "L2", "W", "JS", "closer than held-out")
+                near = [_along(runs, name, along, key).text("+.2f") for key in NEIGHBOURS]
+                rows.append((name, told, reference, *cells, *(near if side == "train" else ("", ""))))
+    header = ("reading", "correlation with the", "distances to the", "L2", "W", "JS", "copies", "closer than held-out")
     return Table("Pearson's correlations over the grid (paper: mean -0.73 to -0.83, width +0.32):", header, rows)
 
 

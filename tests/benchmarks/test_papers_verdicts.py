@@ -58,6 +58,16 @@ def test_the_sweep_says_where_neighbours_disagree():
     assert "from 5% to 50%, so the two measures of memorization disagree" in told
 
 
+def test_where_there_are_copies_they_speak_for_the_neighbours():
+    run = sweep(-0.5, 0.0)
+    for point in run["points"]:
+        point["copies"], point["closer"] = 0.8 - 0.3 * (point["mean"] - 100) / 900, 1.0
+    told = judge([run] * 3, {"main": "one", "other": "two"}, "something")
+    assert "copies goes from 80.0% to 50.0%" in told.summary
+    assert "from 100% to 100%, so the two measures of memorization disagree" in told.summary
+    assert told.readings[0].endswith("copies from 80.0% to 50.0%.")
+
+
 def swaps(middle: float, low: float, high: float, most: float = 0.9) -> dict:
     """A run in which swapping a band moves these shares of the copies."""
     effects = {"low": low, "middle": middle, "high": high}
