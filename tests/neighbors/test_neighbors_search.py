@@ -11,6 +11,7 @@ import torch
 
 from memfast import ops
 from memfast.data.source import ArraySource
+from memfast.foundation import progress
 from memfast.foundation.errors import InputError
 from memfast.neighbors import knn
 from memfast.neighbors.reading import in_units
@@ -294,7 +295,8 @@ def test_a_budget_may_be_written_as_a_float():
         knn(data, data, 1, memory=4000.5)
 
 
-def test_progress_in_a_pipe_is_one_plain_line(capsys):
+def test_progress_in_a_pipe_is_one_plain_line(capsys, monkeypatch):
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", float("inf"))
     data = make("uint8", 50, 30)
     knn(data, data, 1, progress=True)
     assert capsys.readouterr().err.startswith("searching: 50/50 rows, ")

@@ -317,8 +317,11 @@ def start_process(out):
 )
 def test_a_stopped_process_resumes_as_if_nothing_had_been(tmp_path, number, code):
     process = start_process(tmp_path / "run")
-    process.send_signal(number)
-    _, errors = process.communicate(timeout=600)
+    try:
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=600)
+    finally:
+        process.kill()
     if number == signal.SIGINT:
         assert process.returncode in (130, -2, 1)
         assert "KeyboardInterrupt" in errors
