@@ -4,7 +4,7 @@ import hashlib
 import os
 import platform
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -36,14 +36,20 @@ def machine() -> dict[str, Any]:
     }
 
 
-def commit(folder: Path | None = None) -> str | None:
-    """The git commit of memfast's own checkout, ``-dirty`` appended where files differ; None outside a checkout."""
+def commit(folder: Path | None = None, *, apart: Sequence[str] = ()) -> str | None:
+    """The git commit of memfast's own checkout, ``-dirty`` appended where files differ; None outside a checkout.
+
+    Args:
+        folder: another checkout.
+        apart: files and folders in it whose changes do not count, such as the results of what is running.
+    """
     folder = folder or Path(__file__).resolve().parents[2]
     if not (folder / ".git").exists():
         return None
     try:
         head = _git(folder, "rev-parse", "HEAD")
-        return head + ("-dirty" if _git(folder, "status", "--porcelain", "--untracked-files=no") else "")
+        others = [".", *(f":(exclude){one}" for one in apart)]
+        return head + ("-dirty" if _git(folder, "status", "--porcelain", "--untracked-files=no", "--", *others) else "")
     except (OSError, subprocess.SubprocessError):
         return None
 

@@ -1,6 +1,7 @@
 """Provenance says what it should, and equal content has equal hashes."""
 
 import hashlib
+import subprocess
 
 import numpy as np
 
@@ -25,3 +26,24 @@ def test_large_arrays_are_hashed_in_blocks():
 def test_versions_and_machine():
     assert {"python", "torch", "numpy"} <= provenance.versions().keys()
     assert provenance.machine()["cores"] >= 1
+
+
+def test_the_commit_is_marked_where_files_differ_apart_from_those_named(tmp_path):
+    def git(*arguments):
+        names = ("-c", "user.name=a", "-c", "user.email=a@b")
+        done = subprocess.run(["git", *names, *arguments], cwd=tmp_path, check=True, capture_output=True, text=True)
+        return done.stdout.strip()
+
+    git("init", "-q")
+    for name in ("code.py", "result.json"):
+        (tmp_path / name).write_text("1")
+    git("add", ".")
+    git("commit", "-q", "-m", "first")
+    head = git("rev-parse", "HEAD")
+    assert provenance.commit(tmp_path) == head
+    (tmp_path / "result.json").write_text("2")
+    assert provenance.commit(tmp_path) == f"{head}-dirty"
+    assert provenance.commit(tmp_path, apart=["result.json", "missing"]) == head
+    (tmp_path / "code.py").write_text("2")
+    assert provenance.commit(tmp_path, apart=["result.json"]) == f"{head}-dirty"
+    assert provenance.commit(tmp_path / "missing") is None
