@@ -291,7 +291,7 @@ def test_truncated_and_pickled_files_are_refused(tmp_path):
 def test_a_budget_may_be_written_as_a_float():
     data = make("uint8", 50, 30)
     np.testing.assert_array_equal(knn(data, data, 1, memory=4e9).indices, knn(data, data, 1, memory=4 * 10**9).indices)
-    with pytest.raises(InputError, match="memory: expected a number of bytes, received 4000.5"):
+    with pytest.raises(InputError, match=r"memory: expected a number of bytes, received 4000\.5"):
         knn(data, data, 1, memory=4000.5)
 
 
