@@ -104,7 +104,7 @@ def judge(runs: Sequence[Result], told: dict[str, str]) -> Judgement:
             continue
         noise = max(found, key=lambda one: Spread.of(found[one]).mean)
         best = Spread.of(found[noise])
-        short.append(f"{-best.mean:+.0%} with {count} images (sigma_n {noise:g})")
+        short.append(f"{-best.mean:+.0%} with {count} images (best sigma_n: {noise:g})")
         parts.append(
             f"with {count} images {end.mean:.0%} of the samples of plain training are copies in the end, and at equal "
             f"quality Ambient with sigma_n {noise:g} (the best here) changes that by {_change(best)}"
@@ -222,4 +222,11 @@ def _told(runs: Sequence[Result], reading: str, text: str) -> str:
                 f"{count} images, sigma_n {noise:g}: in the end {other.text('.1f', ' %')} copies against "
                 f"{plain.text('.1f', ' %')}; at equal quality {change}"
             )
-    return f"{text}: {'; '.join(parts)}."
+    count = counts(runs, reading)[0]
+    quality, usual = (
+        Spread.of(curves(run, name, count)[None][-1]["frechet"] for run in runs).text() for name in (reading, MAIN)
+    )
+    told = f"{text}: {'; '.join(parts)}."
+    if quality == usual:
+        return told
+    return f"{told} Plain training itself ends here at a Frechet distance of {quality}, in the tables above at {usual}."

@@ -92,12 +92,22 @@ def test_a_result_is_written_in_signed_changes():
     runs = [{**run, "curves": run["curves"] + [one | {"reading": "other"} for one in run["curves"]]} for run in runs]
     found = judge(runs, {"other": "Another way"})
     assert "sigma_n 0.2 (the best here) changes that by -50% (-75% to -25%)" in found.summary
-    assert "by -50% with 60 images (sigma_n 0.2)" in found.headline
+    assert "by -50% with 60 images (best sigma_n: 0.2)" in found.headline
     assert found.tables[0].rows[0][5] == "-50% (-75% to -25%)"
     assert found.readings == [
         "Another way: 60 images, sigma_n 0.2: in the end 20.0 % (10.0 to 30.0) copies against 60.0 % (60.0 to 60.0); "
         "at equal quality -50% (-75% to -25%)."
     ]
+    for run in runs:
+        run["curves"] = [*run["curves"][:2], *([one | {"curve": worse(one["curve"])} for one in run["curves"][2:]])]
+    (told,) = judge(runs, {"other": "Another way"}).readings
+    assert told.endswith(
+        "ends here at a Frechet distance of 9.00 (9.00 to 9.00), in the tables above at 0.80 (0.80 to 0.80)."
+    )
+
+
+def worse(curve):
+    return [point | {"frechet": 9.0} for point in curve]
 
 
 def test_the_two_forms_hide_the_same_share_of_the_signal():
