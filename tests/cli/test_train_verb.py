@@ -142,8 +142,7 @@ def test_settings_of_the_loop_give_the_trainer_what_python_gives_it(config, tmp_
     settings = [json.loads((tmp_path / name / "run.json").read_text()) for name in ("toml", "python")]
     assert settings[0]["training"] == settings[1]["training"]
     assert settings[0]["training"]["optimizer"]["betas"] == [0.8, 0.9]
-    assert settings[0]["training"]["hooks"][0]["criterion"] == "absolute"
-    assert settings[0]["training"]["hooks"][0]["threshold"] == 0.2
+    assert settings[0]["training"]["hooks"][0]["criterion"] == {"name": "absolute", "threshold": 0.2}
     for weights in ("model", "power-0.1", "0.5"):
         one, two = (load_run(tmp_path / name, weights=weights) for name in ("toml", "python"))
         assert one.step == two.step == 6  # 45 draws
