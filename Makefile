@@ -9,6 +9,8 @@ SOURCES := pyproject.toml setup.py constraints.txt $(shell find csrc -type f 2>/
 demo: $(VENV)/installed-demo
 	$(BIN)/memfast demo --out memfast-demo --overwrite
 
+# Beside other programs, threads that spin while they wait cost several times what they compute.
+test: export OMP_WAIT_POLICY ?= passive
 test: $(VENV)/installed-test lint
 	$(BIN)/python -m pytest memfast tests
 
