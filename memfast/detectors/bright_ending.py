@@ -11,6 +11,9 @@ from memfast.detectors.attention import checked_layers
 from memfast.detectors.base import Detector, Difference, StepLike, branches, is_finished, nothing_seen
 from memfast.foundation.errors import InputError
 
+# Means over heads, layers and neighbouring pixels of float32 shares: what they differ by less is rounding.
+EQUAL_WITHIN = 16 * float(np.finfo(np.float32).eps)
+
 
 class BrightEnding(Detector):
     """Wen's magnitude inside a mask: ``mean_t |(eps(x_t, c) - eps(x_t)) o M|_2 / sqrt(mean(M))``.
@@ -81,7 +84,9 @@ def ending(layers: Sequence[Tensor], tokens: np.ndarray, sides: torch.Size | tup
 def otsu(values: np.ndarray) -> float:
     """Otsu's threshold: the least value of the upper class, of the cut that leaves the most variance between classes.
 
-    Every cut between two different values is tried (no histogram). Equal values throughout are all of the upper class.
+    Every cut between two different values is tried (no histogram). Equal values throughout are all of the upper class;
+    values whose whole spread is within a few roundings of float32 of the largest magnitude count as equal, because a
+    cut between them would be the processor's and not the picture's.
 
     Source: Otsu 1979, IEEE Trans. Systems, Man and Cybernetics 9, 62-66.
 
@@ -89,10 +94,10 @@ def otsu(values: np.ndarray) -> float:
     0.9
     """
     ordered = np.sort(np.asarray(values, np.float64).ravel())
+    if ordered[-1] - ordered[0] <= EQUAL_WITHIN * np.abs(ordered[[0, -1]]).max():
+        return float(ordered[0])
     lower = np.arange(1, len(ordered))
     sums = np.cumsum(ordered)
     means = sums[:-1] / lower, (sums[-1] - sums[:-1]) / (len(ordered) - lower)
     between = np.where(ordered[1:] > ordered[:-1], lower * (len(ordered) - lower) * (means[1] - means[0]) ** 2, -1.0)
-    if not len(between) or between.max() < 0:
-        return float(ordered[0])
     return float(ordered[1:][between.argmax()])
