@@ -175,7 +175,8 @@ def _hooks(settings: Settings) -> list[Any]:
     return [
         Monitor(
             every=asked.every, samples=asked.samples, steps=asked.sampling_steps, held_out=held_out,
-            criterion=criterion_named(asked.criterion, asked.threshold), stop_when_memorized=asked.stop_when_memorized,
+            stop_when_memorized=asked.stop_when_memorized,
+            criterion=criterion_named(asked.criterion, asked.threshold, what="setting 'monitor.criterion'"),
             control=None if asked.control is None else Control(**asdict(asked.control)),
         )
     ]  # fmt: skip

@@ -39,8 +39,13 @@ def choose(wanted: str | Criterion | Iterable[str | Criterion] | None = None) ->
     return list(chosen.values())
 
 
-def criterion_named(name: str, threshold: float | None = None) -> Criterion:
+def criterion_named(name: str, threshold: float | None = None, *, what: str = "criteria") -> Criterion:
     """The criterion of this name or alias, at a threshold of its own or at its default one.
+
+    Args:
+        name: the name or alias.
+        threshold: None: the default one.
+        what: what an error calls the argument that gave the name.
 
     Raises:
         InputError: an unknown name, or a threshold that the criterion cannot have.
@@ -52,4 +57,4 @@ def criterion_named(name: str, threshold: float | None = None) -> Criterion:
         if str(name).lower() in (kind.name, *kind.aliases):
             return kind() if threshold is None else kind(threshold)  # type: ignore[call-arg]
     names = ", ".join(f"{kind.name}" + (f" ({', '.join(kind.aliases)})" if kind.aliases else "") for kind in CRITERIA)
-    raise InputError("criteria", expected=f"names among {names}", received=repr(name))
+    raise InputError(what, expected=f"names among {names}", received=repr(name))

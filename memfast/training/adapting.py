@@ -1,4 +1,4 @@
-"""Telling an adaptive density what a step came to."""
+"""An adaptive density within a run: it begins without a past, and is told what each step came to."""
 
 from collections.abc import Sequence
 
@@ -6,6 +6,15 @@ import torch
 
 from memfast.objective import Batch, DenoisingObjective
 from memfast.training.processes import World
+
+
+def fresh(objective: DenoisingObjective) -> DenoisingObjective:
+    """The objective, or where its density has learned from another run one like it that has not.
+
+    So a run follows from its seed, whatever its objective was used for before; a resumed one gets its state back.
+    """
+    learned = any(len(tensor) > 0 for tensor in objective.state_dict().values())
+    return type(objective).from_dict(objective.to_dict()) if learned else objective
 
 
 def observe_together(objective: DenoisingObjective, parts: Sequence[tuple[Batch, torch.Tensor]], world: World) -> None:

@@ -1,11 +1,17 @@
 """The arguments of a training run, checked before anything is written."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+from torch import nn
+
 from memfast.foundation.arguments import finite_number, seed_number, whole_number
 from memfast.foundation.errors import InputError
+from memfast.objective import DenoisingObjective
+from memfast.training.hooks import Hook
+from memfast.training.skipping import LossGate
+from memfast.training.update import DECAYS
 
 AFTER_FLIP, BEFORE_FLIP = "after_flip", "before_flip"
 PRECISIONS = ("float32", "bfloat16")
@@ -53,6 +59,45 @@ def check_betas(betas: Any) -> tuple[float, float]:
     return first, second
 
 
+def check_kinds(model: Any, objective: Any, hooks: Any, skip: Any, optimizer: Any) -> None:
+    """Raise where one of these is another kind of thing, or two hooks would keep their states under one name."""
+    wanted: list[tuple[str, Any, Any, str]] = [
+        ("model", model, (nn.Module, Mapping), "an nn.Module, a configuration with a kind, or None"),
+        ("objective", objective, DenoisingObjective, "a DenoisingObjective, or None"),
+        ("hooks", hooks, (list, tuple), "a list of hooks, like [Monitor()]"),
+        ("skip", skip, LossGate, "a LossGate, or None"),
+    ]
+    for name, value, kinds, words in wanted:
+        if value is not None and not isinstance(value, kinds):
+            raise InputError(name, expected=words, received=_kind(value))
+    for hook in hooks:
+        if not isinstance(hook, Hook):
+            raise InputError("hooks", expected="instances of memfast.training.Hook", received=_kind(hook))
+    names = [hook.name for hook in hooks if type(hook).state is not Hook.state]
+    if len(set(names)) < len(names):
+        raise InputError(
+            "hooks", expected="a name of its own for each", received=", ".join(map(repr, names)),
+            do="A checkpoint keeps their states by name: set hook.name.",
+        )  # fmt: skip
+    if optimizer is not None and not callable(optimizer):
+        raise InputError(
+            "optimizer", expected="a function that makes an optimizer of the parameters", received=_kind(optimizer),
+            do="For example lambda parameters: torch.optim.SGD(parameters, momentum=0.9).",
+        )  # fmt: skip
+
+
+def check_lr_decay(decay: Any) -> None:
+    """Raise unless the learning rate can fall so."""
+    if decay not in DECAYS:
+        raise InputError("lr_decay", expected="one of " + ", ".join(DECAYS), received=repr(decay))
+
+
+def check_hflip(hflip: bool, kind: str) -> None:
+    """Raise where signals would be flipped: they would run backwards."""
+    if hflip and kind == "signal":
+        raise InputError("hflip", expected="images", received="signals, which it would play backwards")
+
+
 def check_precision(precision: str) -> None:
     """Raise unless ``precision`` is one that a step can be taken in."""
     if precision not in PRECISIONS:
@@ -79,3 +124,7 @@ def check_ambient_noise(order: str, *, ambient: bool, hflip: bool) -> None:
     if order == BEFORE_FLIP and not (ambient and hflip):
         missing = "no flips" if ambient else "an objective without"
         raise InputError("ambient_noise", expected="an Ambient objective and hflip=True", received=missing)
+
+
+def _kind(value: Any) -> str:
+    return f"the class {value.__name__}" if isinstance(value, type) else f"{type(value).__name__} {value!r}"[:80]

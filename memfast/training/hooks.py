@@ -25,6 +25,9 @@ class Hook:
         """The objective to train with, in place of ``objective``; before anything else."""
         return objective
 
+    def check(self, trainer: "Trainer") -> None:
+        """Raise where the run is none that it can serve: while the Trainer is made, before its folder is touched."""
+
     def begin(self, trainer: "Trainer") -> None:
         """Before the first step of this process."""
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from memfast.criteria import Criterion, Evidence, Judgement, NnRatio, wilson
+from memfast.criteria import Criterion, Evidence, Judgement, NnRatio, criterion_named, wilson
 from memfast.data import Source, open_source
 from memfast.data.canaries import Canaries, WithCanaries
 from memfast.data.subset import Subset
@@ -15,6 +15,8 @@ from memfast.foundation.errors import InputError
 from memfast.neighbors import exact_duplicates, knn
 from memfast.objective import DenoisingObjective
 from memfast.sampling import ddim
+from memfast.sampling.steps import CONTINUOUS_LEVELS
+from memfast.schedules import Schedule
 from memfast.training.control import Control, Steering
 from memfast.training.hooks import Hook
 
@@ -37,7 +39,8 @@ class Monitor(Hook):
     duplicates among the training items are collapsed first. An audit adds one entry to the run's log: ``memorized``
     (the fraction), ``memorized_low`` and ``memorized_high`` (its 95 % Wilson interval), ``memorized_count``,
     ``memorized_total``, ``memorized_floor`` (held-out items through the same test, or null), ``nearest`` (the mean RMS
-    distance to the nearest training item in the data's units), ``control_mean`` under ``control``, and ``canaries``
+    distance to the nearest training item, in the units of ``Absolute``'s threshold), ``control_mean`` under
+    ``control``, and ``canaries``
     (for each, the samples that copy it).
 
     Args:
@@ -48,7 +51,7 @@ class Monitor(Hook):
         steps: DDIM steps per sample.
         held_out: data of the same kind that is not trained on, for the floor; the first ``samples`` are used.
         criterion: what counts as memorized: one that needs distances alone, by default ``NnRatio()``. The threshold of
-            ``Absolute`` is in units of the range 0..255 for uint8, in the data's own units for floats.
+            ``Absolute`` is in units of the range 0..255 for uint8, in the data's own units for floats. Or its name.
         neighbours: neighbours per sample; None: as many as the criterion looks at.
         stop_when_memorized: end the run when the fraction exceeds this; the last checkpoint at or below it is kept as
             ``within-budget`` (``memfast.models.load_run(folder, checkpoint="within-budget")``).
@@ -66,14 +69,14 @@ class Monitor(Hook):
         samples: int = 200,
         steps: int = 20,
         held_out: Any = None,
-        criterion: Criterion | None = None,
+        criterion: Criterion | str | None = None,
         neighbours: int | None = None,
         stop_when_memorized: float | None = None,
         control: Control | None = None,
         canaries: Canaries | None = None,
         seed: int = 0,
     ) -> None:
-        self.every = None if every is None else whole_number("monitor every", every, least=1)
+        self._asked_every = self.every = None if every is None else whole_number("monitor every", every, least=1)
         self.samples, self.steps = (
             whole_number(f"monitor {what}", value, least=1) for what, value in (("samples", samples), ("steps", steps))
         )
@@ -81,12 +84,16 @@ class Monitor(Hook):
             stop_when_memorized = finite_number("stop_when_memorized", stop_when_memorized, least=0, below=1)
         self.seed = seed_number("monitor seed", seed)
         self.held_out = None if held_out is None else open_source(held_out)
-        self.criterion = criterion or NnRatio()
+        self.criterion = _criterion(criterion)
         self._clipped = neighbours is None
         needed = getattr(self.criterion, "neighbours", LEAST_NEIGHBOURS) if neighbours is None else neighbours
-        self.neighbours = whole_number("monitor neighbours", needed, least=1)
+        self._asked_neighbours = self.neighbours = whole_number("monitor neighbours", needed, least=1)
         _check_criterion(self.criterion, self.neighbours)
-        self.stop_when_memorized, self.control, self.canaries = stop_when_memorized, control, canaries
+        for name, value, kind in (("control", control, Control), ("canaries", canaries, Canaries)):
+            if value is not None and not isinstance(value, kind):
+                raise InputError(f"monitor {name}", expected=f"a {kind.__name__}", received=repr(value)[:80])
+        self.stop_when_memorized, self.control = stop_when_memorized, control
+        self._asked_canaries = self.canaries = canaries
         self._steering: Steering | None = None
         self._floor: float | None = None
         self.curve: list[dict[str, Any]] = []
@@ -94,19 +101,31 @@ class Monitor(Hook):
     def describe(self) -> dict[str, Any]:
         """Its settings, for ``run.json``."""
         return {
-            "name": self.name, "every": self.every, "samples": self.samples, "steps": self.steps, "seed": self.seed,
-            "criterion": {"name": self.criterion.name} | self.criterion.parameters(),
+            "name": self.name, "every": self._asked_every, "samples": self.samples, "steps": self.steps,
+            "seed": self.seed, "criterion": {"name": self.criterion.name} | self.criterion.parameters(),
+            "neighbours": self._asked_neighbours,
             "stop_when_memorized": self.stop_when_memorized,
             "control": None if self.control is None else vars(self.control).copy(),
-            "canaries": None if self.canaries is None else self.canaries.describe(),
+            "canaries": None if self._asked_canaries is None else self._asked_canaries.describe(),
         }  # fmt: skip
 
     def prepare(self, objective: DenoisingObjective) -> DenoisingObjective:
-        """With ``control``, an objective whose interval can move."""
+        """With ``control``, an objective whose interval can move. What an earlier run left here is forgotten."""
+        self.every, self.neighbours, self.canaries = self._asked_every, self._asked_neighbours, self._asked_canaries
+        self.curve, self._floor, self._steering = [], None, None
         if self.control is None:
             return objective
         self._steering = Steering(self.control, objective)
         return self._steering.objective
+
+    def check(self, trainer: "Trainer") -> None:
+        """Raise where held-out items are of another kind, or an audit's samples could not be drawn."""
+        if self.held_out is not None:
+            _check_held_out(self.held_out, trainer.source)
+        schedule = trainer.objective.schedule
+        total = len(schedule) if isinstance(schedule, Schedule) else CONTINUOUS_LEVELS
+        do = f"The schedule has {total} timesteps."
+        whole_number("monitor steps", self.steps, least=1, greatest=total, do=do)
 
     def begin(self, trainer: "Trainer") -> None:
         """Collapse duplicates and judge the held-out items, once."""
@@ -120,8 +139,6 @@ class Monitor(Hook):
         if budget is not None and self.curve and self.curve[-1]["memorized"] > budget:
             # The audit that ended the run is behind it: further steps would be beyond the budget.
             trainer.stopped = "memorized"
-        if self.held_out is not None:
-            _check_held_out(self.held_out, source)
         if not trainer.world.writes or self.every > trainer.steps:
             return
         representative = exact_duplicates(source).representative
@@ -156,9 +173,9 @@ class Monitor(Hook):
         # A network spread over processes can only run in all of them.
         drawn = self.draw(trainer) if trainer.world.writes or trainer.sharded else None
         if trainer.world.writes and drawn is not None:
-            judgement, distances = self._judge(drawn)
+            judgement, evidence = self._judge(drawn)
             counted += torch.tensor([judgement.flags.sum(), len(judgement.flags)]).to(counted)
-            entry |= self._entry(judgement, distances)
+            entry |= self._entry(judgement, evidence)
         count, total = (int(value) for value in trainer.world.sum(counted).tolist())
         fraction, interval = count / total, wilson(count, total)
         entry |= {
@@ -202,7 +219,7 @@ class Monitor(Hook):
         if self._steering is not None:
             self._steering.load(state["control"])
 
-    def _judge(self, items: np.ndarray) -> tuple[Judgement, np.ndarray]:
+    def _judge(self, items: np.ndarray) -> tuple[Judgement, Evidence]:
         if not np.isfinite(items).all():
             # A network that has diverged copies nothing; its items stand for far away.
             items = np.nan_to_num(items, nan=0.0, posinf=1e6, neginf=-1e6)
@@ -210,10 +227,10 @@ class Monitor(Hook):
         values = int(np.prod(items.shape[1:]))
         unit = BYTE_RANGE if items.dtype == np.uint8 else 1.0
         evidence = Evidence(np.asarray(found.squared_distances), np.asarray(found.indices), values, unit)
-        return self.criterion.judge(evidence), np.sqrt(evidence.squared_distances[:, 0].astype(np.float64) / values)
+        return self.criterion.judge(evidence), evidence
 
-    def _entry(self, judgement: Judgement, distances: np.ndarray) -> dict[str, Any]:
-        entry: dict[str, Any] = {"nearest": float(distances.mean())}
+    def _entry(self, judgement: Judgement, evidence: Evidence) -> dict[str, Any]:
+        entry: dict[str, Any] = {"nearest": float(evidence.rms().mean())}
         if self.canaries is not None:
             copied = judgement.partners[judgement.flags]
             entry["canaries"] = [int((copied == place).sum()) for place in self._canary_places]
@@ -234,6 +251,16 @@ def default_interval(samples: int, steps: int, batch_size: int, read: int = 0) -
     """
     evaluations = samples * steps / EVALUATIONS_PER_DRAW
     return math.ceil(max(evaluations, read) / (batch_size * COST_SHARE))
+
+
+def _criterion(criterion: Any) -> Criterion:
+    if criterion is None:
+        return NnRatio()
+    if isinstance(criterion, str):
+        return criterion_named(criterion, what="monitor criterion")
+    if not isinstance(criterion, Criterion):
+        raise InputError("monitor criterion", expected="a criterion, like NnRatio(0.4)", received=repr(criterion)[:80])
+    return criterion
 
 
 def _check_criterion(criterion: Criterion, neighbours: int) -> None:

@@ -2,47 +2,56 @@
 
 from typing import TYPE_CHECKING, Any
 
-from memfast.data.canaries import WithCanaries
+from memfast.data.canaries import ITEMS_FILE, REPEATS_FILE, WithCanaries
 from memfast.foundation.errors import CheckpointError
 from memfast.foundation.files import claim_output_folder, write_json
 from memfast.models import newest_checkpoint
 from memfast.models.checkpoints import MODEL_FILE, OBJECTIVE_FILE, OPTIMIZER_FILE, RUN_FILE, Checkpoint, ema_file
 from memfast.models.weights import load_state
 from memfast.training.describing import check_same_run
+from memfast.training.failures import NOT_FINITE_FILE
 from memfast.training.saving import remove_checkpoints, remove_leftovers, save_checkpoint
 from memfast.training.sharding import collected, forget_gathered
 
 if TYPE_CHECKING:
     from memfast.training.trainer import Trainer
 
+CANARY_FILES = (ITEMS_FILE, REPEATS_FILE)
 
-def claim(trainer: "Trainer", *, resume: bool, overwrite: bool) -> Checkpoint | None:
-    """Make the folder this run's, and find what to resume from.
+
+def find(trainer: "Trainer", *, resume: bool, overwrite: bool) -> tuple[bool, Checkpoint | None]:
+    """Whether the folder's run is to be continued, and from where; nothing in it is changed.
 
     Raises:
         OutputError: the folder holds results and neither ``resume`` nor ``overwrite`` is on.
         CheckpointError: it holds another run, or no whole checkpoint.
     """
-    folder, writes = trainer.out, trainer.world.writes
-    described = (folder / RUN_FILE).is_file()
-    found = None
-    if resume and described:
+    folder = trainer.out
+    if resume and (folder / RUN_FILE).is_file():
         check_same_run(folder, trainer.settings)
-        found = newest_checkpoint(folder)
-    elif writes:
+        return True, newest_checkpoint(folder)
+    if trainer.world.writes and folder.exists():
         claim_output_folder(folder, overwrite=overwrite)
-        if overwrite:
-            remove_checkpoints(folder)
+    return False, None
+
+
+def claim(trainer: "Trainer", *, continued: bool) -> None:
+    """Make the folder this run's: the last step of its making, so that one that fails costs the old run nothing."""
+    folder = trainer.out
     # No process may write before every process has looked.
     trainer.world.barrier()
-    if writes:
+    if trainer.world.writes:
+        claim_output_folder(folder, overwrite=True)
         remove_leftovers(folder)
-        if not (resume and described):
+        if not continued:
+            if (folder / RUN_FILE).is_file():
+                for name in (*CANARY_FILES, NOT_FINITE_FILE):
+                    (folder / name).unlink(missing_ok=True)
+            remove_checkpoints(folder)
             write_json(folder / RUN_FILE, trainer.settings)
             if isinstance(trainer.source, WithCanaries):
                 trainer.source.canaries.save(folder)
     trainer.world.barrier()
-    return found
 
 
 def save(trainer: "Trainer", name: str | None) -> None:

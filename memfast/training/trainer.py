@@ -15,12 +15,16 @@ from memfast.models import ItemFormat, load_weights
 from memfast.objective import DenoisingObjective
 from memfast.timesteps import LossSecondMoment
 from memfast.training import persistence
+from memfast.training.adapting import fresh
 from memfast.training.checking import (
     AFTER_FLIP,
     BEFORE_FLIP,
     check_ambient_noise,
     check_betas,
     check_condition_dropout,
+    check_hflip,
+    check_kinds,
+    check_lr_decay,
     check_numbers,
     check_precision,
 )
@@ -139,6 +143,7 @@ class Trainer:
         skip: LossGate | None = None,
         progress: bool = True,
     ) -> None:
+        check_kinds(model, objective, hooks, skip, optimizer)
         batch_size, accumulate, warmup, log_every, checkpoint_every, keep, seed = check_numbers(
             batch_size=batch_size, accumulate=accumulate, warmup=warmup, log_every=log_every,
             checkpoint_every=checkpoint_every, keep=keep, seed=seed,
@@ -147,18 +152,19 @@ class Trainer:
             lr=lr, weight_decay=weight_decay, grad_clip=grad_clip, condition_dropout=condition_dropout
         )
         betas = check_betas(betas)
+        check_lr_decay(lr_decay)
+        check_precision(precision)
         self.world = join_world()
         self.world.check_batch(batch_size, accumulate)
         self.device = choose_device(device, self.world.local_rank)
         self.source = open_source(data)
         self.format = ItemFormat.of(self.source.item_shape, self.source.dtype)
-        self.objective = objective or DenoisingObjective(schedules.linear())
+        check_hflip(hflip, self.format.kind)
+        self.objective = fresh(objective or DenoisingObjective(schedules.linear()))
         self.steps = count_steps(steps, epochs, len(self.source), batch_size)
         self.batch_size, self.accumulate, self.seed = batch_size, accumulate, seed
         self.out = Path(out)
         self._lr: dict[str, Any] = {"base": lr, "warmup": warmup, "decay": lr_decay}
-        self.rate(0)
-        check_precision(precision)
         self.checkpoint_every, self.keep, self.log_every = checkpoint_every, keep, log_every
         self.tensorboard, self.progress, self.hooks, self.skip = tensorboard, progress, list(hooks), skip
 
@@ -205,11 +211,15 @@ class Trainer:
             self.objective = hook.prepare(self.objective)
         self.objective.to(self.device)
         self.adaptive = isinstance(self.objective.density, LossSecondMoment)
-        if start is not None:
-            load_weights(self.model, start)
-        found = persistence.claim(self, resume=resume, overwrite=overwrite)
+        for hook in self.hooks:
+            hook.check(self)
+        if self.skip is not None:
+            self.skip.prepare(self.objective, self.device)
+        continued, found = persistence.find(self, resume=resume, overwrite=overwrite)
         if found is not None:
             persistence.restore_model(self, found)
+        elif start is not None:
+            load_weights(self.model, start)
         if self.sharded:
             spread(self.model, self.world.size, self.device, compile_blocks=self.compiles)
         self.forward = Forward(
@@ -222,8 +232,6 @@ class Trainer:
         self.step, self.seconds = 0, 0.0
         self.ledger = Ledger(self.world, on_cpu=self.device.type == "cpu")
         self.key = ops.key(seed, 0).to(self.device)
-        if self.skip is not None:
-            self.skip.prepare(self.objective, self.device)
         if found is not None:
             persistence.restore(self, found)
         self.run_forward: nn.Module = self.forward
@@ -234,6 +242,7 @@ class Trainer:
         self.run_log: RunLog | None = None
         self.saved_step = -1
         self.stopped: str | None = None
+        persistence.claim(self, continued=continued)
 
     def run(self) -> TrainingResult:
         """Train to the last step, and write the final checkpoint.

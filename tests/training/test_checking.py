@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
+import torch
 
 from memfast import schedules
 from memfast.foundation.errors import InputError
 from memfast.objective import Ambient, DenoisingObjective
-from memfast.training import Trainer
+from memfast.timesteps import LogNormal, LossSecondMoment
+from memfast.training import Canaries, Hook, LossGate, Monitor, Trainer, read_log
 
 ITEMS = np.random.default_rng(0).integers(0, 256, (8, 4, 4), dtype=np.uint8)
 AMBIENT = DenoisingObjective(schedules.linear(100), ambient=Ambient(timestep=50))
@@ -34,11 +36,85 @@ MODEL = {"kind": "mlp", "width": 8, "blocks": 1}
         ({"model": {**MODEL, "blocks": 0}}, "model mlp: blocks: expected at least 1"),
         ({"model": {**MODEL, "width": "a"}}, "model mlp: expected options that fit together"),
         ({"model": {**MODEL, "item_shape": [3, 4, 4]}}, r"model item_shape: expected \[1, 4, 4\]"),
+        ({"model": "mlp"}, "model: expected an nn.Module, a configuration with a kind, or None, received str 'mlp'"),
+        ({"model": torch.nn.Linear}, "model: expected .*, received the class Linear"),
+        ({"objective": schedules.linear(9)}, "objective: expected a DenoisingObjective, or None, received Schedule"),
+        ({"hooks": Monitor()}, r"hooks: expected a list of hooks, like \[Monitor\(\)\], received Monitor"),
+        ({"hooks": [Monitor]}, "hooks: expected instances of memfast.training.Hook, received the class Monitor"),
+        (
+            {"hooks": [Monitor(), Monitor()]},
+            "hooks: expected a name of its own for each, received 'monitor', 'monitor'",
+        ),
+        ({"skip": 0.5}, "skip: expected a LossGate, or None, received float 0.5"),
+        ({"optimizer": "sgd"}, "optimizer: expected a function that makes an optimizer .* received str 'sgd'"),
+        ({"optimizer": lambda parameters: None}, "optimizer: expected a function that returns an optimizer"),
+        ({"data": np.zeros((8, 12), np.float32), "hflip": True}, "hflip: expected images, received signals"),
     ],
     ids=lambda value: "-".join(map(str, value)) if isinstance(value, dict) else "",
 )
 def test_refused(options, message, tmp_path):
     given = {"model": MODEL, "batch_size": 4, "steps": 1, "progress": False, **options}
     with pytest.raises(InputError, match=message):
-        Trainer(given.pop("model"), ITEMS, out=tmp_path / "run", **given)
+        Trainer(given.pop("model"), given.pop("data", ITEMS), out=tmp_path / "run", **given)
     assert not (tmp_path / "run").exists()
+
+
+class Counter(Hook):
+    """Keeps nothing from step to step, so that several need no names."""
+
+
+def test_hooks_without_a_state_need_no_names(tmp_path):
+    Trainer(MODEL, ITEMS, out=tmp_path, batch_size=4, steps=1, progress=False, hooks=[Counter(), Counter()]).run()
+
+
+def files_below(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"skip": LossGate(), "objective": DenoisingObjective(schedules.edm_continuous(), LogNormal(), "edm")}, "skip"),
+        ({"hooks": [Monitor(every=1, held_out=ITEMS[:, :3])]}, "held_out"),
+        ({"hooks": [Monitor(every=1, steps=2000)]}, "monitor steps: expected a whole number from 1 to 1000"),
+        ({"optimizer": lambda parameters: torch.optim.SGD([*parameters, 1.0], lr=1.0)}, "can only optimize Tensors"),
+    ],
+    ids=["skip", "held-out", "monitor", "optimizer"],
+)
+def test_wrong_settings_cost_the_run_that_they_would_have_replaced_nothing(options, error, tmp_path):
+    settings = {"batch_size": 4, "steps": 2, "progress": False}
+    Trainer(MODEL, ITEMS, out=tmp_path, **settings).run()
+    before = files_below(tmp_path)
+    with pytest.raises((InputError, TypeError), match=error):
+        Trainer(MODEL, ITEMS, out=tmp_path, overwrite=True, **settings, **options).run()
+    assert files_below(tmp_path) == before
+
+
+def test_a_run_that_replaces_another_keeps_nothing_of_it(tmp_path):
+    settings = {"batch_size": 4, "steps": 1, "progress": False}
+    Trainer(MODEL, Canaries(ITEMS[:1], 3).added_to(ITEMS), out=tmp_path, **settings).run()
+    Trainer(MODEL, ITEMS, out=tmp_path, overwrite=True, **settings).run()
+    with pytest.raises(InputError, match="a run trained with canaries"):
+        Canaries.load(tmp_path)
+
+
+def test_a_resumed_run_does_not_need_the_weights_it_started_from(tmp_path):
+    settings = {"batch_size": 4, "progress": False}
+    Trainer(MODEL, ITEMS, out=tmp_path / "first", steps=1, **settings).run()
+    settings["start"] = tmp_path / "first"
+    Trainer(MODEL, ITEMS, out=tmp_path / "second", steps=1, **settings).run()
+    (tmp_path / "first").rename(tmp_path / "moved")
+    assert Trainer(MODEL, ITEMS, out=tmp_path / "second", steps=2, resume=True, **settings).run().step == 2
+
+
+def test_an_adaptive_density_begins_every_run_without_a_past(tmp_path):
+    objective = DenoisingObjective(schedules.linear(4), LossSecondMoment(history=2))
+    settings = {"batch_size": 8, "steps": 8, "log_every": 1, "lr": 1e-2, "progress": False}
+    first = Trainer(MODEL, ITEMS, objective, out=tmp_path / "a", **settings)
+    first.run()
+    assert objective.density.warmed_up
+    second = Trainer(MODEL, ITEMS, objective, out=tmp_path / "b", **settings)
+    assert not second.objective.density.warmed_up
+    second.run()
+    log = [[entry["loss"] for entry in read_log(tmp_path / run)] for run in "ab"]
+    assert log[0] == log[1]

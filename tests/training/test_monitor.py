@@ -66,7 +66,7 @@ def test_the_memorizer_is_found_out_and_the_grey_network_is_not(tmp_path):
     assert [entry["step"] for entry in (first, second, third)] == [4, 8, 12]
     assert first["memorized"] == 0
     assert second["memorized"] == third["memorized"] == 1
-    assert second["nearest"] < 1
+    assert second["nearest"] < 1 / 255
     assert second["memorized_floor"] == 0
     assert second["memorized_total"] == 30
     assert second["memorized_low"] == pytest.approx(0.8865, abs=1e-3)  # Wilson, 30 of 30
@@ -250,6 +250,46 @@ def test_monitor_and_control_resume_exactly(tmp_path):
                 Monitor(every=3, samples=10, steps=3, control=Control(target=0.4)), ema=0.9, resume=True)  # fmt: skip
 
 
+def test_one_monitor_serves_run_after_run(tmp_path):
+    monitor, model = Monitor(every=3, samples=10, steps=3, stop_when_memorized=0.5), Memorizer()
+    first = trainer(tmp_path / "a", model, monitor).run()
+    model.steps_seen.zero_()
+    again = trainer(tmp_path / "b", model, monitor).run()
+    assert first.stopped == again.stopped == "memorized"
+    assert curve(tmp_path / "a") == curve(tmp_path / "b") == monitor.curve
+    short = Monitor(samples=10, steps=3)
+    grey = {"kind": "mlp", "width": 8, "blocks": 1}
+    trainer(tmp_path / "c", grey, short, steps=2).run()
+    assert trainer(tmp_path / "c", grey, short, steps=3, resume=True).run().step == 3
+
+
+def test_resume_compares_what_the_monitor_judges_by(tmp_path):
+    def run(**options):
+        model = {"kind": "mlp", "width": 8, "blocks": 1}
+        return trainer(tmp_path, model, Monitor(every=3, samples=4, steps=2, **options), steps=3, resume=True)
+
+    run(criterion=Calibrated(neighbours=3)).run()
+    for options, field in (
+        ({"criterion": Calibrated(neighbours=4)}, r"hooks\[0\]\.criterion\.neighbours is 3"),
+        ({"criterion": Calibrated(neighbours=3), "neighbours": 4}, r"hooks\[0\]\.neighbours is 3"),
+    ):
+        with pytest.raises(CheckpointError, match=field):
+            run(**options)
+
+
+def test_nearest_is_in_the_units_of_the_absolute_criterion(tmp_path):
+    def distance(threshold):
+        hook = Monitor(every=12, samples=10, steps=3, criterion=Absolute(threshold))
+        trainer(tmp_path / f"{threshold:.6g}", {"kind": "mlp", "width": 8, "blocks": 1}, hook).run()
+        return hook.curve[0]
+
+    nearest = distance(0.5)["nearest"]
+    assert 0 < nearest < 1
+    # A mean lies between the least and the greatest, so a bound of three times the mean holds some samples.
+    assert distance(3 * nearest)["memorized"] > 0
+    assert distance(nearest / 50)["memorized"] == 0
+
+
 def test_bad_monitors_are_refused(tmp_path):
     with pytest.raises(InputError, match="monitor samples: expected a whole number of at least 1"):
         Monitor(samples=0)
@@ -260,6 +300,13 @@ def test_bad_monitors_are_refused(tmp_path):
             Monitor(criterion=criterion)
     with pytest.raises(InputError, match=r"monitor criterion: .* 'nn_ratio' with neighbours=1"):
         Monitor(neighbours=1)
+    for criterion, text in (("nn_rato", "names among nn_ratio"), (NnRatio, "a criterion, like"), (0.3, "a criterion")):
+        with pytest.raises(InputError, match=f"monitor criterion: expected {text}"):
+            Monitor(criterion=criterion)
+    with pytest.raises(InputError, match=r"monitor control: expected a Control, received 0\.02"):
+        Monitor(control=0.02)
+    with pytest.raises(InputError, match="monitor canaries: expected a Canaries, received array"):
+        Monitor(canaries=IMAGES[:2])
     for name, options in (
         ("target", {"target": 0}),
         ("lead", {"target": 0.1, "lead": -1}),
