@@ -22,6 +22,9 @@ PASSES_PER_CYCLE_CHECK = 16
 MAXIMUM_ROUNDS = 200
 RELAXATION_TOLERANCE = 1e-14
 FLOAT32_SLACK = 2.0**-21
+FLOAT32_TINY = 2.0**-125
+FLOAT32_EXPONENT = 120
+FLOAT64_ROUNDING = 2.0**-52
 
 
 class Assignment(NamedTuple):
@@ -113,9 +116,14 @@ def _without_shift(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def _power_of_two_scale(x: np.ndarray, y: np.ndarray, p: float) -> float:
-    """A power of two that brings typical costs near 1, away from what float32 cannot hold."""
-    spread = float(np.sqrt(np.square(x - y.mean(axis=0)).sum(axis=1).mean()))
-    return float(2.0 ** -np.clip(np.round(p * np.log2(spread)), -1000, 1000)) if spread > 0 else 1.0
+    """A power of two that brings typical costs near 1, and the largest to what float32 can hold."""
+    mean = y.mean(axis=0)
+    squares = [np.square(points - mean).sum(axis=1) for points in (x, y)]
+    spread, farthest = np.sqrt(squares[0].mean()), sum(np.sqrt(values.max()) for values in squares)
+    if spread == 0:
+        return 1.0
+    exponent = min(np.round(-p * np.log2(spread)), np.floor(FLOAT32_EXPONENT - p * np.log2(farthest)))
+    return float(2.0 ** np.clip(exponent, -1000, 1000))
 
 
 def _certify(
@@ -224,12 +232,12 @@ def _find_cycle(parents: np.ndarray, columns: np.ndarray) -> np.ndarray | None:
 def _violations(
     costs: torch.Tensor, row_potentials: np.ndarray, potentials: np.ndarray, own: np.ndarray, exact: Callable
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Entries whose exact reduced cost is negative, and each row's lowest exact reduced cost (at most 0).
+    """Entries whose exact reduced cost is negative, and a lower bound of each row's exact reduced costs (at most 0).
 
     Float32 only screens: whatever lies within its error of 0 is computed again, block by block. A block with very
     many candidates gives only its smallest ones, unless none of those is negative: then all are looked at.
     """
-    slack = FLOAT32_SLACK * (np.abs(row_potentials) + np.abs(potentials).max() + own)
+    slack = FLOAT32_TINY + FLOAT32_SLACK * (np.abs(row_potentials) + np.abs(potentials).max() + own)
     limits = torch.from_numpy((row_potentials + slack).astype(np.float32))
     tolerance = RELAXATION_TOLERANCE * len(own) * float(own.max())
     lowest = np.zeros(len(own))
@@ -243,7 +251,8 @@ def _violations(
             rows, columns = (found.numpy() for found in mask.nonzero(as_tuple=True))
             rows += start
             reduced = exact(rows, columns) - row_potentials[rows] - potentials[columns]
-            np.minimum.at(lowest, rows, reduced)
+            rounding = FLOAT64_ROUNDING * (np.abs(row_potentials[rows]) + np.abs(potentials[columns]))
+            np.minimum.at(lowest, rows, reduced - rounding)
             violated = reduced < -tolerance
             if violated.any():
                 break

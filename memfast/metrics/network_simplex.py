@@ -5,6 +5,7 @@ import numpy as np
 from memfast.foundation.errors import MemfastError, MissingPackageError
 from memfast.metrics.assignment import cost_blocks
 
+FLOAT64_ROUNDING = 2.0**-52
 MAXIMUM_ITERATIONS = 1_000_000_000
 OPTIMAL = 1
 
@@ -42,4 +43,5 @@ def optimal_flow(
     u = np.full(len(x), np.inf)
     for start in range(0, len(x), 1024):
         u[start : start + 1024] = (costs[start : start + 1024] - v).min(axis=1)
-    return float(total), min(float(total), float(a @ u + b @ v))
+    rounding = FLOAT64_ROUNDING * float(a @ np.abs(u) + b @ np.abs(v))
+    return float(total), min(float(total), float(a @ u + b @ v) - rounding)

@@ -1,7 +1,7 @@
 """The Wasserstein distance between two sets of samples, exact where it can be, named otherwise."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from memfast.metrics.sinkhorn import sinkhorn_cost
 from memfast.metrics.sliced import PROJECTIONS, max_sliced_cost, random_directions, require_projections, sliced_costs
 
 EXACT_GAP = 1e-12
+LARGEST_EXPONENT = 1000
 BATCH = 1000
 REPEATS = 10
 METHODS = (
@@ -72,7 +73,8 @@ def wasserstein(
             network_simplex: ``maximum_iterations``; minibatch: ``batch``, ``repeats``, ``seed``.
 
     Raises:
-        InputError: unequal widths, non-finite values (the row is named), bad weights, an unknown method or option.
+        InputError: unequal widths, non-finite values (the row is named), bad weights, an unknown method or option, a
+            ``p`` so large that float64 does not hold the costs.
         MissingPackageError: the solver's package is not installed.
         MemfastError: a solver did not converge.
 
@@ -95,7 +97,38 @@ def wasserstein(
     weights = as_weights("x_weights", x_weights, len(x)), as_weights("y_weights", y_weights, len(y))
     if method == "auto":
         method = _exact_method(x, y, weights)
-    return _call(solve[method], method, options, x, y, p, *weights)
+    if method == "sinkhorn":
+        return _call(_sinkhorn, method, options, x, y, p, *weights)
+    unit = _unit(x, y, p)
+    found = _call(solve[method], method, options, x / unit, y / unit, p, *weights)
+    if found.value == 0 and not _same_support(x, y, *weights):
+        raise _unfit_exponent(p, "all costs to be above its least number")
+    details = {name: value * unit if name == "standard_error" else value for name, value in found.details.items()}
+    return replace(found, value=found.value * unit, gap=found.gap * unit, details=details)
+
+
+def _unit(x: np.ndarray, y: np.ndarray, p: float) -> float:
+    """A power of two near the typical distance: solvers have absolute tolerances, and costs must not leave float64."""
+    centre = y.mean(axis=0)
+    moved = [points - centre for points in (x, y)]
+    largest = max(float(np.abs(points).max()) for points in moved)
+    if largest == 0:
+        return 1.0
+    squares = [np.square(points / largest).sum(axis=1) for points in moved]
+    spread = largest * math.sqrt(float(np.concatenate(squares).mean()))
+    farthest = largest * sum(math.sqrt(float(values.max())) for values in squares)
+    if p * math.log2(farthest / spread) > LARGEST_EXPONENT:
+        raise _unfit_exponent(p, f"distances of up to {farthest / spread:.3g} times the typical one")
+    return 2.0 ** round(math.log2(spread))
+
+
+def _same_support(x: np.ndarray, y: np.ndarray, a: np.ndarray | None, b: np.ndarray | None) -> bool:
+    x, y = x if a is None else x[a > 0], y if b is None else y[b > 0]
+    return np.array_equal(np.unique(x, axis=0), np.unique(y, axis=0))
+
+
+def _unfit_exponent(p: float, reason: str) -> InputError:
+    return InputError("p", expected=f"an exponent with which float64 holds {reason}", received=f"{p:g}")
 
 
 def _exact_method(x: np.ndarray, y: np.ndarray, weights: tuple[np.ndarray | None, np.ndarray | None]) -> str:

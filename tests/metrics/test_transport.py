@@ -126,8 +126,39 @@ def test_an_outlier_does_not_round_the_distances_of_the_others():
     assert wasserstein(x, y).value == pytest.approx(np.sqrt(costs[rows, columns].mean()), rel=1e-9, abs=0)
 
 
-@pytest.mark.parametrize("exponent", [-530, -100, 400], ids=str)
-def test_scale_scales_the_value(exponent):
-    x, y = clouds(60, 60)
-    expected = 2.0**exponent * wasserstein(x, y).value
-    assert wasserstein(x * 2.0**exponent, y * 2.0**exponent).value == pytest.approx(expected, rel=1e-3, abs=0)
+@pytest.mark.parametrize("p", [1, 2, 4, 20])
+@pytest.mark.parametrize("exponent", [-530, -30, 60, 500], ids=str)
+@pytest.mark.parametrize("method", ["sorting", "quantiles", "assignment", "network_simplex", "minibatch"])
+def test_scale_scales_the_value(method, exponent, p):
+    x, y = clouds(
+        40, 40 if method in ("sorting", "assignment") else 30, width=1 if method in ("sorting", "quantiles") else 4
+    )
+    options = {"method": method, **({"batch": 20} if method == "minibatch" else {})}
+    expected, found = wasserstein(x, y, p, **options), wasserstein(x * 2.0**exponent, y * 2.0**exponent, p, **options)
+    assert found.value == pytest.approx(2.0**exponent * expected.value, rel=1e-9, abs=0)
+    if method == "minibatch":
+        error = 2.0**exponent * expected.details["standard_error"]
+        assert found.details["standard_error"] == pytest.approx(error, rel=1e-9, abs=0)
+    elif p <= 4:
+        assert found.gap == 0.0
+
+
+def test_a_bound_that_rounding_spoils_is_not_called_exact():
+    # The costs of this exponent span 88 powers of ten: no potentials in float64 can prove anything of the small ones.
+    generator = np.random.default_rng(0)
+    x, y = generator.standard_normal((60, 8)), generator.standard_normal((60, 8)) + 0.1
+    distances = np.linalg.norm(x[:, None] - y, axis=2)
+    costs = (distances / distances.max()) ** 200
+    best = distances.max() * costs[scipy.optimize.linear_sum_assignment(costs)].mean() ** (1 / 200)
+    found = wasserstein(x, y, 200)
+    assert found.value - found.gap <= best * (1 + 1e-9)
+
+
+def test_exponents_beyond_float64_are_refused():
+    x, y = clouds(30, 30)
+    with pytest.raises(InputError, match="p: expected an exponent with which float64 holds all costs"):
+        wasserstein(x, x + 1e-3 * y, 400, method="network_simplex")
+    x[0] += 1e6
+    with pytest.raises(InputError, match=r"p: expected an exponent .* times the typical one, received 600"):
+        wasserstein(x, y, 600)
+    assert wasserstein(y, y[::-1].copy(), 20).value == 0.0
