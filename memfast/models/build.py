@@ -1,11 +1,13 @@
 """A configuration -> a network. To add a network: write its file and add a row to ``KINDS``."""
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from torch import nn
 
+from memfast.foundation.arguments import finite_number, whole_number
 from memfast.foundation.errors import InputError
 from memfast.models.mlp import Mlp
 from memfast.models.unet1d import UNet1d
@@ -34,7 +36,7 @@ def build(config: Mapping[str, Any]) -> nn.Module:
     """
     config = dict(config)
     kind = config.pop("kind", None)
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         raise InputError("model kind", expected="one of " + ", ".join(KINDS), received=repr(kind))
     signature = inspect.signature(KINDS[kind])
     unknown = sorted(set(config) - set(signature.parameters))
@@ -48,8 +50,9 @@ def build(config: Mapping[str, Any]) -> nn.Module:
         raise InputError(f"model {kind}", expected="all its options", received=str(error)) from error
     bound.apply_defaults()
     for name, value in bound.arguments.items():
-        if isinstance(value, int) and not isinstance(value, bool) and value < 1:
-            raise InputError(f"model {kind}: {name}", expected="at least 1", received=str(value))
+        # None, where it is the default, means that there are none, or that the network chooses.
+        if name in _OPTIONS and not (value is None and signature.parameters[name].default is None):
+            bound.arguments[name] = _OPTIONS[name](f"model {kind}: {name}", value)
     try:
         model = KINDS[kind](**bound.arguments)
     except (TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:
@@ -71,6 +74,32 @@ def suggest(item_shape: Sequence[int], *, num_classes: int | None = None) -> dic
     if len(item_shape) not in kinds:
         raise InputError("item_shape", expected="(C, L) or (C, H, W)", received=str(tuple(item_shape)))
     return {"kind": kinds[len(item_shape)], "item_shape": list(item_shape), "num_classes": num_classes}
+
+
+def _each(check: Callable[[str, Any], Any], name: str, values: Any) -> list[Any]:
+    if not isinstance(values, Sequence) or isinstance(values, str) or len(values) == 0:
+        raise InputError(name, expected="a list of at least one value", received=repr(values))
+    return [check(name, value) for value in values]
+
+
+def _flag(name: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise InputError(name, expected="true or false", received=repr(value))
+    return value
+
+
+_AT_LEAST_ONE = partial(whole_number, least=1)
+# What an option of this name must be, in every network that has it.
+_OPTIONS: dict[str, Callable[[str, Any], Any]] = {
+    "item_shape": partial(_each, _AT_LEAST_ONE),
+    "width": _AT_LEAST_ONE,
+    "widths": partial(_each, _AT_LEAST_ONE),
+    "blocks": _AT_LEAST_ONE,
+    "layers": _AT_LEAST_ONE,
+    "num_classes": _AT_LEAST_ONE,
+    "attention": partial(_each, _flag),
+    "dropout": partial(finite_number, least=0, greatest=1),
+}
 
 
 def _plain(value: Any) -> Any:

@@ -9,6 +9,7 @@ from typing import cast
 import torch
 from torch import nn
 
+from memfast.foundation.errors import InputError
 from memfast.models.embedding import Condition
 
 LARGEST_GROUPS = 8
@@ -39,6 +40,8 @@ class UNet1d(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
+        if len(item_shape) != 2:
+            raise InputError("item_shape", expected="(C, L) for unet1d", received=str(tuple(item_shape)))
         channels, embedding = item_shape[0], 4 * widths[0]
         self.condition = Condition(embedding, num_classes)
         self.first = nn.Conv1d(channels, widths[0], 3, padding=1)

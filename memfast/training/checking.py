@@ -59,11 +59,12 @@ def check_betas(betas: Any) -> tuple[float, float]:
     return first, second
 
 
-def check_kinds(model: Any, objective: Any, hooks: Any, skip: Any, optimizer: Any) -> None:
+def check_kinds(*, model: Any, objective: Any, labels: Any, hooks: Any, skip: Any, optimizer: Any) -> None:
     """Raise where one of these is another kind of thing, or two hooks would keep their states under one name."""
     wanted: list[tuple[str, Any, Any, str]] = [
         ("model", model, (nn.Module, Mapping), "an nn.Module, a configuration with a kind, or None"),
         ("objective", objective, DenoisingObjective, "a DenoisingObjective, or None"),
+        ("labels", labels, bool, "True, False or None: the labels are the data's own"),
         ("hooks", hooks, (list, tuple), "a list of hooks, like [Monitor()]"),
         ("skip", skip, LossGate, "a LossGate, or None"),
     ]
@@ -102,6 +103,15 @@ def check_precision(precision: str) -> None:
     """Raise unless ``precision`` is one that a step can be taken in."""
     if precision not in PRECISIONS:
         raise InputError("precision", expected="'float32' or 'bfloat16'", received=repr(precision))
+
+
+def check_classes(config: Mapping[str, Any] | None) -> None:
+    """Raise where labels are wanted for a network whose configuration says that it has no classes."""
+    if config is not None and config.get("num_classes", 1) is None:
+        raise InputError(
+            "labels", expected="a network with classes", received="one without",
+            do="Set num_classes in the model's configuration.",
+        )  # fmt: skip
 
 
 def check_condition_dropout(share: float, *, labels: bool) -> None:

@@ -1,7 +1,7 @@
 """What a Trainer needs before its first step: a device, a number of steps, a network."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -45,16 +45,28 @@ def count_steps(steps: int | None, epochs: float | None, items: int, batch_size:
     return math.ceil(wanted * items / batch_size)
 
 
-def make_model(model: nn.Module | dict[str, Any] | None, item_shape: Sequence[int], seed: int) -> nn.Module:
-    """The network; one that is built here has initial weights that follow from ``seed``."""
+def make_model(
+    model: nn.Module | Mapping[str, Any] | None, item_shape: Sequence[int], seed: int, num_classes: int | None = None
+) -> nn.Module:
+    """The network; one that is built here has initial weights that follow from ``seed``.
+
+    Args:
+        model: the network itself, its configuration, or None for a small one.
+        item_shape: the shape of one item in front of it.
+        seed: of the run.
+        num_classes: for the small one.
+    """
     if isinstance(model, nn.Module):
         return model
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed & (2**63 - 1))
-        config = suggest(item_shape) if model is None else {"item_shape": list(item_shape), **model}
-        if list(config["item_shape"]) != list(item_shape):
+        config = (
+            suggest(item_shape, num_classes=num_classes) if model is None else {"item_shape": list(item_shape), **model}
+        )
+        given = config["item_shape"]
+        if not isinstance(given, list | tuple) or list(given) != list(item_shape):
             raise InputError(
-                "model item_shape", expected=f"{list(item_shape)}, the data's", received=str(config["item_shape"]),
+                "model item_shape", expected=f"{list(item_shape)}, the data's", received=str(given),
                 do="Leave it out: it follows from the data.",
             )  # fmt: skip
         if config.get("kind") == "diffusers_unet2d":

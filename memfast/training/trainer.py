@@ -1,7 +1,7 @@
 """The Trainer: its arguments checked, the parts of a run put together, and what hooks may ask of it."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from memfast.training.checking import (
     BEFORE_FLIP,
     check_ambient_noise,
     check_betas,
+    check_classes,
     check_condition_dropout,
     check_hflip,
     check_kinds,
@@ -56,7 +57,7 @@ class Trainer:
 
     Args:
         model: a network called as ``model(x, timesteps, labels=None)``, a configuration for ``memfast.models.build``,
-            or None for a small U-Net that fits the data.
+            or None for a small U-Net that fits the data (with classes where ``labels`` is True).
         data: whatever ``memfast.data.open_source`` reads: an array, a folder, a source.
         objective: what to learn; by default noise prediction on the linear schedule.
         out: the run's folder.
@@ -105,7 +106,7 @@ class Trainer:
 
     def __init__(
         self,
-        model: nn.Module | dict[str, Any] | None,
+        model: nn.Module | Mapping[str, Any] | None,
         data: Any,
         objective: DenoisingObjective | None = None,
         *,
@@ -143,7 +144,9 @@ class Trainer:
         skip: LossGate | None = None,
         progress: bool = True,
     ) -> None:
-        check_kinds(model, objective, hooks, skip, optimizer)
+        check_kinds(
+            model=model, objective=objective, labels=labels, hooks=hooks, skip=skip, optimizer=optimizer
+        )  # fmt: skip
         batch_size, accumulate, warmup, log_every, checkpoint_every, keep, seed = check_numbers(
             batch_size=batch_size, accumulate=accumulate, warmup=warmup, log_every=log_every,
             checkpoint_every=checkpoint_every, keep=keep, seed=seed,
@@ -169,13 +172,16 @@ class Trainer:
         self.tensorboard, self.progress, self.hooks, self.skip = tensorboard, progress, list(hooks), skip
 
         self.sharded = shard and self.world.size > 1
-        self.model = make_model(model, self.format.item_shape, seed)
+        known = count_classes(self.source) if labels and model is None else None
+        self.model = make_model(model, self.format.item_shape, seed, known)
         if not self.sharded:
             self.model.to(self.device)
         config = getattr(self.model, "memfast_config", None)
         classes = (config or {}).get("num_classes")
         with_labels = classes is not None if labels is None else labels
         self.num_classes = count_classes(self.source, classes) if with_labels else None
+        if with_labels:
+            check_classes(config)
         check_condition_dropout(condition_dropout, labels=with_labels)
         check_ambient_noise(ambient_noise, ambient=self.objective.ambient is not None, hflip=hflip)
         order = SampleOrder(seed, len(self.source), batch_size)

@@ -71,6 +71,31 @@ def test_unknown_kinds_and_options_are_named():
         models.suggest((3,))
 
 
+@pytest.mark.parametrize(
+    ("kind", "name", "value", "text"),
+    [
+        ("mlp", "width", True, "a whole number of at least 1, received True"),
+        ("mlp", "width", 16.0, "a whole number of at least 1, received 16.0"),
+        ("mlp", "blocks", None, "a whole number of at least 1, received None"),
+        ("mlp", "num_classes", True, "a whole number of at least 1, received True"),
+        ("mlp", "dropout", float("nan"), "a finite number from 0 to 1, received nan"),
+        ("mlp", "item_shape", [1, 0, 8], "a whole number of at least 1, received 0"),
+        ("unet2d", "widths", [8, 16.5], "a whole number of at least 1, received 16.5"),
+        ("unet2d", "widths", [], r"a list of at least one value, received \[\]"),
+        ("unet2d", "widths", "64", "a list of at least one value, received '64'"),
+        ("unet2d", "attention", [0, 0, 1], "true or false, received 0"),
+    ],
+)
+def test_options_of_the_wrong_kind_are_named(kind, name, value, text):
+    with pytest.raises(InputError, match=f"^model {kind}: {name}: expected {text}"):
+        models.build({"kind": kind, "item_shape": [1, 8, 8], name: value})
+
+
+def test_numbers_of_numpy_become_plain_ones():
+    config = models.build({"kind": "mlp", "item_shape": (1, np.int64(8)), "width": np.int32(16)}).memfast_config
+    assert json.loads(json.dumps(config))["width"] == 16
+
+
 def test_weights_from_a_diffusers_folder_give_its_outputs(tmp_path):
     diffusers = pytest.importorskip("diffusers")
     torch.manual_seed(1)

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from memfast import schedules
+from memfast.data import ArraySource
 from memfast.foundation.errors import InputError
 from memfast.objective import Ambient, DenoisingObjective
 from memfast.timesteps import LogNormal, LossSecondMoment
@@ -13,6 +14,13 @@ from memfast.training import Canaries, Hook, LossGate, Monitor, Trainer, read_lo
 ITEMS = np.random.default_rng(0).integers(0, 256, (8, 4, 4), dtype=np.uint8)
 AMBIENT = DenoisingObjective(schedules.linear(100), ambient=Ambient(timestep=50))
 MODEL = {"kind": "mlp", "width": 8, "blocks": 1}
+
+
+class Labelled(ArraySource):
+    """Items of three classes."""
+
+    def __init__(self):
+        super().__init__(ITEMS, labels=np.arange(8) % 3)
 
 
 @pytest.mark.parametrize(
@@ -32,9 +40,9 @@ MODEL = {"kind": "mlp", "width": 8, "blocks": 1}
         ({"ambient_noise": "before_flip"}, "an Ambient objective and hflip=True, received an objective without"),
         ({"ambient_noise": "before_flip", "objective": AMBIENT}, "hflip=True, received no flips"),
         ({"device": "bogus"}, "device: expected a device that PyTorch can use here, received bogus"),
-        ({"model": {**MODEL, "width": 0}}, "model mlp: width: expected at least 1"),
-        ({"model": {**MODEL, "blocks": 0}}, "model mlp: blocks: expected at least 1"),
-        ({"model": {**MODEL, "width": "a"}}, "model mlp: expected options that fit together"),
+        ({"model": {**MODEL, "width": 0}}, "model mlp: width: expected a whole number of at least 1, received 0"),
+        ({"model": {**MODEL, "blocks": 0}}, "model mlp: blocks: expected a whole number of at least 1"),
+        ({"model": {**MODEL, "width": "a"}}, "model mlp: width: expected a whole number .*'a'"),
         ({"model": {**MODEL, "item_shape": [3, 4, 4]}}, r"model item_shape: expected \[1, 4, 4\]"),
         ({"model": "mlp"}, "model: expected an nn.Module, a configuration with a kind, or None, received str 'mlp'"),
         ({"model": torch.nn.Linear}, "model: expected .*, received the class Linear"),
@@ -45,6 +53,9 @@ MODEL = {"kind": "mlp", "width": 8, "blocks": 1}
             {"hooks": [Monitor(), Monitor()]},
             "hooks: expected a name of its own for each, received 'monitor', 'monitor'",
         ),
+        ({"labels": np.zeros(8)}, "labels: expected True, False or None: .*, received ndarray"),
+        ({"data": Labelled(), "labels": True}, "labels: expected a network with classes, received one without"),
+        ({"model": {"kind": "unet1d"}}, r"item_shape: expected \(C, L\) for unet1d, received \(1, 4, 4\)"),
         ({"skip": 0.5}, "skip: expected a LossGate, or None, received float 0.5"),
         ({"optimizer": "sgd"}, "optimizer: expected a function that makes an optimizer .* received str 'sgd'"),
         ({"optimizer": lambda parameters: None}, "optimizer: expected a function that returns an optimizer"),
@@ -65,6 +76,13 @@ class Counter(Hook):
 
 def test_hooks_without_a_state_need_no_names(tmp_path):
     Trainer(MODEL, ITEMS, out=tmp_path, batch_size=4, steps=1, progress=False, hooks=[Counter(), Counter()]).run()
+
+
+def test_the_network_that_is_chosen_for_labelled_data_has_their_classes(tmp_path):
+    data = ArraySource(np.zeros((6, 12), np.float32), labels=np.arange(6) % 3)
+    made = Trainer(None, data, out=tmp_path, batch_size=4, steps=1, progress=False, labels=True, condition_dropout=0.5)
+    made.run()
+    assert made.model.memfast_config["num_classes"] == made.num_classes == 3
 
 
 def files_below(folder):
