@@ -27,13 +27,16 @@ def failing(*arguments, **options):
     if rank == 1 and calls == 3 and failure == "kill":
         os.kill(os.getpid(), 9)
     if rank == 1 and calls == 3 and failure == "raise":
+        wait_for("test/rank 0 is in its fourth block")
         raise OSError("the disk of this machine is on fire")
-    while rank == 0 and calls == 4 and failure == "raise" and not announced():
-        time.sleep(0.01)
+    if rank == 0 and calls == 4 and failure == "raise":
+        distributed._store().set("test/rank 0 is in its fourth block", "yes")
+        wait_for(f"memfast/failed/{distributed.Ranks._calls}")
     return real(*arguments, **options)
 
-def announced():  # by the rank that failed
-    return distributed._store().check([f"memfast/failed/{distributed.Ranks._calls}"])
+def wait_for(key):
+    while not distributed._store().check([key]):
+        time.sleep(0.01)
 
 def expect_failure(name, database, checkpoint=None):
     global calls, failure
