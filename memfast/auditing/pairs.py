@@ -40,6 +40,15 @@ class Pairs:
         for index in range(*slice(start, stop).indices(len(self))):
             yield {name: column[index] for name, column in self.columns.items()}
 
+    def labels(self, side: str) -> np.ndarray | None:
+        """Class labels of the ``generated`` samples in their own order, or of each one's ``training`` item; or None."""
+        column = self.columns.get(f"{side}_label")
+        if column is None:
+            return None
+        labels = np.empty(len(self), np.int64)
+        labels[self.columns["generated"]] = column
+        return labels
+
     def write_csv(self, path: Path) -> None:
         """Write all rows; numbers with all their digits.
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from memfast.auditing.canaries import add_canaries, came_back, open_canaries
-from memfast.auditing.classes import Judged, per_class, read_labels
+from memfast.auditing.classes import Judged, per_class, read_classes
 from memfast.auditing.controls import DEFAULT_PLANTED, Controls, basis, leave_one_out, positive_control
 from memfast.auditing.describing import describe_inputs, describe_source, exact_copies
 from memfast.auditing.examine import Examiner
@@ -79,7 +79,8 @@ def audit(
             arrays ``generated``, ``training`` and ``test``; or a function of a block of items.
         extraction: options of `memfast.features.extract`: ``preprocessing``, ``batch_size``, ``device``, ``dtype``,
             ``cache``.
-        labels: class of each generated sample, ``[n]``; default: the source's own. Gives results per class.
+        labels: class of each generated sample, ``[n]``, numbered as in the training set; default: the source's own.
+            Gives results per class. Classes with names (folders) are matched by name between the sets.
         training_labels: class of each training item; default: the source's own.
         test_labels: class of each held-out item; default: the source's own. Gives floors per class.
         canaries: known items that the training set held on purpose, which ``training`` need not hold: a
@@ -129,12 +130,11 @@ def audit(
         inputs = open_inputs(
             generated, training, test, value_range=value_range, skip_bad=skip_bad, progress=progress
         )  # fmt: skip
-        of_generated = read_labels("labels", labels, inputs.generated)
-        of_training = read_labels("training_labels", training_labels, inputs.training)
-        of_test = None if inputs.test is None else read_labels("test_labels", test_labels, inputs.test)
+        classes = read_classes(inputs, generated=labels, training=training_labels, test=test_labels)
         kept = inputs.scans["training"].firsts
         distinct = inputs.training if len(kept) == len(inputs.training) else Subset(inputs.training, kept)
         neighbours, notes = _neighbours(k, len(distinct), len(inputs.training))
+        notes += classes.notes
     folder = None if checkpoint is None else Path(checkpoint)
     similar, used = None, None
     if any(criterion.name == "similarity" for criterion in chosen):
@@ -178,18 +178,19 @@ def audit(
         entries.append(entry)
         judgements |= {} if judgement is None else {criterion.name: judgement}
         floors |= {} if of_floor is None else {criterion.name: of_floor}
-    known_labels = None if of_training is None else of_training[kept]
+    known_labels, of_test = None if classes.training is None else classes.training[kept], classes.test
     if own is not None:
         of_test = None if known_labels is None else known_labels[own]
-    classes = per_class(
-        Judged(evidence, judgements, of_generated),
+    by_class = per_class(
+        Judged(evidence, judgements, classes.generated),
         None if floor is None else Judged(floor, floors, of_test),
         known_labels,
         statistics,
+        classes.names,
     )
     pairs = make_pairs(
         inputs.generated, inputs.training, evidence, judgements,
-        kept=kept, labels=of_generated, training_labels=of_training,
+        kept=kept, labels=classes.generated, training_labels=classes.training,
     )  # fmt: skip
     figures = {
         "schema": SCHEMA,
@@ -208,7 +209,7 @@ def audit(
             "generated": quantiles(evidence.rms()), "held_out": None if floor is None else quantiles(floor.rms()),
         },
         "closer_than_held_out": None if floor is None else closer_than(evidence.rms(), floor.rms(), seed=seed),
-        "per_class": classes,
+        "per_class": by_class,
         "canaries": None
         if canaries is None
         else came_back(training, canaries, known, inputs.scans["training"], judgements, statistics),

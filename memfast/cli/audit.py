@@ -126,8 +126,7 @@ def run(
         if metrics is not None:
             measured = memfast.evaluate(
                 sources[label], known, held_out, metrics=metrics, features=features or "pixels",
-                labels=sources[label].labels if of_generated is None else of_generated, seed=seed, progress=progress,
-                neighbors=result.neighbors,
+                labels=result.pairs.labels("generated"), seed=seed, progress=progress, neighbors=result.neighbors,
             )  # fmt: skip
         result.report(folder, label=label, training=story, metrics=measured)
         if measured is not None:

@@ -113,11 +113,9 @@ class ImageSource(ArraySource):
     """An array source of decoded images.
 
     Attributes:
-        class_names: names of the labels, or None.
         original_modes: how many files had which Pillow mode before they were converted to one.
     """
 
-    class_names: list[str] | None = None
     original_modes: dict[str, int]
 
 

@@ -50,10 +50,15 @@ class Source(Protocol):
 class ArraySource:
     """A source over an array in memory or a memory map ``[N, *item_shape]``.
 
+    Attributes:
+        class_names: names of the classes, which labels are then places in; or None.
+
     >>> source = ArraySource(np.zeros((3, 8, 8), np.uint8), name="zeros")
     >>> len(source), source.item_shape, source.item_name(2)
     (3, (8, 8), '2')
     """
+
+    class_names: Sequence[str] | None = None
 
     def __init__(
         self,

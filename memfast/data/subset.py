@@ -20,6 +20,7 @@ class Subset:
         self.source, self.kept = source, kept
         self.name, self.item_shape, self.dtype = source.name, source.item_shape, source.dtype
         self.labels = None if source.labels is None else source.labels[kept]
+        self.class_names = getattr(source, "class_names", None)
         self.skipped = source.skipped
 
     def __len__(self) -> int:

@@ -34,7 +34,7 @@ def _of_run(number: int, run: ReportRun, runs: int) -> Markup | None:
     middle = -(-len(shown) // 2)
     charts = [
         dot_chart(
-            [(f"class {row['label']}", _dots(number, run.label, row, first)) for row in half],
+            [(class_name(run.audit, row["label"]), _dots(number, run.label, row, first)) for row in half],
             title="Fraction of copies by class",
             show_title=False,
             largest=largest,
@@ -52,8 +52,14 @@ def _of_run(number: int, run: ReportRun, runs: int) -> Markup | None:
             class_="note",
         ),
         tag("div", charts, class_="grid"),
-        folded("All classes and criteria", _table(entries, rows)),
+        folded("All classes and criteria", _table(run.audit, entries, rows)),
     )
+
+
+def class_name(audit: Mapping[str, Any] | None, label: int) -> str:
+    """What a person calls a class: its name, or its number where it has none."""
+    names = ((audit or {}).get("per_class") or {}).get("names", {})
+    return names.get(str(label), f"class {label}")
 
 
 def _dots(number: int, label: str, row: Mapping[str, Any], name: str) -> list[Dot]:
@@ -63,7 +69,7 @@ def _dots(number: int, label: str, row: Mapping[str, Any], name: str) -> list[Do
     return dots
 
 
-def _table(entries: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]]) -> Markup:
+def _table(audit: Mapping[str, Any], entries: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]]) -> Markup:
     lines = []
     for row in sorted(rows, key=lambda row: row["label"]):
         cells = []
@@ -71,5 +77,5 @@ def _table(entries: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any
             share, floor = row["criteria"][entry["name"]], (row["held_out"] or {}).get(entry["name"])
             text = f"{percent(share['fraction'])} ({percent_range(share['wilson'])})"
             cells.append(text + (f"; held-out {percent(floor['fraction'])}" if floor else ""))
-        lines.append([str(row["label"]), f"{row['total']:,}", *cells])
+        lines.append([class_name(audit, row["label"]), f"{row['total']:,}", *cells])
     return table(["Class", "Samples", *(entry["title"] for entry in entries)], lines)

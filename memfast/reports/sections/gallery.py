@@ -7,6 +7,7 @@ import numpy as np
 
 from memfast.reports.markup import Markup, join, tag
 from memfast.reports.run import Pictures, ReportRun
+from memfast.reports.sections.classes import class_name
 from memfast.reports.sections.glance import applicable
 from memfast.reports.sprites import COLUMNS, PER_SHEET, sprite_sheets
 
@@ -63,25 +64,25 @@ def _run_data(run: ReportRun) -> dict[str, Any]:
     return {
         "label": run.label,
         "criteria": [[entry["name"], entry["title"], entry["copies_are_low"]] for entry in entries],
-        "pairs": [_pair(row, names) for row in run.pairs],
+        "pairs": [_pair(row, names, run.audit) for row in run.pairs],
         **(_pictures(run.pictures) if run.pictures is not None else {"kind": "values"}),
     }
 
 
-def _pair(row: Mapping[str, Any], names: Sequence[str]) -> list[Any]:
+def _pair(row: Mapping[str, Any], names: Sequence[str], audit: Mapping[str, Any] | None) -> list[Any]:
     """[generated name, training name, distance, ratio, numbers of the criteria that fire, scores]."""
     fired = str(row["criteria"]).split()
     return [
-        _name(row, "generated"), _name(row, "training"), _rounded(row["distance"]), _rounded(row["ratio"]),
+        _name(row, "generated", audit), _name(row, "training", audit), _rounded(row["distance"]), _rounded(row["ratio"]),
         [number for number, name in enumerate(names) if name in fired],
         [_rounded(row.get(f"score_{name}")) for name in names],
     ]  # fmt: skip
 
 
-def _name(row: Mapping[str, Any], side: str) -> str:
+def _name(row: Mapping[str, Any], side: str, audit: Mapping[str, Any] | None) -> str:
     index, name, label = row[side], str(row[f"{side}_name"]), row.get(f"{side}_label")
     text = f"{index}" if name == str(index) else f"{index}: {name}"
-    return text if label is None else f"{text} (class {label})"
+    return text if label is None else f"{text} ({class_name(audit, label)})"
 
 
 def _pictures(pictures: Pictures) -> dict[str, Any]:
