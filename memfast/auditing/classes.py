@@ -86,8 +86,10 @@ def read_classes(inputs: Inputs, *, generated: Any = None, training: Any = None,
         for name in one.names or ():
             if name not in numbers:
                 numbers[name], free = free, free + 1
-    found = [None if one is None else one.renumbered(numbers) for one in (of_generated, of_training, of_test)]
-    return Classes(*found, {number: name for name, number in numbers.items()}, tuple(notes))
+    generated, training, test = (
+        None if one is None else one.renumbered(numbers) for one in (of_generated, of_training, of_test)
+    )
+    return Classes(generated, training, test, {number: name for name, number in numbers.items()}, tuple(notes))
 
 
 def per_class(

@@ -73,7 +73,8 @@ def _pair(row: Mapping[str, Any], names: Sequence[str], audit: Mapping[str, Any]
     """[generated name, training name, distance, ratio, numbers of the criteria that fire, scores]."""
     fired = str(row["criteria"]).split()
     return [
-        _name(row, "generated", audit), _name(row, "training", audit), _rounded(row["distance"]), _rounded(row["ratio"]),
+        _name(row, "generated", audit), _name(row, "training", audit),
+        _rounded(row["distance"]), _rounded(row["ratio"]),
         [number for number, name in enumerate(names) if name in fired],
         [_rounded(row.get(f"score_{name}")) for name in names],
     ]  # fmt: skip
