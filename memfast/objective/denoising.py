@@ -80,7 +80,8 @@ class DenoisingObjective:
             raise InputError(
                 "schedule", expected="a schedule of memfast.schedules, or its dictionary", received=received
             )
-        self.density = density_from_dict(timesteps) if isinstance(timesteps, Mapping) else timesteps or Uniform()
+        wanted = Uniform() if timesteps is None else timesteps
+        self.density = density_from_dict(wanted) if isinstance(wanted, Mapping) else wanted
         if not isinstance(self.density, Density):
             received = type(timesteps).__name__
             raise InputError(
@@ -89,6 +90,11 @@ class DenoisingObjective:
         self.prediction_type = prediction_type
         self.loss_weight = weight_from_dict(loss_weight)
         self.ambient = Ambient.from_dict(ambient) if isinstance(ambient, Mapping) else ambient
+        if not isinstance(self.ambient, Ambient | None):
+            received = repr(ambient)
+            raise InputError("ambient", expected="an Ambient target, its dictionary, or None", received=received)
+        if not isinstance(stratified, bool):
+            raise InputError("stratified", expected="True or False", received=repr(stratified))
         self.stratified = stratified
         self.sigma_data = finite_number("sigma_data", sigma_data, above=0)
         self._ambient_level = None if self.ambient is None else self.ambient.level(self.schedule)
@@ -279,6 +285,11 @@ class DenoisingObjective:
                 raise InputError(
                     "timesteps", expected="a schedule of rows for a density that changes", received=received
                 )
+            if self.loss_weight.by_row:
+                raise InputError(
+                    "loss_weight", expected="a weight by noise level, on a continuous schedule",
+                    received=self.loss_weight.name, do="It weights timesteps, and there are none.",
+                )  # fmt: skip
             return continuous_tables(self.density)
         probabilities, changing = self.probabilities, changes(self.density)
         alpha, sigma = torch.from_numpy(self.schedule.alpha.copy()), torch.from_numpy(self.schedule.sigma.copy())

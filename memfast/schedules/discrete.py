@@ -78,9 +78,9 @@ def edm(T: int = 1000, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: f
     sigma see ``edm_continuous``.
     """
     _check_length(T)
-    if not (0 < sigma_min < sigma_max and rho > 0):
-        received = f"{sigma_min}, {sigma_max}, rho {rho}"
-        raise InputError("sigma_min, sigma_max, rho", expected="0 < sigma_min < sigma_max, rho > 0", received=received)
+    least = finite_number("sigma_min", sigma_min, above=0)
+    finite_number("sigma_max", sigma_max, above=least)
+    finite_number("rho", rho, above=0)
     sigma = np.linspace(sigma_min ** (1 / rho), sigma_max ** (1 / rho), T) ** rho
     parameters = {"T": T, "sigma_min": sigma_min, "sigma_max": sigma_max, "rho": rho}
     return Schedule("edm", "ve", np.ones(T), sigma, -2 * np.log(sigma), parameters)

@@ -10,7 +10,7 @@ import numpy as np
 from memfast.foundation.arguments import whole_number
 from memfast.foundation.errors import InputError
 from memfast.timesteps.custom import Mixture
-from memfast.timesteps.density import Density, Grid, Stepwise, Vector
+from memfast.timesteps.density import Density, Grid, Stepwise, Vector, check_density
 
 INTERPOLATIONS = ("piecewise", "linear")
 
@@ -38,6 +38,11 @@ class Plan(Stepwise):
     interpolation: str = "piecewise"
 
     def __post_init__(self) -> None:
+        for stage in self.stages if isinstance(self.stages, tuple | list) else [self.stages]:
+            if not isinstance(stage, tuple | list) or len(stage) != 2:
+                expected = "(first step, density) pairs"
+                raise InputError("stages", expected=expected, received=repr(self.stages))
+            check_density("stages", stage[1])
         steps = [whole_number("stages", step, least=0) for step, _ in self.stages]
         if not steps or steps[0] != 0 or any(b <= a for a, b in pairwise(steps)):
             raise InputError("stages", expected="steps that rise from 0", received=str(steps))
@@ -72,7 +77,8 @@ class Plan(Stepwise):
         """The plan with these entries; densities may be dictionaries."""
         from memfast.timesteps.registry import density_from_dict
 
-        stages = [
-            (step, density_from_dict(one) if isinstance(one, Mapping) else one) for step, one in arguments["stages"]
-        ]
-        return cls(tuple(stages), arguments.get("interpolation", "piecewise"))
+        entries = dict(arguments)
+        entries["stages"] = tuple(
+            (step, density_from_dict(one) if isinstance(one, Mapping) else one) for step, one in entries["stages"]
+        )
+        return cls(**entries)

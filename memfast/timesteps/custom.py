@@ -7,7 +7,16 @@ from typing import Any, ClassVar
 import numpy as np
 
 from memfast.foundation.errors import InputError
-from memfast.timesteps.density import Density, Grid, Stepwise, Vector, grid_length, normalized
+from memfast.timesteps.density import (
+    Density,
+    Grid,
+    Stepwise,
+    Vector,
+    check_density,
+    grid_length,
+    normalized,
+    vector_of_numbers,
+)
 
 
 @dataclass(frozen=True)
@@ -28,9 +37,7 @@ class Custom(Stepwise):
     weights: Sequence[float]
 
     def __post_init__(self) -> None:
-        weights = np.asarray(self.weights, dtype=np.float64)
-        if weights.ndim != 1:
-            raise InputError("weights", expected="a vector, one weight per timestep", received=f"shape {weights.shape}")
+        weights = vector_of_numbers("weights", self.weights)
         normalized(weights, "weights")
         object.__setattr__(self, "weights", tuple(weights.tolist()))
 
@@ -58,12 +65,17 @@ class Mixture(Stepwise):
     shares: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        if len(self.components) == 0 or len(self.components) != len(self.shares):
-            received = f"{len(self.components)} components and {len(self.shares)} shares"
+        shares = vector_of_numbers("shares", self.shares)
+        if not isinstance(self.components, tuple | list):
+            raise InputError("components", expected="a list of densities", received=repr(self.components))
+        for component in self.components:
+            check_density("components", component)
+        if len(self.components) == 0 or len(self.components) != len(shares):
+            received = f"{len(self.components)} components and {len(shares)} shares"
             raise InputError("components, shares", expected="one share for each component", received=received)
-        normalized(np.asarray(self.shares, dtype=np.float64), "shares")
+        normalized(shares, "shares")
         object.__setattr__(self, "components", tuple(self.components))
-        object.__setattr__(self, "shares", tuple(float(share) for share in self.shares))
+        object.__setattr__(self, "shares", tuple(shares.tolist()))
 
     def probabilities(self, grid: Grid) -> Vector:
         """The shares' sum of the components' probabilities."""
@@ -81,5 +93,8 @@ class Mixture(Stepwise):
         """The mixture with these entries; components may be dictionaries."""
         from memfast.timesteps.registry import density_from_dict
 
-        made = [density_from_dict(part) if isinstance(part, Mapping) else part for part in arguments["components"]]
-        return cls(tuple(made), tuple(arguments["shares"]))
+        entries = dict(arguments)
+        entries["components"] = [
+            density_from_dict(part) if isinstance(part, Mapping) else part for part in entries["components"]
+        ]
+        return cls(**entries)

@@ -18,6 +18,7 @@ from memfast.foundation.errors import InputError
 Vector = NDArray[np.floating[Any]]
 DEFAULT_T = 1000
 BISECTIONS = 200
+_SHOWN = 80
 
 
 @runtime_checkable
@@ -241,6 +242,27 @@ def normalized(masses: Vector, what: str) -> Vector:
         raise no_mass(what)
     masses = masses / masses.max()
     return masses / masses.sum()
+
+
+def check_density(name: str, value: Any) -> None:
+    """Raise unless ``value`` is a density."""
+    if not isinstance(value, Density):
+        raise InputError(name, expected="densities of memfast.timesteps", received=repr(value)[:_SHOWN])
+
+
+def vector_of_numbers(name: str, values: Any) -> Vector:
+    """``values`` as a float64 vector.
+
+    Raises:
+        InputError: they are no numbers, or not one behind the other; NaN and infinity may be among them.
+    """
+    try:
+        made = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        made = np.zeros(())
+    if made.ndim != 1:
+        raise InputError(name, expected="a vector of numbers", received=repr(values)[:_SHOWN])
+    return made
 
 
 def no_mass(what: str) -> InputError:

@@ -9,7 +9,7 @@ from scipy.special import ndtr
 
 from memfast.foundation.arguments import finite_number
 from memfast.foundation.errors import InputError
-from memfast.timesteps.density import Law, Vector
+from memfast.timesteps.density import Law, Vector, vector_of_numbers
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,9 @@ class GaussianMixture(Law):
     weights: Sequence[float] | None = None
 
     def __post_init__(self) -> None:
+        for name, values in (("means", self.means), ("scales", self.scales), ("weights", self.weights)):
+            if values is not None:
+                vector_of_numbers(name, values)
         count = len(self.means)
         weights = [1.0] * count if self.weights is None else list(self.weights)
         if count == 0 or len(self.scales) != count or len(weights) != count:

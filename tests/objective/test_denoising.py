@@ -220,6 +220,9 @@ def test_dictionaries_come_back_to_the_same_bits(objective):
         ),
         (lambda: DenoisingObjective("linear"), "schedule: expected a schedule of memfast.schedules"),
         (lambda: DenoisingObjective(schedules.linear(10), timesteps="uniform"), "timesteps: expected a density"),
+        (lambda: DenoisingObjective(schedules.linear(2), np.ones(2)), "timesteps: expected a density"),
+        (lambda: DenoisingObjective(schedules.linear(10), ambient=0.1), "ambient: expected an Ambient target, its"),
+        (lambda: DenoisingObjective(schedules.linear(10), stratified="no"), "stratified: expected True or False"),
         (
             lambda: DenoisingObjective(schedules.linear(10), timesteps.Custom([1.0])),
             "weights: expected 10 weights, received 1",

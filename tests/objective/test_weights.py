@@ -12,7 +12,7 @@ from memfast.foundation.errors import InputError
 from memfast.objective import WEIGHTS, DenoisingObjective, weight_from_dict
 from memfast.objective.weights import P2, SD3, Custom, Importance, MinSNR, SpeeD
 from memfast.schedules.predictions import x0_and_noise
-from memfast.timesteps import ConfidenceInterval, importance_weights
+from memfast.timesteps import ConfidenceInterval, LogNormal, importance_weights
 
 TYPES = ("epsilon", "sample", "v_prediction", "flow_prediction")
 LINEAR = schedules.linear(1000)
@@ -167,6 +167,12 @@ def test_dictionaries(name):
         ),
         (lambda: Custom([1.0, -2.0]), "-2.0 among them"),
         (lambda: DenoisingObjective(LINEAR, loss_weight=Custom([1.0])), "values: expected 1000 weights, received 1"),
+        (lambda: weight_from_dict(None), "loss_weight: expected a name, a dictionary or an object"),
+        (lambda: weight_from_dict(torch.ones(3)), "received Tensor. Custom takes numbers."),
+        (lambda: Custom("a"), "values: expected a vector of numbers, received 'a'"),
+        (lambda: P2(gamma="1"), "gamma: expected a finite number, received '1'"),
+        (lambda: SpeeD(tau=700.5), "tau: expected a whole number of at least 2, received 700.5"),
+        (lambda: SpeeD(l=0.4), "l: expected a finite number from 0.5 to 1, received 0.4"),
         (lambda: SD3("mode"), "scheme: expected cosmap or sigma_sqrt"),
         (lambda: DenoisingObjective(schedules.linear(50), loss_weight="speed"), "tau: expected 2 to T=50"),
     ],
@@ -186,3 +192,10 @@ def test_a_dictionary_with_a_value_of_the_wrong_kind_is_an_input_error(config):
     if config["name"] == "custom":
         with pytest.raises(InputError, match="schedule from_betas: expected its own arguments"):
             DenoisingObjective({"name": "from_betas", "betas": ["a"]})
+
+
+@pytest.mark.parametrize("weight", ["speed", "importance", {"name": "custom", "values": [1.0, 2.0]}])
+def test_a_weight_of_timesteps_is_refused_where_there_are_none(weight):
+    """A batch as long as the list of weights would otherwise be weighted by place."""
+    with pytest.raises(InputError, match="loss_weight: expected a weight by noise level, on a continuous schedule"):
+        DenoisingObjective(schedules.edm_continuous(), LogNormal(), "edm", weight)

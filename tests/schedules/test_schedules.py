@@ -112,7 +112,7 @@ def test_continuous_levels_have_the_log_snr_asked_for(continuous):
         (lambda: schedules.from_betas([0.1, float("nan"), 0.1]), "received nan at row 1"),
         (lambda: schedules.from_betas([]), "a vector of at least one beta"),
         (lambda: schedules.from_alphas_cumprod([0.5, 0.6]), "noise that grows with t"),
-        (lambda: schedules.edm(10, 1.0, 0.5), "0 < sigma_min < sigma_max"),
+        (lambda: schedules.edm(10, 1.0, 0.5), "sigma_max: expected a finite number above 1, received 0.5"),
         (lambda: schedules.flow(10, shift=-1), "shift: expected a finite number above 0"),
         (lambda: Schedule.from_dict({"name": "quadratic"}), "schedule: expected one of linear"),
         (lambda: Schedule.from_dict({"name": "linear", "steps": 3}), "schedule linear: expected its own arguments"),

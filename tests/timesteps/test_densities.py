@@ -244,6 +244,12 @@ def test_plot(tmp_path):
         (lambda: timesteps.TimestepBias("range", begin=5, end=2000).probabilities(T), "0 <= begin < end <= 1000"),
         (lambda: timesteps.Mixture((), ()), "one share for each component"),
         (lambda: timesteps.Plan(((5, timesteps.Uniform()),)), "stages: expected steps that rise from 0, received [5]"),
+        (lambda: timesteps.Mixture((timesteps.Uniform(), "x"), (1, 1)), "components: expected densities"),
+        (lambda: timesteps.Mixture(timesteps.Uniform(), (1,)), "components: expected a list of densities"),
+        (lambda: timesteps.Plan((0, timesteps.Uniform())), "stages: expected (first step, density) pairs"),
+        (lambda: timesteps.Plan([(0, timesteps.Uniform)]), "stages: expected densities of memfast.timesteps"),
+        (lambda: timesteps.GaussianMixture(100, 30), "means: expected a vector of numbers, received 100"),
+        (lambda: timesteps.Custom("abc"), "weights: expected a vector of numbers, received 'abc'"),
         (lambda: timesteps.LossSecondMoment().update(3, [0], [float("inf")]), "losses: expected finite losses"),
         (
             lambda: timesteps.LossSecondMoment(4).load_state_dict({"losses": np.zeros((3, 2)), "counts": np.zeros(3)}),
@@ -266,8 +272,10 @@ def test_bad_input_is_named(make, text):
         {"name": "speed", "mirror": 1.5},
         {"name": "timestep_bias", "strategy": "range", "begin": 0.5, "end": 3},
         {"name": "loss_second_moment", "history": 0.5},
+        {"name": "plan", "stages": [[0, {"name": "uniform"}]], "interpolaton": "linear"},
+        {"name": "mixture", "components": [{"name": "uniform"}], "shares": [1], "share": [1]},
     ],
-    ids=["text", "name", "stages", "mirror", "range", "history"],
+    ids=["text", "name", "stages", "mirror", "range", "history", "plan-misspelt", "mixture-misspelt"],
 )
 def test_a_configuration_with_a_value_of_the_wrong_kind_is_an_input_error(config):
     with pytest.raises(InputError):

@@ -19,9 +19,15 @@ TINY_ALPHA = 1e-150
 
 
 class LossWeight(ABC):
-    """A weight on the squared error of a prediction."""
+    """A weight on the squared error of a prediction.
+
+    Attributes:
+        name: what configurations call it.
+        by_row: whether it asks for the timestep itself, so that a continuous schedule cannot have it.
+    """
 
     name: ClassVar[str]
+    by_row: ClassVar[bool] = False
 
     def on_prediction(
         self,

@@ -58,6 +58,7 @@ class P2(LossWeight):
     k: float = 1.0
 
     def __post_init__(self) -> None:
+        finite_number("gamma", self.gamma)
         finite_number("k", self.k, above=0)
 
     def scaled(self, alpha: Tensor, sigma: Tensor) -> Tensor:

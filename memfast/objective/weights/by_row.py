@@ -8,9 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from memfast.foundation.arguments import finite_number, whole_number
 from memfast.foundation.errors import InputError
 from memfast.objective.weights.base import TINY_ALPHA, LossWeight, determinant
 from memfast.schedules.predictions import PREDICTION_TYPES, SIGMA_DATA
+from memfast.timesteps.density import vector_of_numbers
 
 
 @dataclass(frozen=True)
@@ -25,8 +27,13 @@ class SpeeD(LossWeight):
     """
 
     name: ClassVar[str] = "speed"
+    by_row: ClassVar[bool] = True
     tau: int = 700
     l: float = 0.6  # noqa: E741
+
+    def __post_init__(self) -> None:
+        whole_number("tau", self.tau, least=2)
+        finite_number("l", self.l, least=0.5, greatest=1)
 
     def scaled(self, alpha: Tensor, sigma: Tensor) -> Tensor:
         """The weight times alpha^2."""
@@ -52,14 +59,15 @@ class Custom(LossWeight):
     """
 
     name: ClassVar[str] = "custom"
+    by_row: ClassVar[bool] = True
     values: Sequence[float]
     space: str = "prediction"
 
     def __post_init__(self) -> None:
-        values = np.asarray(self.values, dtype=np.float64)
-        if values.ndim != 1 or not np.isfinite(values).all() or (values < 0).any():
-            bad = "" if values.ndim != 1 else f", {values[~(np.isfinite(values) & (values >= 0))][0]} among them"
-            expected, received = "a vector of finite weights of 0 or more", f"shape {values.shape}{bad}"
+        values = vector_of_numbers("values", self.values)
+        bad = values[~(np.isfinite(values) & (values >= 0))]
+        if len(bad):
+            expected, received = "a vector of finite weights of 0 or more", f"shape {values.shape}, {bad[0]} among them"
             raise InputError("values", expected=expected, received=received)
         if self.space != "prediction" and self.space not in PREDICTION_TYPES:
             expected = "prediction, or one of " + ", ".join(PREDICTION_TYPES)
@@ -98,6 +106,7 @@ class Importance(LossWeight):
     """
 
     name: ClassVar[str] = "importance"
+    by_row: ClassVar[bool] = True
     base: "LossWeight | str | Mapping[str, Any]" = "none"
 
     def __post_init__(self) -> None:
@@ -115,8 +124,7 @@ class Importance(LossWeight):
     ) -> Tensor:
         """base / (T p), 0 where p is 0."""
         if probabilities is None:
-            do = "A continuous schedule has no uniform density to be unbiased for."
-            raise InputError("importance", expected="a schedule of rows", received="a continuous one", do=do)
+            raise InputError("importance", expected="the timesteps' probabilities", received="None")
         base = self._base.on_prediction(alpha, sigma, prediction_type, sigma_data, probabilities)
         drawn = probabilities > 0
         return torch.where(drawn, base / (len(probabilities) * torch.where(drawn, probabilities, 1.0)), 0.0)

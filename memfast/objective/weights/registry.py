@@ -24,6 +24,9 @@ def weight_from_dict(config: "LossWeight | str | Mapping[str, Any]") -> LossWeig
     """
     if isinstance(config, LossWeight):
         return config
+    if not isinstance(config, str | Mapping):
+        expected = "a name, a dictionary or an object of memfast.objective.weights"
+        raise InputError("loss_weight", expected=expected, received=type(config).__name__, do="Custom takes numbers.")
     arguments = {"name": config} if isinstance(config, str) else dict(config)
     name = arguments.pop("name", None)
     if not isinstance(name, str) or name not in WEIGHTS:
