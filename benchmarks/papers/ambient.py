@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.papers import data, figures
-from benchmarks.papers.ambient_judgement import MAIN, RULE, counts, judge, panel
+from benchmarks.papers.ambient_judgement import MAIN, RULE, copying, counts, judge, panel
 from benchmarks.papers.ambient_runs import Arm, Measure, run_arm
 from benchmarks.papers.study import Judgement, Result, Size, Study
 
@@ -125,7 +125,7 @@ def figure(runs: list[Result], path: Path) -> None:
     """Copies against Frechet distance: a panel for each number of images, and one for each other reading."""
     panels = [(MAIN, count, f"{count} images") for count in counts(runs)]
     for name in TOLD:
-        if _has(runs, name):
+        if _has(runs, name) and copying(runs, name):
             panels.append((name, counts(runs, name)[0], f"{name}, {counts(runs, name)[0]} images"))
     rows = -(-len(panels) // 3)
     drawing, axes = figures.axes(rows, 3)
@@ -214,7 +214,7 @@ STUDY = Study(
     "reached the quality at which plain training begins to copy, to as many passes over the images as at 1,000. The "
     "other readings have 300 images only.",
     caption="copies (NN ratio) against the Frechet distance over training time, mean over seeds; large dot: the end "
-    "of training. Lower and further left is better.",
+    "of training. Lower and further left is better. Readings in which nothing is copied have no panel.",
     sizes=_sizes(),
     run=run,
     judge=judgement,

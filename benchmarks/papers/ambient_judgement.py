@@ -104,10 +104,12 @@ def judge(runs: Sequence[Result], told: dict[str, str]) -> Judgement:
             continue
         noise = max(found, key=lambda one: Spread.of(found[one]).mean)
         best = Spread.of(found[noise])
-        short.append(f"{-best.mean:+.0%} with {count} images (best sigma_n: {noise:g})")
+        other = reductions(runs, MAIN, count, noise, "calibrated")
+        counted = "" if other is None else f"; by the calibrated criterion {_change(Spread.of(other)).split()[0]}"
+        short.append(f"{-best.mean:+.0%} with {count} images (best of {len(found)} sigma_n: {noise:g}{counted})")
         parts.append(
-            f"with {count} images {end.mean:.0%} of the samples of plain training are copies in the end, and at equal "
-            f"quality Ambient with sigma_n {noise:g} (the best here) changes that by {_change(best)}"
+            f"with {count} images {end.mean:.0%} of the samples of plain training are copies in the end; at equal "
+            f"quality they are {_at_equal(runs, count, noise)}"
         )
     return Judgement(
         verdict(runs),
@@ -121,9 +123,33 @@ def judge(runs: Sequence[Result], told: dict[str, str]) -> Judgement:
     )
 
 
+def _at_equal(runs: Sequence[Result], count: int, noise: float) -> str:
+    """Copies of plain training and of one sigma_n at equal quality, what another criterion says, and both ends."""
+    pairs = [(curves(run, MAIN, count)[None], curves(run, MAIN, count)[noise]) for run in runs]
+    plain, other = (
+        Spread.of(copies_at(pair[side], equal_quality(*pair)) for pair in pairs).mean for side in (0, 1)
+    )  # fmt: skip
+    by = {name: reductions(runs, MAIN, count, noise, name) for name in (HEADLINE, "calibrated")}
+    told = {name: "no change to speak of" if found is None else _change(Spread.of(found)) for name, found in by.items()}
+    ends = [Spread.of(pair[side][-1]["frechet"] for pair in pairs).text() for side in (0, 1)]
+    return (
+        f"{plain:.1%}, and {other:.1%} by Ambient with sigma_n {noise:g} (the best here): {told[HEADLINE]}, by the "
+        f"calibrated criterion {told['calibrated']} (it ends at a Frechet distance of {ends[1]}, plain training at "
+        f"{ends[0]})"
+    )
+
+
 def counts(runs: Sequence[Result], reading: str = MAIN) -> list[int]:
     """Numbers of training images of a reading."""
     return sorted({one["count"] for one in runs[0]["curves"] if one["reading"] == reading})
+
+
+def copying(runs: Sequence[Result], reading: str) -> bool:
+    """Whether any training of a reading copies anything, by the NN ratio."""
+    return any(
+        point["copies"][HEADLINE] > 0 for run in runs for one in run["curves"] if one["reading"] == reading
+        for point in one["curve"]
+    )  # fmt: skip
 
 
 def noises(runs: Sequence[Result], reading: str, count: int) -> list[float]:
@@ -144,7 +170,7 @@ def panel(axis: Any, runs: Sequence[Result], reading: str, count: int, title: st
         color = COLORS[0] if noise is None else COLORS[(1 + every.index(noise)) % len(COLORS)]
         axis.plot(x, y, "-" if noise is None else "--", color=color, label=label, marker=".", markersize=4)
         axis.plot(x[-1:], y[-1:], marker="o", color=color)
-    axis.set(xlabel="Frechet distance (lower is better)", ylabel="copies, %", title=title)
+    axis.set(xlabel="Frechet distance (lower is better)", ylabel="copies (%)", title=title)
     axis.set_ylim(bottom=min(0, axis.get_ylim()[0]), top=max(1, axis.get_ylim()[1]))
 
 

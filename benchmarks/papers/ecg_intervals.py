@@ -81,9 +81,9 @@ STUDY = Study(
     "uniformly for {pretrain_steps} steps, then {epochs} epochs at learning rate {lr} with timesteps from an interval "
     "of each mean and width. {samples} samples of each network ({sampler_steps} DDIM steps) are compared with the "
     "training set and with the 4,500 test heartbeats: L2 to the nearest item, W (W1) and JS per principal component, "
-    "averaged over 50 components. The paper calls a smaller distance to the training set less memorization. Elsewhere "
-    "that is its symptom, so nearest neighbours are asked about the same samples: how many are copies, and how often a "
-    "sample is closer to the training set than a held-out heartbeat is (50 %: no closer).",
+    "averaged over 50 components, in the signals' units. The paper calls a smaller distance to the training set less "
+    "memorization. Elsewhere that is its symptom, so nearest neighbours are asked about the same samples: how many "
+    "are copies, and how often a sample is closer to the training set than a held-out heartbeat is (50 %: no closer).",
     rule=RULE,
     differences="The paper states neither network, split, tails, mixture share, number of components, nor how it "
     "computes W, JS and L2: the choices above are ours. Its pretrained network is not public; ours is small, was "
@@ -91,7 +91,7 @@ STUDY = Study(
     "are. Training from random weights takes {scratch_steps} steps.",
     caption="left and middle, the paper's two distances (lower is what it calls less memorization); right, how often a "
     "sample is closer to the training set than a held-out heartbeat (higher is what others call more memorization). "
-    "Lines: readings of what the paper leaves open, averaged over widths; bands: over seeds.",
+    "Lines: readings of what the paper leaves open, averaged over widths; bands: least to greatest over seeds.",
     sizes=SIZES,
     run=run,
     judge=judgement,

@@ -150,12 +150,13 @@ STUDY = Study(
     setup="{images} images each of Flowers-102 and of Pokemon artwork at {side} x {side} pixels. {network} learns "
     "uniformly for {pretrain_steps} steps, then {epochs} epochs at learning rate {lr} with timesteps from an interval "
     "of each mean and width. {samples} samples of each network ({sampler_steps} DDIM steps) are measured as in study "
-    "1, on pixels. At most {held_out} of the test images of Flowers-102 and of the other Pokemon images are held out.",
+    "1, on pixels from 0 to 1. At most {held_out} of the test images of Flowers-102 and of the other Pokemon images "
+    "are held out.",
     rule=RULE + " Over both data sets: *holds* if on both, *holds in part* if at least in part on one.",
     differences="The paper gives neither image size, number of images, split nor network. {choice} Training from "
     "random weights takes {scratch_steps} steps.",
     caption="as in study 1: the paper's two distances (lower is what it calls less memorization), and the share of "
-    "samples that are copies.",
+    "samples that are copies. Lines, bands and colours as there.",
     sizes=SIZES,
     run=run,
     judge=judgement,

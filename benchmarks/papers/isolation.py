@@ -94,8 +94,8 @@ def judge(runs: list[Result]) -> Judgement:
         f"At equal gradient norm, uniform training copies {100 * copies[NONE]:.0f} %; suppressing a third of the "
         f"timesteps leaves {told}.",
         tables=[_table(runs)],
-        headline=f"suppressing the low-noise third takes copies from {100 * copies[NONE]:.0f} % to "
-        f"{100 * copies['low noise']:.0f} %.",
+        headline=f"with clean-image prediction, suppressing the low-noise third takes copies from "
+        f"{100 * copies[NONE]:.0f} % to {100 * copies['low noise']:.0f} %.",
     )
 
 
@@ -158,7 +158,7 @@ STUDY = Study(
     "errors at low noise less than the paper's noise prediction does; such a network draws every pixel anew at its "
     "lowest levels, which favours this outcome (study 5 shows how much the form of prediction matters).",
     caption="copies (left) and distance to held-out images (right) with nothing and with each third of the timesteps "
-    "suppressed.",
+    "suppressed; black lines: least to greatest over seeds.",
     sizes=SIZES,
     run=run,
     judge=judge,

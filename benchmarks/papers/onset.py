@@ -117,10 +117,21 @@ def judge(runs: list[Result]) -> Judgement:
     return Judgement(
         verdict,
         f"Memorization begins after a number of steps that grows as n to the power {power.text('.2f')} (claimed: 1), "
-        f"with {factor.text('.0f')} steps per image (claimed: about {CLAIMED}).",
+        f"with {factor.text('.1f')} steps per image (claimed: about {CLAIMED}){_growth(runs)}.",
         tables=[_table(runs)],
-        headline=f"memorization begins after {factor.mean:.0f} steps per image, as n to the power {power.mean:.2f}.",
+        headline=f"memorization begins after {factor.mean:.1f} steps per image (claimed: about {CLAIMED}), as n to the "
+        f"power {power.mean:.2f} (claimed: 1).",
     )
+
+
+def _growth(runs: list[Result]) -> str:
+    """Steps per image at the least and at the greatest number of images, if both were reached."""
+    ends = [list(runs[0]["curves"])[place] for place in (0, -1)]
+    onsets = [[run["curves"][count]["onset"] for run in runs] for count in ends]
+    if not all(onset for values in onsets for onset in values):
+        return ""
+    few, many = (Spread.of(values).mean / int(count) for values, count in zip(onsets, ends, strict=True))
+    return f", from {few:.1f} at n = {ends[0]} to {many:.1f} at n = {ends[1]}"
 
 
 def figure(runs: list[Result], path: Path) -> None:
@@ -155,7 +166,7 @@ def _table(runs: list[Result]) -> Table:
     for count in runs[0]["curves"]:
         reached = [run["curves"][count]["onset"] for run in runs if run["curves"][count]["onset"]]
         cells = ("not reached", "") if not reached else (
-            Spread.of(reached).text(".0f"), Spread.of(step / int(count) for step in reached).text(".0f"),
+            Spread.of(reached).text(".0f"), Spread.of(step / int(count) for step in reached).text(".1f"),
         )  # fmt: skip
         rows.append((count, f"{len(reached)} of {len(runs)}", *cells))
     return Table("", ("images n", "seeds that reached it", "steps until copies begin", "steps / n"), rows)
@@ -192,7 +203,8 @@ STUDY = Study(
     "clean image, 14-pixel images: the factor of 300 belongs to the paper's optimizer and network, the proportionality "
     "should not.",
     caption="left, steps until copies begin, one line a seed (dotted: the claim); right, copies against steps per "
-    "image: the claim makes the curves fall together.",
+    "image, one line a seed (dotted: the share that counts as the beginning): the claim makes the curves fall "
+    "together.",
     sizes=SIZES,
     run=run,
     judge=judge,

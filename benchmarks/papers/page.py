@@ -1,5 +1,6 @@
 """docs/evidence.md and its figures, made from the committed results alone."""
 
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,7 +30,8 @@ How to read it. "Memorized" means, unless said otherwise, that a generated sampl
 nearest training item as from the second nearest (the NN ratio). Later timesteps are noisier. A verdict is *holds*,
 *holds in part* or *not here*, and follows from the numbers by the rule that its section states. "Not here" speaks of
 this set-up only: the networks and data sets are small, the papers state few of their settings, and each section says
-what differs.
+what differs. Brackets say how far the seeds spread, which is no test of significance: a difference that the spread
+covers is not a finding, and in a long table some number stands out by chance.
 """
 
 
@@ -64,7 +66,8 @@ def build(folder: Path | None = None, docs: Path | None = None, only: list[Study
     shown = [one for study in (only or studies()) if (one := _shown(study, folder, docs)) is not None]
     parts = [INTRODUCTION, _summary(shown), _overview(shown), *(_section(one) for one in shown), DATA]
     page = docs / "evidence.md"
-    write_text(page, "\n".join(parts))
+    # The studies' texts are made from numbers in many places: here "5%" becomes "5 %" in all of them.
+    write_text(page, re.sub(r"(?<=\d)%", " %", "\n".join(parts)))
     return page
 
 

@@ -92,8 +92,8 @@ def judge(runs: list[Result]) -> Judgement:
         tables=[_measures(runs), _sweep(runs), _detectors(runs)],
         readings=_readings(runs),
         headline=f"first estimates of memorized conditions overshoot {factors['one image'].mean:.1f} times at guidance "
-        f"{scale}; D1 and D2 correlate with the similarity at {first.mean:.2f} and {second.mean:.2f}, within the "
-        f"memorized conditions alone at {inside[0]:.2f} and {inside[1]:.2f}.",
+        f"{scale}; D1 and D2 correlate with the similarity at {first.mean:.2f} and {second.mean:.2f} (claimed: 0.92, "
+        f"0.92, 0.70 on three models), within the memorized conditions alone at {inside[0]:.2f} and {inside[1]:.2f}.",
     )
 
 
@@ -148,8 +148,8 @@ def _measures(runs: list[Result]) -> Table:
         for name, words in told.items()
     ]
     rows += [
-        (f"loss of the first estimate, {branch}",
-         *(_over(runs, first_loss, branch, group).text(".0f") for group in GROUPS.values()))
+        (f"loss of the first estimate (sum of squares), {branch}",
+         *(_over(runs, first_loss, branch, group).text(",.2f") for group in GROUPS.values()))
         for branch in runs[0]["conditions"][0]["first_loss"]
     ]  # fmt: skip
     rows += [

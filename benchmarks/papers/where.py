@@ -230,13 +230,13 @@ STUDY = Study(
     "arXiv 2601.21348; Shah et al. 2025, arXiv 2502.21278.",
     setup="{forms[0][images]} Fashion-MNIST images of {side} x {side} pixels; a network predicts the clean image, "
     "{forms[0][steps]} steps each: uniformly, with an interval at low noise (mean 200, width 300, a tenth uniform), "
-    "at high noise (mean 800), with Ambient targets (sigma_n 0.4), and uniformly on {many} other images. At each of "
-    "{levels} noise levels: the error on training and held-out images, and the distance to the ideal memorizer, the "
-    "denoiser that knows the training images by heart. Then {samples} samples are drawn with the denoisers of one "
-    "band of levels taken from the other network; the bands are thirds of the schedule's range of log sigma, the "
-    "middle one from {edges[0]} to {edges[1]} (noise to signal). The swap is repeated with EDM's preconditioning, "
-    "where the network's input is handed through at low noise ({forms[1][images]} images, {forms[1][steps]} steps, "
-    "because this form memorizes later).",
+    "at high noise (mean 800), with Ambient targets (from noise to signal 0.44 on), and uniformly on {many} other "
+    "images. At each of {levels} noise levels: the error on training and held-out images, and the distance to the "
+    "ideal memorizer, the denoiser that knows the training images by heart. Then {samples} samples are drawn with the "
+    "denoisers of one band of levels taken from the other network; the bands are thirds of the schedule's range of "
+    "log sigma, the middle one from {edges[0]} to {edges[1]} (noise to signal). The swap is repeated with EDM's "
+    "preconditioning, where the network's input is handed through at low noise ({forms[1][images]} images, "
+    "{forms[1][steps]} steps, because this form memorizes later).",
     rule=RULE,
     differences="Dodson's definition of the medium levels was not available; thirds of the log range are ours. Small "
     "networks without convolutions and small images. A network that predicts the clean image draws every pixel anew "

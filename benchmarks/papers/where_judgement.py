@@ -66,8 +66,8 @@ def judge(runs: list[Result]) -> Judgement:
         f"Putting a general network's denoisers into one band removes of the copies {'; '.join(swapped)}. Copies by "
         f"training: {listed}.",
         tables=[_swap_table(runs), _arm_table(first)],
-        headline=f"a memorizing network's samples stop being copies without its denoisers at {_needed(runs)} noise "
-        "levels.",
+        headline="two thirds or more of a memorizing network's copies go when another network denoises at "
+        f"{_needed(runs)}.",
     )
 
 
@@ -77,8 +77,8 @@ def _needed(runs: list[Result]) -> str:
     for name in runs[0]["forms"]:
         forms = [run["forms"][name] for run in runs]
         bands = [band for band in forms[0]["swaps"] if _over(forms, band, "general inside").mean >= MOST]
-        parts.append(f"{' or '.join(bands) or 'no single band of'} ({name})")
-    return ", ".join(parts)
+        parts.append(f"{' or '.join(bands) or 'no single band of'} noise levels ({name})")
+    return " and at ".join(parts)
 
 
 def figure(runs: list[Result], path: Path) -> None:

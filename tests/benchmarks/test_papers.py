@@ -26,7 +26,8 @@ class Count(Size):
 def judged(runs: list) -> Judgement:
     values = Spread.of(run["value"] for run in runs)
     verdict = "holds" if values.mean > 1 else "not here"
-    return Judgement(verdict, f"The value is {values.text()}.", [Table("All:", ("a|b",), [(values.text(),)])])
+    told = f"The value is {values.text()}, {values.mean:.0%} of one, 5 % off."
+    return Judgement(verdict, told, [Table("All:", ("a|b",), [(values.text(),)])])
 
 
 def drawn(runs: list, path: Path) -> None:
@@ -102,7 +103,8 @@ def test_the_page_says_claim_numbers_verdict_and_repeats_byte_for_byte(tmp_path)
     first = page.build(tmp_path / "results", tmp_path / "docs", [STUDY])
     text, figure = first.read_text(), (tmp_path / "docs/evidence/no_such_file.svg").read_bytes()
     for expected in (
-        "It is so.", "With 3 items.", "**Verdict: holds.** The value is 3.00 (1.00 to 6.00).", "a\\|b",
+        "It is so.", "With 3 items.", "a\\|b",
+        "**Verdict: holds.** The value is 3.00 (1.00 to 6.00), 300 % of one, 5 % off.",
         "mean of 3 seeds (least to greatest)", "![A claim](evidence/no_such_file.svg)", "](#1-a-claim)",
         "*Holds:* The value is 3.00",
     ):  # fmt: skip

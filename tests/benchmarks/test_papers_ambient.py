@@ -8,6 +8,7 @@ from benchmarks.papers import ambient, data
 from benchmarks.papers.ambient_judgement import (
     MAIN,
     copies_at,
+    copying,
     equal_quality,
     judge,
     reductions,
@@ -62,6 +63,8 @@ def test_nothing_is_said_where_plain_training_copies_nothing():
     runs = [result(clean, {0.2: clean})] * 3
     assert reductions(runs, MAIN, 60, 0.2) is None
     assert verdict(runs) == "not here"
+    assert not copying(runs, MAIN)
+    assert copying([result(curve(*PLAIN), {})], MAIN)
     assert "hardly copies" in judge(runs, {}).summary
 
 
@@ -91,8 +94,12 @@ def test_a_result_is_written_in_signed_changes():
     runs = [result(curve(*PLAIN), {0.2: curve((2.0, 0.0), (1.0, share))}) for share in (0.1, 0.2, 0.3)]
     runs = [{**run, "curves": run["curves"] + [one | {"reading": "other"} for one in run["curves"]]} for run in runs]
     found = judge(runs, {"other": "Another way"})
-    assert "sigma_n 0.2 (the best here) changes that by -50% (-75% to -25%)" in found.summary
-    assert "by -50% with 60 images (best sigma_n: 0.2)" in found.headline
+    assert (
+        "at equal quality they are 40.0%, and 20.0% by Ambient with sigma_n 0.2 (the best here): -50% (-75% to -25%), "
+        "by the calibrated criterion -50% (-75% to -25%) (it ends at a Frechet distance of 1.00 (1.00 to 1.00), plain "
+        "training at 0.80 (0.80 to 0.80))"
+    ) in found.summary
+    assert "by -50% with 60 images (best of 1 sigma_n: 0.2; by the calibrated criterion -50%)" in found.headline
     assert found.tables[0].rows[0][5] == "-50% (-75% to -25%)"
     assert found.readings == [
         "Another way: 60 images, sigma_n 0.2: in the end 20.0 % (10.0 to 30.0) copies against 60.0 % (60.0 to 60.0); "

@@ -56,6 +56,21 @@ def test_the_sweep_says_where_neighbours_disagree():
     told = judge([sweep(0.94, 0.0)] * 3, {"main": "one", "other": "two"}, "something").summary
     assert "-94.0% (W)" in told
     assert "from 5% to 50%, so the two measures of memorization disagree" in told
+    assert "W begins at 1.037, so a fall of 80% would end at 0.207; held-out items are at 0.100." in told
+
+
+def test_a_reading_that_falls_short_by_one_distance_is_named():
+    run = sweep(0.0, 0.6)
+    for point in run["points"]:
+        if point["reading"] == "other":
+            point["train"] = point["train"] | {"shannon": 1 - 0.196 * (point["mean"] - 100) / 900}
+    told = judge([run] * 3, {"main": "one", "other": "two"}, "something")
+    assert told.verdict == "not here"
+    assert told.summary.endswith(
+        "Only JS, -19.6% (-19.6% to -19.6%), keeps it from *holds in part*, which asks for -20%."
+    )
+    assert told.headline.endswith("; by the reading `other` -60.0%, and that to held-out items -60.0%.")
+    assert "Only" not in judge([sweep(0.0, 0.6)] * 3, {"main": "one", "other": "two"}, "something").summary
 
 
 def test_where_there_are_copies_they_speak_for_the_neighbours():
@@ -126,7 +141,10 @@ def test_the_onset_must_be_proportional(factor, power, expected):
     }
     run = {"curves": curves, "onset_share": 0.05}
     assert onset.exponent(run) == pytest.approx(power, abs=1e-12)
-    assert onset.judge([run] * 3).verdict == expected
+    told = onset.judge([run] * 3)
+    assert told.verdict == expected
+    few, many = (curves[n]["onset"] / int(n) for n in ("50", "200"))
+    assert told.summary.endswith(f", from {few:.1f} at n = 50 to {many:.1f} at n = 200.")
 
 
 def test_an_onset_that_never_came_is_no_onset():
@@ -149,14 +167,25 @@ def test_families_are_matched_in_mean_and_width(family, mean):
     assert np.abs(difference).sum() > 0.02
 
 
-@pytest.mark.parametrize(("spread", "expected"), [(0.01, "holds"), (0.3, "not here")])
-def test_families_are_alike_only_if_the_position_makes_more_difference(spread, expected):
-    points = [
-        {"position": position, "family": name, "copies": base + shift, "sliced": 0.1, "mean": position, "width": 300}
-        for position, base in ((250, 0.6), (750, 0.2))
-        for name, shift in (("interval", 0.0), ("Beta", spread))
-    ]
-    assert densities.judge([{"points": points}] * 3).verdict == expected
+@pytest.mark.parametrize(
+    ("shift", "noise", "expected"),
+    [(0.01, 0.02, "holds"), (0.1, 0.02, "holds in part"), (0.3, 0.2, "not here")],
+    ids=["within the seeds", "apart from the interval", "as much as the position"],
+)
+def test_families_are_alike_only_if_the_position_makes_more_difference_and_the_seeds_cover_them(shift, noise, expected):
+    def run(seed):
+        points = [
+            {"position": position, "family": name, "copies": base + own + noise * seed, "sliced": 0.1,
+             "mean": position, "width": 300}
+            for position, base in ((250, 0.6), (750, 0.2))
+            for name, own in (("interval", 0.0), ("Beta", shift))
+        ]  # fmt: skip
+        return {"points": points}
+
+    told = densities.judge([run(seed) for seed in (-1, 0, 1)])
+    assert told.verdict == expected
+    apart = "at mean 250 Beta; at mean 750 Beta" if expected == "holds in part" else "none"
+    assert f"Apart from the interval lie: {apart}." in told.summary
 
 
 @pytest.mark.parametrize(
