@@ -32,6 +32,7 @@ def describe_source(source: Source, distinct: int) -> dict[str, Any]:
         "item_shape": list(source.item_shape),
         "dtype": str(source.dtype),
         "sha256": source.content_hash(),
+        "conversion": getattr(source, "conversion", None),
         "skipped": [[str(name), str(reason)] for name, reason in source.skipped],
     }
 

@@ -138,11 +138,16 @@ class ChannelsLast:
 
 
 def _check_same(name: str, source: Source, reference: Source) -> None:
-    if tuple(source.item_shape) != tuple(reference.item_shape):
+    ours, theirs = tuple(source.item_shape), tuple(reference.item_shape)
+    if ours != theirs:
+        do = "Bring all sets to one size first, with the same resampling as the model's training data."
+        if {len(ours), len(theirs)} == {2, 3} and ours[:2] == theirs[:2]:
+            do = "One is gray and one in colour: bring both to one mode (--mode RGB, or open_source(..., mode='RGB'))."
+        elif theirs in ((*ours[1:], ours[0]), (ours[-1], *ours[:-1])):
+            do = "The channels lie on another axis: move them, for example with np.moveaxis(array, 1, -1)."
         raise InputError(
-            name, expected=f"items of shape {list(reference.item_shape)}, as in the training set",
-            received=f"items of shape {list(source.item_shape)}",
-            do="Bring all sets to one size first, with the same resampling as the model's training data.",
+            name, expected=f"items of shape {list(theirs)}, as in the training set",
+            received=f"items of shape {list(ours)}", do=do,
         )  # fmt: skip
     if (source.dtype == np.uint8) != (reference.dtype == np.uint8):
         raise InputError(

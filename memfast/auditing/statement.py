@@ -60,6 +60,8 @@ def _tested(result: dict[str, Any]) -> list[str]:
         f"{generated['count']:,} generated samples were each compared with all {training['distinct']:,} different "
         f"training items, {how}, in their own values ({inputs['units']}).",
     ]
+    for name, one in (("generated", generated), ("training", training), ("held-out", held_out)):
+        sentences += _conversion(name, one)
     if held_out is None:
         sentences.append("No held-out set was given, and the training set is too small to stand in for one.")
     elif held_out["origin"] == "given":
@@ -76,6 +78,23 @@ def _tested(result: dict[str, Any]) -> list[str]:
             "which copies this audit would have found."
         )
     return sentences
+
+
+def _conversion(name: str, described: dict[str, Any] | None) -> list[str]:
+    """What was done to the images of a set's files, where anything was."""
+    done = (described or {}).get("conversion")
+    if done is None:
+        return []
+    parts = []
+    others = {mode: count for mode, count in sorted(done["modes"].items()) if mode != done["to"]}
+    if others:
+        listed = ", ".join(f"{count:,} of mode {mode}" for mode, count in others.items())
+        parts.append(f"converted to {done['to']} ({listed}; transparency on white, 16 bits by the upper 8)")
+    if done["turned"]:
+        parts.append(f"turned upright as their EXIF says ({done['turned']:,})")
+    if done["side"]:
+        parts.append(f"cropped to a square and resized to {done['side']} x {done['side']} (Lanczos)")
+    return [f"Images of the {name} set were {', '.join(parts)}."] if parts else []
 
 
 def _found(result: dict[str, Any]) -> list[str]:

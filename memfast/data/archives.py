@@ -3,6 +3,7 @@
 import json
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -15,6 +16,7 @@ from memfast.data.source import Source
 from memfast.foundation.errors import InputError, first_line
 
 MAX_MEMBER_BYTES = 256 << 20
+ENCRYPTED = 1  # the bit of a zip member's flags
 MAX_RATIO = 200  # of a zip member's size to its compressed size; images hardly compress at all
 
 
@@ -47,17 +49,25 @@ def _open_zip(path: Path) -> Iterator[Members]:
         lock = Lock()
 
         def content(info: zipfile.ZipInfo) -> bytes:
-            with lock:
-                return archive.read(info)
+            try:
+                with lock:
+                    return archive.read(info)
+            except (zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+                raise ValueError(first_line(error)) from error  # one bad member, not a bad archive
 
         members: Members = {}
         for info in archive.infolist():
             if info.is_dir():
                 continue
+            if info.flag_bits & ENCRYPTED:
+                raise InputError(
+                    f"{path}: member {info.filename!r}", expected="an archive without a password",
+                    received="an encrypted member", do="Pack it again without a password.",
+                )  # fmt: skip
             ratio = info.file_size / max(1, info.compress_size)
             if info.file_size > MAX_MEMBER_BYTES or (ratio > MAX_RATIO and info.file_size > 1 << 20):
                 raise _refused(path, info.filename, f"{info.file_size:,} bytes packed in {info.compress_size:,}")
-            members[_safe_name(path, info.filename)] = partial(content, info)
+            _add(members, path, info.filename, partial(content, info))
         yield members
 
 
@@ -77,8 +87,30 @@ def _open_tar(path: Path) -> Iterator[Members]:
                 continue
             if info.size > MAX_MEMBER_BYTES:
                 raise _refused(path, info.name, f"{info.size:,} bytes")
-            members[_safe_name(path, info.name)] = partial(content, info)
+            _add(members, path, info.name, partial(content, info))
+        _check_end(path, archive)
         yield members
+
+
+def _check_end(path: Path, archive: tarfile.TarFile) -> None:
+    """Raise where members may be missing: tarfile takes a damaged or cut header for the end of the archive."""
+    assert archive.fileobj is not None
+    archive.fileobj.seek(archive.offset)
+    if archive.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+        raise InputError(
+            str(path), expected="a whole tar archive, with its end",
+            received=f"damage or a cut at byte {archive.offset:,}", do="Copy or pack it again.",
+        )  # fmt: skip
+
+
+def _add(members: Members, archive: Path, name: str, content: Callable[[], bytes]) -> None:
+    safe = _safe_name(archive, name)
+    if safe in members:
+        raise InputError(
+            f"{archive}: member {name!r}", expected="each name once", received="two members of this name",
+            do="Pack it again with a name for each.",
+        )  # fmt: skip
+    members[safe] = content
 
 
 def _safe_name(archive: Path, name: str) -> str:

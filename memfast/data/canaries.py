@@ -101,6 +101,7 @@ class WithCanaries:
         self._copies = np.concatenate([np.arange(count) for count in canaries.repeats])
         self.name = f"{source.name} with {len(canaries)} canaries"
         self.item_shape, self.dtype, self.skipped = source.item_shape, source.dtype, source.skipped
+        self.conversion = getattr(source, "conversion", None)
         self.class_names: Sequence[str] | None = getattr(source, "class_names", None)
         self.labels: np.ndarray | None = None
         if source.labels is not None:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -23,7 +24,9 @@ from memfast.foundation.progress import Progress
 
 MAX_PIXELS = 100_000_000
 BYTES_IN_MEMORY = 2 << 30
-GRAY_MODES = {"1", "L", "I;16", "I", "F", "LA"}
+SIXTEEN_BIT_MODES = {"I;16", "I;16L", "I;16B", "I;16N"}
+GRAY_MODES = {"1", "L", "I", "F", "LA", *SIXTEEN_BIT_MODES}
+MODES = ("auto", "L", "RGB")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 
 
@@ -53,7 +56,9 @@ def decode_images(
 ) -> "ImageSource":
     """Decode every item into one uint8 array ``[N, H, W]`` (gray) or ``[N, H, W, 3]`` (colour).
 
-    Arrays past 2 GiB go to a temporary memory map, which is removed with the process.
+    Images are turned upright where their EXIF says so, as viewers and Hugging Face data sets do. Of 16 bits the upper 8
+    stay, and of animations the first picture. Arrays past 2 GiB go to a temporary memory map, which is removed with the
+    process.
 
     Args:
         items: the images, in order.
@@ -67,7 +72,7 @@ def decode_images(
     Raises:
         InputError: no image, an unreadable image, or images of different sizes; the item is named.
     """
-    if mode not in ("auto", "L", "RGB"):
+    if mode not in MODES:
         raise InputError("mode", expected="'auto', 'L' or 'RGB'", received=repr(mode))
     if image_size is not None:
         whole_number("image_size", image_size, least=1, words="a side of at least 1 pixel")
@@ -97,6 +102,7 @@ def decode_images(
                 skipped.append(_bad_image(kept[position].name, reason, skip_bad))
     if not good.all():
         kept = [item for item, fine in zip(kept, good, strict=True) if fine]
+        found = [header for header, fine in zip(found, good, strict=True) if fine]
         array = array[good]
     if not kept:
         raise InputError(name, expected="at least one readable image", received=f"{len(items)} unreadable ones")
@@ -105,7 +111,9 @@ def decode_images(
         labels = np.array([item.label for item in kept], dtype=np.int64)
     source = ImageSource(array, name=name, labels=labels, names=[item.name for item in kept], skipped=skipped)
     source.class_names = list(class_names) if class_names is not None else None
-    source.original_modes = dict(Counter(header[1] for header in found))
+    source.original_modes = dict(Counter(header.mode for header in found))
+    source.turned = sum(header.orientation in _TURNS for header in found)
+    source.side = image_size
     return source
 
 
@@ -114,28 +122,56 @@ class ImageSource(ArraySource):
 
     Attributes:
         original_modes: how many files had which Pillow mode before they were converted to one.
+        turned: how many were turned upright, as their EXIF says.
+        side: to which side all were cropped and resized, or None.
     """
 
     original_modes: dict[str, int]
+    turned: int = 0
+    side: int | None = None
+
+    @property
+    def conversion(self) -> dict[str, Any]:
+        """What was done to the files' images, as plain values: ``modes``, ``to``, ``turned`` and ``side``."""
+        to = "L" if len(self.item_shape) == 2 else "RGB"
+        return {"modes": dict(self.original_modes), "to": to, "turned": self.turned, "side": self.side}
 
 
-Header = tuple[tuple[int, int], str]
+@dataclass(frozen=True)
+class _Header:
+    """What is known of an image before its pixels are decoded; the size is that of the upright image."""
+
+    size: tuple[int, int]
+    mode: str
+    orientation: int
+
+
+# EXIF's orientations other than upright, and what undoes them.
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # fmt: skip
+_ON_THEIR_SIDE = (5, 6, 7, 8)
+_ORIENTATION = 0x0112
 _UNREADABLE = (
     OSError, ValueError, SyntaxError, EOFError, UnidentifiedImageError, Image.DecompressionBombError,
     Image.DecompressionBombWarning,
 )  # fmt: skip
 
 
-def _read_headers(items: Sequence[ImageItem], skip_bad: bool) -> tuple[list[Header | None], list[tuple[str, str]]]:
-    def header(item: ImageItem) -> Header | str:
+def _read_headers(items: Sequence[ImageItem], skip_bad: bool) -> tuple[list[_Header | None], list[tuple[str, str]]]:
+    def header(item: ImageItem) -> _Header | str:
         try:
             with _open(item.read()) as image:
-                return (image.height, image.width), image.mode
+                orientation = _orientation(image)
+                height, width = (image.width, image.height)[:: 1 if orientation in _ON_THEIR_SIDE else -1]
+                return _Header((height, width), image.mode, orientation)
         except _UNREADABLE as error:
             return _reason(error)
 
     skipped: list[tuple[str, str]] = []
-    headers: list[Header | None] = []
+    headers: list[_Header | None] = []
     with _pool() as pool:
         for item, found in zip(items, pool.map(header, items), strict=True):
             if isinstance(found, str):
@@ -147,19 +183,19 @@ def _read_headers(items: Sequence[ImageItem], skip_bad: bool) -> tuple[list[Head
 
 
 def _common_shape(
-    items: Sequence[ImageItem], headers: Sequence[Header], mode: str, image_size: int | None
+    items: Sequence[ImageItem], headers: Sequence[_Header], mode: str, image_size: int | None
 ) -> tuple[int, ...]:
-    gray = mode == "L" or (mode == "auto" and all(header[1] in GRAY_MODES for header in headers))
-    size = headers[0][0]
+    gray = mode == "L" or (mode == "auto" and all(header.mode in GRAY_MODES for header in headers))
+    size = headers[0].size
     if image_size is not None:
         size = (image_size, image_size)
     else:
-        for item, (other, _) in zip(items, headers, strict=True):
-            if other != size:
+        for item, header in zip(items, headers, strict=True):
+            if header.size != size:
                 raise InputError(
                     item.name,
                     expected=f"{size[1]}x{size[0]} pixels, as {items[0].name}",
-                    received=f"{other[1]}x{other[0]}",
+                    received=f"{header.size[1]}x{header.size[0]}",
                     do="Bring all images to one size, or pass image_size (--image-size) to crop and resize them.",
                 )
     return size if gray else (*size, 3)
@@ -176,9 +212,12 @@ def _open(content: bytes) -> Image.Image:
 
 def _decode(content: bytes, gray: bool, image_size: int | None) -> np.ndarray:
     with _open(content) as opened:
+        turn = _TURNS.get(_orientation(opened))
         image: Image.Image = opened
-        if image.mode in ("I;16", "I", "F"):
-            image = _to_eight_bits(image)
+        if image.mode in ("I", "F") or image.mode in SIXTEEN_BIT_MODES:
+            image = _to_eight_bits(opened)
+        if turn is not None:
+            image = image.transpose(turn)
         if "A" in image.mode or "transparency" in image.info:
             rgba = image.convert("RGBA")
             image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
@@ -191,13 +230,29 @@ def _decode(content: bytes, gray: bool, image_size: int | None) -> np.ndarray:
         return np.asarray(image, dtype=np.uint8)
 
 
+def _orientation(image: Image.Image) -> int:
+    """The orientation that EXIF states; 1, upright, where it states none or Pillow turns the image itself (TIFF)."""
+    # A PNG without EXIF at its beginning would be decoded whole to look for EXIF at its end.
+    if image.format == "TIFF" or (image.format == "PNG" and "exif" not in image.info):
+        return 1
+    try:
+        return int(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # damage in what is said about an image is no damage of its pixels
+        return 1
+
+
 def _to_eight_bits(image: Image.Image) -> Image.Image:
-    """16-bit gray by its upper 8 bits; other deep images must already lie in 0..255."""
+    """16-bit gray by its upper 8 bits; other deep images must hold whole numbers of 0..255.
+
+    What an image holds never decides how it is scaled: a dark picture would come out as a bright one.
+    """
     values = np.asarray(image)
-    if image.mode.startswith("I") and values.max(initial=0) > 255:
+    if image.mode in SIXTEEN_BIT_MODES or (image.mode == "I" and image.format in ("PNG", "PPM")):
         values = values.astype(np.int64) >> 8
-    if not np.isfinite(values).all() or values.min() < 0 or values.max() > 255:
-        raise ValueError(f"a {image.mode} image with values outside 0..255")
+    whole = np.isfinite(values).all() and (values == np.rint(values)).all()
+    fraction = values.dtype.kind == "f" and 0 < values.max(initial=0) <= 1
+    if not whole or fraction or values.min() < 0 or values.max() > 255:
+        raise ValueError(f"a {image.mode} image of {values.min():g} to {values.max():g}, no whole numbers of 0 to 255")
     return Image.fromarray(values.astype(np.uint8))
 
 

@@ -69,7 +69,17 @@ def from_dataset(dataset: Any, *, name: str | None = None) -> ArraySource:
                 received=f"{items[-1].dtype} {list(items[-1].shape)}",
             )  # fmt: skip
     known = all(isinstance(label, (int, np.integer)) for label in labels)
-    return from_array(np.stack(items), name=name, labels=np.array(labels) if known else None)
+    source = from_array(np.stack(items), name=name, labels=np.array(labels) if known else None)
+    source.class_names = _class_names(dataset) if known else None
+    return source
+
+
+def _class_names(dataset: Any) -> list[str] | None:
+    """Names of the classes, as a Hugging Face data set knows them."""
+    features = getattr(dataset, "features", None)
+    if not isinstance(features, dict):
+        return None
+    return next((getattr(features[one], "names", None) for one in ("label", "labels") if one in features), None)
 
 
 IMAGE_FIELDS = ("image", "img", "x", "pixel_values")

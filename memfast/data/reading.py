@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from memfast.data import archives, arrays, folders, signals, tables
-from memfast.data.images import is_image_name
+from memfast.data.images import MODES, ImageSource, is_image_name
 from memfast.data.memory import from_array, from_dataset, from_tensor
 from memfast.data.source import Source, is_source
 from memfast.foundation.errors import InputError
@@ -47,10 +47,20 @@ def open_source(
     >>> open_source(np.zeros((2, 4, 4), np.uint8)).item_shape
     (4, 4)
     """
-    if isinstance(data, (str, os.PathLike)):
-        return _open_path(str(data), skip_bad=skip_bad, mode=mode, image_size=image_size, progress=progress)
+    if mode not in MODES:
+        raise InputError("mode", expected="'auto', 'L' or 'RGB'", received=repr(mode))
     if is_source(data):
         return data
+    if isinstance(data, (str, os.PathLike)):
+        source = _open_path(str(data), skip_bad=skip_bad, mode=mode, image_size=image_size, progress=progress)
+    else:
+        source = _open_object(data, name)
+    if not isinstance(source, ImageSource):
+        _check_needs_no_conversion(source, mode, image_size)
+    return source
+
+
+def _open_object(data: Any, name: str | None) -> Source:
     if isinstance(data, np.ndarray):
         return from_array(data, name=name or "array")
     if type(data).__module__.split(".")[0] == "torch" and hasattr(data, "detach"):
@@ -80,6 +90,24 @@ def _open_path(text: str, **options: Any) -> Source:
         str(location), expected="a folder of images, npy, npz, pt, safetensors, zip, tar, parquet or UCR text",
         received=f"a {location.suffix or 'nameless'} file",
     )  # fmt: skip
+
+
+def _check_needs_no_conversion(source: Source, mode: str, image_size: int | None) -> None:
+    """Raise where a size or mode was asked for that an array does not have: arrays are taken as they are."""
+    shape, do = (
+        source.item_shape,
+        "Convert the array first, or leave the option out: only files of images are converted.",
+    )
+    if image_size is not None and shape[:2] != (image_size, image_size):
+        raise InputError(
+            f"{source.name}: image_size (--image-size)", expected=f"items of {image_size}x{image_size}",
+            received=f"an array of items {list(shape)}", do=do,
+        )  # fmt: skip
+    if mode != "auto" and len(shape) != {"L": 2, "RGB": 3}[mode]:
+        raise InputError(
+            f"{source.name}: mode (--mode)", expected=f"images of mode {mode}",
+            received=f"an array of items {list(shape)}", do=do,
+        )  # fmt: skip
 
 
 def _check_no_images(folder: Path) -> None:

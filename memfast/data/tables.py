@@ -1,5 +1,6 @@
 """Parquet files and Hugging Face data set folders: a column of encoded images, or of numbers, and maybe labels."""
 
+import json
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -40,24 +41,34 @@ def read(path: Path, *, part: str | None = None, **options: Any) -> Source:
     column = part or _find_column(path, table)
     if column not in table.column_names:
         raise InputError(str(path), expected=f"a column {column!r}", received=", ".join(table.column_names))
-    labels = _first(table, LABEL_COLUMNS)
+    labels, class_names = _labels(table)
     names = _first(table, NAME_COLUMNS)
-    integer_labels = labels is not None and all(isinstance(label, int) for label in labels)
+    number = _number_type(table.schema.field(column).type)
     values = table.column(column).to_pylist()
-    if values and _is_numbers(values[0]):
-        array = _stack(path, column, values)
-        return from_array(array, name=str(path), labels=np.array(labels) if integer_labels else None, names=names)
+    if values and number is not None:
+        array = _stack(path, column, values, number)
+        source = from_array(array, name=str(path), labels=None if labels is None else np.array(labels), names=names)
+        source.class_names = class_names
+        return source
     items = []
     for row, value in enumerate(values):
         content = value.get("bytes") if isinstance(value, dict) else value
-        if not isinstance(content, bytes):
+        if content is not None and not isinstance(content, bytes):
             raise InputError(
                 f"{path}: column {column!r}, row {row}", expected="an encoded image (bytes)",
                 received=type(content).__name__, do="Name another column: PATH::COLUMN.",
             )  # fmt: skip
         name = str(names[row]) if names else f"{path.name}#{row}"
-        items.append(ImageItem(name, partial(bytes, content), labels[row] if labels and integer_labels else None))
-    return decode_images(items, name=str(path), **options)
+        label = None if labels is None else labels[row]
+        items.append(ImageItem(name, partial(_content, content, value), label))
+    return decode_images(items, name=str(path), class_names=class_names, **options)
+
+
+def _content(content: bytes | None, value: Any) -> bytes:
+    if content is None:
+        outside = isinstance(value, dict) and value.get("path")
+        raise ValueError("the path of a file instead of its bytes" if outside else "a row without an image")
+    return content
 
 
 def _read_table(path: Path) -> Any:
@@ -91,7 +102,8 @@ def _find_column(path: Path, table: Any) -> str:
         if name in table.column_names:
             return name
     first = {name: table.column(name)[0].as_py() for name in table.column_names} if table.num_rows else {}
-    usable = [name for name, value in first.items() if isinstance(value, (bytes, dict)) or _is_numbers(value)]
+    kinds = {name: _number_type(table.schema.field(name).type) for name, value in first.items() if type(value) is list}
+    usable = [name for name, value in first.items() if isinstance(value, (bytes, dict)) or kinds.get(name) is not None]
     if len(usable) == 1:
         return usable[0]
     raise InputError(
@@ -100,19 +112,35 @@ def _find_column(path: Path, table: Any) -> str:
     )  # fmt: skip
 
 
-def _is_numbers(value: Any) -> bool:
-    while isinstance(value, list) and value:
-        value = value[0]
-    return isinstance(value, float)
+def _number_type(kind: Any) -> np.dtype | None:
+    """The dtype of the numbers in lists of this arrow type, or None where it holds something else."""
+    import pyarrow.types as types
+
+    while types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+        kind = kind.value_type
+    return np.dtype(kind.to_pandas_dtype()) if types.is_floating(kind) or types.is_integer(kind) else None
 
 
-def _stack(path: Path, column: str, values: list) -> np.ndarray:
+def _stack(path: Path, column: str, values: list, dtype: np.dtype) -> np.ndarray:
     try:
-        return np.asarray(values, dtype=np.float32)
+        return np.asarray(values, dtype=dtype)
     except (ValueError, TypeError) as error:
         raise InputError(
             f"{path}: column {column!r}", expected="lists of one length in every row", received=str(error)
         ) from error
+
+
+def _labels(table: Any) -> tuple[list[int] | None, list[str] | None]:
+    """Whole numbers of the first label column, and the names that Hugging Face's notes in the table give them."""
+    name = next((name for name in LABEL_COLUMNS if name in table.column_names), None)
+    labels = None if name is None else table.column(name).to_pylist()
+    if labels is None or not all(isinstance(label, int) for label in labels):
+        return None, None
+    try:
+        features = json.loads((table.schema.metadata or {})[b"huggingface"])["info"]["features"]
+        return labels, [str(one) for one in features[name]["names"]]
+    except (KeyError, TypeError, ValueError):
+        return labels, None
 
 
 def _first(table: Any, names: tuple[str, ...]) -> list | None:

@@ -326,6 +326,8 @@ NOT_FINITE = np.where(np.arange(640).reshape(10, 8, 8) == 200, np.nan, 0.5).asty
             r"generated: expected items of shape \[8, 8\].*received .*\[8, 9\]",
         ),
         (lambda: audit(GOOD, GOOD, images(3, 0, (9, 8))), "test: expected items of shape"),
+        (lambda: audit(GOOD, images(9, 0, (8, 8, 3))), "One is gray and one in colour: .*--mode RGB"),
+        (lambda: audit(images(9, 0, (3, 8, 8)), images(9, 0, (8, 8, 3))), "The channels lie on another axis"),
         (lambda: audit(GOOD.astype(np.float32), GOOD), "expected uint8 values.*received float32.*Convert both"),
         (lambda: audit(GOOD.astype(np.int64), GOOD), "uint8"),
         (lambda: audit(NOT_FINITE, GOOD.astype(np.float32)), "generated, item 3: expected finite values, received NaN"),
