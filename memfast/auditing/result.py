@@ -21,6 +21,7 @@ SCHEMA = "memfast.audit/1"
 RESULT_FILE, PAIRS_FILE, PARQUET_FILE, PICTURES_FILE, REPORT_FILE = (
     "result.json", "pairs.csv", "pairs.parquet", "pictures.safetensors", "report.html",
 )  # fmt: skip
+FILES = (RESULT_FILE, PAIRS_FILE, PARQUET_FILE, PICTURES_FILE, REPORT_FILE)
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,8 @@ class AuditResult:
     def save(self, folder: str | os.PathLike[str]) -> Path:
         """Write result.json, pairs.csv (and pairs.parquet where pyarrow is installed) and the pictures.
 
+        Files of an earlier result that this one does not have are removed, so that all in the folder are of one audit.
+
         Raises:
             OutputError: the folder cannot be made or written.
         """
@@ -103,8 +106,12 @@ class AuditResult:
         self.pairs.write_csv(folder / PAIRS_FILE)
         if _has_pyarrow():
             self.pairs.write_parquet(folder / PARQUET_FILE)
+        else:
+            (folder / PARQUET_FILE).unlink(missing_ok=True)
         if self.pictures is not None:
             save_pictures(self.pictures, folder / PICTURES_FILE)
+        else:
+            (folder / PICTURES_FILE).unlink(missing_ok=True)
         write_json(folder / RESULT_FILE, self.figures)
         return folder
 

@@ -11,6 +11,7 @@ import typer
 from memfast.cli.labels import read_labels
 from memfast.cli.printing import JsonOption, OverwriteOption, QuietOption, SeedOption, percent, print_json
 from memfast.cli.story import training_story
+from memfast.foundation.arguments import finite_number
 from memfast.foundation.errors import InputError
 from memfast.foundation.files import claim_output_folder, write_json
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 NAME = "audit"
 GATE_NOT_MET = 3
-PROGRESS = ".progress"
+PROGRESS, METRICS_FILE = ".progress", "metrics.json"
 
 
 def run(
@@ -76,12 +77,15 @@ def run(
     audit ...` shares the work, with the same result.
     """
     import memfast
+    from memfast.auditing.result import FILES
     from memfast.data import open_source
     from memfast.metrics.catalog import choose
     from memfast.neighbors import distributed
     from memfast.reports import write_report
 
     generated, training = _split(paths, training)
+    if memory is not None:
+        finite_number("--memory", memory, above=0)
     with distributed.session() as ranks:
         main = ranks.rank == 0
         progress = main and not quiet
@@ -119,10 +123,10 @@ def run(
             )  # fmt: skip
         if not main:
             return
-    runs = []
+    runs, printed = [], {}
     for label, result in results.items():
         folder = out if len(results) == 1 else out / label
-        measured = None
+        measured, plain = None, None
         if metrics is not None:
             measured = memfast.evaluate(
                 sources[label], known, held_out, metrics=metrics, features=features or "pixels",
@@ -130,14 +134,20 @@ def run(
             )  # fmt: skip
         result.report(folder, label=label, training=story, metrics=measured)
         if measured is not None:
-            write_json(folder / "metrics.json", {name: value.to_dict() for name, value in measured.items()})
+            plain = {name: value.to_dict() for name, value in measured.items()}
+            write_json(folder / METRICS_FILE, plain)
+        else:
+            (folder / METRICS_FILE).unlink(missing_ok=True)
+        printed[label] = {**result.figures, "metrics": plain}
         runs.append(result.report_run(label, training=story, metrics=measured))
     if len(runs) > 1:
         write_report(out / "report.html", runs)
+        for name in (*FILES, METRICS_FILE):
+            if name != "report.html":
+                (out / name).unlink(missing_ok=True)  # of an earlier audit of one set, which this page is not about
     shutil.rmtree(out / PROGRESS, ignore_errors=True)
     if as_json:
-        every = {label: result.to_dict(pairs=0) for label, result in results.items()}
-        print_json(next(iter(every.values())) if len(every) == 1 else every)
+        print_json(next(iter(printed.values())) if len(printed) == 1 else printed)
     else:
         for label, result in results.items():
             print(f"{label}\n{result.summary()}" if len(results) > 1 else result.summary())
@@ -236,12 +246,17 @@ def _claim(out: Path, overwrite: bool) -> None:
 def _check_gate(results: "dict[str, AuditResult]", max_memorized: float | None) -> None:
     if max_memorized is None:
         return
-    worst = 0.0
     for result in results.values():
         if result.headline is None:
             raise InputError("--max-memorized", expected="a criterion that applies", received="none")
-        worst = max(worst, result.headline["generated"]["fraction"])
-    if worst > max_memorized:
-        allowed = percent(max_memorized)
-        print(f"memfast: gate not met: {percent(worst)} copied, at most {allowed} allowed", file=sys.stderr)
+    label, result = max(results.items(), key=lambda one: one[1].fraction())
+    assert result.headline is not None
+    worst = result.headline["generated"]
+    if worst["fraction"] > max_memorized:
+        print(
+            f"memfast: gate not met: {worst['count']:,} of {worst['total']:,} samples of {label} "
+            f"({percent(worst['fraction'])}) count as copies by {result.headline['name']}, "
+            f"at most {100 * max_memorized:g} % allowed",
+            file=sys.stderr,
+        )
         raise typer.Exit(GATE_NOT_MET)

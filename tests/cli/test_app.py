@@ -45,8 +45,24 @@ def test_audit_finds_what_was_planted(sets, capsys):
 def test_a_gate_that_is_not_met_is_exit_code_3(sets, capsys):
     arguments = ["audit", str(sets / "gen"), str(sets / "train"), "--quiet", "--no-controls"]
     assert main([*arguments, "--out", str(sets / "a"), "--max-memorized", "0.01"]) == 3
-    assert "gate not met: 20.0 % copied, at most 1.0 % allowed" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "gate not met: 2 of 10 samples of gen (20.0 %) count as copies by nn_ratio, at most 1 % allowed" in told
     assert main([*arguments, "--out", str(sets / "b"), "--max-memorized", "0.2"]) == 0
+
+
+def test_a_folder_used_again_holds_one_audits_files(sets, capsys):
+    pair, out = [str(sets / "gen"), str(sets / "train")], sets / "out"
+    more = ["--out", str(out), "--no-controls", "--quiet", "--overwrite"]
+    assert main(["audit", *pair, *more, "--metrics", "precision", "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["metrics"] == json.loads((out / "metrics.json").read_text())
+    assert "pairs" not in printed
+    assert main(["audit", *pair, *more]) == 0
+    assert sorted(path.name for path in out.iterdir()) == [
+        "pairs.csv", "pairs.parquet", "pictures.safetensors", "report.html", "result.json",
+    ]  # fmt: skip
+    assert main(["audit", pair[0], str(sets / "held"), "--training", pair[1], *more]) == 0
+    assert sorted(path.name for path in out.iterdir()) == ["gen", "held", "report.html"]
 
 
 def test_several_sets_side_by_side(sets):
@@ -98,6 +114,7 @@ def test_a_folder_with_results_is_left_alone(sets, capsys):
         (["audit", "b", "a" * 300, "--out", "o"], 1, "File name too long"),
         (["audit", "b", "broken.tar", "--out", "o"], 1, "a readable zip or tar archive"),
         (["audit", "a", "b", "--out", "o", "--seed", "-1"], 2, "--seed"),
+        (["audit", "a", "b", "--out", "o", "--memory", "nan"], 1, "--memory: expected"),
         (["demo", "--out", "broken.tar/o"], 1, "Not a directory"),
         (["train", "--out", "o"], 1, "what to train on"),
         (["train", "--out", "o", "--data", "broken.tar", "--low", "5", "--high", "5"], 1, "low below high"),
@@ -105,7 +122,7 @@ def test_a_folder_with_results_is_left_alone(sets, capsys):
         (["no-such-verb"], 2, "No such command"),
     ],
     ids=[
-        "missing-path", "one-path", "option", "long-name", "damaged", "seed", "out-below-a-file",
+        "missing-path", "one-path", "option", "long-name", "damaged", "seed", "memory", "out-below-a-file",
         "no-data", "no-width", "no-run", "verb",
     ],
 )  # fmt: skip
