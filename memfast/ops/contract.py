@@ -128,7 +128,8 @@ class BackendModule(Protocol):
     def ema(self, parameters: list[torch.Tensor], averages: list[list[torch.Tensor]], decays: torch.Tensor) -> None:
         """averages[k][i] += (1 - decays[k]) * (parameters[i] - averages[k][i]), in place; decays float64 ``[K]``.
 
-        Averages are float32, parameters float32, bfloat16 or float16; every step rounded to float32.
+        Averages are float32, parameters float32, bfloat16 or float16; every step rounded to float32. The elements of a
+        parameter and of its averages lie in one order, without gaps (contiguous, or all channels_last).
         """
         ...
 

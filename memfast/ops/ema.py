@@ -8,6 +8,9 @@ from memfast.foundation.errors import InputError
 from memfast.ops.checks import FLOAT_DTYPES, check_device, describe
 from memfast.ops.registry import implementation
 
+_PLAIN = (torch.Tensor, torch.nn.Parameter)
+_ORDERS = (torch.contiguous_format, torch.channels_last, torch.channels_last_3d)
+
 
 @torch.no_grad()
 def ema(
@@ -41,9 +44,10 @@ def ema(
         _check(parameters, tensors)
     if not len(parameters) or not len(averages):
         return
-    stored = [[_dense(average) for average in tensors] for tensors in averages]
     compute = implementation("ema", parameters[0].device, backend)
-    compute([parameter.contiguous() for parameter in parameters], stored, weights)
+    groups = [_in_one_order(group) for group in zip(parameters, *averages, strict=True)]
+    sources, *stored = map(list, zip(*groups, strict=True))
+    compute(sources, stored, weights)
     for tensors, results in zip(averages, stored, strict=True):
         for average, result in zip(tensors, results, strict=True):
             if result is not average:
@@ -60,7 +64,22 @@ def _check(parameters: Sequence[torch.Tensor], averages: Sequence[torch.Tensor])
             raise InputError("averages", expected=f"float32 {list(parameter.shape)}", received=describe(average))
         check_device("averages", average, parameters[0])
         check_device("parameters", parameter, parameters[0])
+        for name, tensor in (("parameters", parameter), ("averages", average)):
+            if type(tensor) not in _PLAIN:
+                _check_memory(name, tensor)
 
 
-def _dense(average: torch.Tensor) -> torch.Tensor:
-    return average if average.is_contiguous() else average.contiguous()
+def _check_memory(name: str, tensor: torch.Tensor) -> None:
+    if tensor.device.type != "meta" and tensor.numel() and not tensor.data_ptr():
+        raise InputError(
+            name, expected="tensors with memory of their own", received=f"a {type(tensor).__name__}",
+            do="Of a DTensor pass each process's part, tensor.to_local().",
+        )  # fmt: skip
+
+
+def _in_one_order(tensors: Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:
+    """The tensors themselves where their elements lie in memory in one order, otherwise contiguous copies."""
+    for order in _ORDERS:
+        if all(tensor.is_contiguous(memory_format=order) for tensor in tensors):
+            return tensors
+    return [tensor.contiguous() for tensor in tensors]

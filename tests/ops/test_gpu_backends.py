@@ -205,6 +205,31 @@ def test_averages_equal_the_rounded_formula():
         assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
 
 
+def test_averages_in_a_captured_graph():
+    weights = [torch.randn(8, 3, 3, 3).cuda().to(memory_format=torch.channels_last), torch.randn(1000).cuda()]
+    averages = [torch.zeros_like(weight) for weight in weights]
+
+    def step():
+        ops.ema(weights, [averages], [0.5], backend="triton")
+
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        step()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        step()
+    for size in range(1, 40):
+        # Many other sets of tensors: the graph's table must stay.
+        ops.ema([torch.ones(size).cuda()], [[torch.zeros(size).cuda()]], [0.5], backend="triton")
+    for weight, average in zip(weights, averages, strict=True):
+        weight.fill_(1)
+        average.zero_()
+    graph.replay()
+    assert all(bool((average == 0.5).all()) for average in averages)
+
+
 @pytest.mark.parametrize("length", [1, 63, 784, 3072, 40_000])
 def test_search_is_exact(length):
     generator = np.random.default_rng(length)

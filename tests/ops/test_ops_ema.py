@@ -53,6 +53,42 @@ def test_tensors_of_any_stride_and_parameters_with_gradients():
     torch.testing.assert_close(spread, weight.detach() * 0.75)
 
 
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+def test_weights_in_channels_last_are_read_where_they_lie(backend, monkeypatch):
+    """Copies would cost more than the average, and a captured graph could not find them again."""
+    weight = torch.randn(5, 3, 4, 2).to(memory_format=torch.channels_last)
+    averages = [torch.randn(5, 3, 4, 2) for _ in range(2)]
+    expected = [
+        average + (1 - decay) * (weight - average) for average, decay in zip(averages, (0.5, 0.25), strict=True)
+    ]
+    averages = [average.to(memory_format=torch.channels_last) for average in averages]
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.Tensor, "contiguous", lambda *_: pytest.fail("a copy was made"))
+        ops.ema([weight], [[average] for average in averages], [0.5, 0.25], backend=backend)
+    for average, truth in zip(averages, expected, strict=True):
+        torch.testing.assert_close(average, truth)
+    # One in another order than the weight: through a copy.
+    mixed = torch.zeros(5, 3, 4, 2)
+    ops.ema([weight], [[mixed]], [0.0], backend=backend)
+    assert torch.equal(mixed, weight)
+
+
+def test_tensors_without_memory_of_their_own_are_refused():
+    """A DTensor's address is 0: the kernel would read there."""
+
+    class Spread(torch.Tensor):
+        @classmethod
+        def __torch_dispatch__(cls, *_):
+            pytest.fail("an op was called")
+
+    held, without = torch.randn(3), torch.Tensor._make_wrapper_subclass(Spread, (3,))
+    message = r"expected tensors with memory of their own, received a Spread\. Of a DTensor .*to_local"
+    with pytest.raises(InputError, match=f"parameters: {message}"):
+        ops.ema([without], [[held]], [0.5])
+    with pytest.raises(InputError, match=f"averages: {message}"):
+        ops.ema([held], [[without]], [0.5])
+
+
 def test_nothing_to_do():
     ops.ema([], [[]], [0.5])
     ops.ema([torch.ones(2)], [], [])

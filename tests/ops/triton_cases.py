@@ -168,6 +168,30 @@ def test_averages_equal_the_rounded_formula(parameter_dtype):
         assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
 
 
+def test_a_captured_graph_keeps_its_table_of_averages(monkeypatch):
+    from memfast.foundation.errors import InputError
+    from memfast.ops.triton import averages as module
+
+    def take(size):
+        tensors = torch.zeros(size), torch.zeros(size)
+        module._table(((size, tensors[0].data_ptr(), tensors[1].data_ptr()),), torch.device("cpu"))
+        return module._tables[next(reversed(module._tables))]
+
+    monkeypatch.setattr(module, "_tables", type(module._tables)())
+    monkeypatch.setattr(module, "_captured", {})
+    kernels.ema(*(arguments := ([torch.ones(7)], [[torch.zeros(7)]], torch.tensor([0.5], dtype=torch.float64))))
+    with monkeypatch.context() as capture:
+        capture.setattr(module, "_is_capturing", lambda device: True)
+        kernels.ema(*arguments)
+        (table,) = module._captured.values()
+        with pytest.raises(InputError, match="seen before the capture"):
+            take(3)
+    for size in range(10, 10 + 2 * module.KEPT_TABLES):
+        take(size)
+    assert len(module._tables) == module.KEPT_TABLES
+    assert any(kept[0] is table[0] for kept in module._captured.values())
+
+
 @pytest.fixture
 def short_stretches(monkeypatch):
     """The lengths at which the search changes its ways, brought down to what an interpreter can run."""

@@ -1,7 +1,7 @@
 """Several moving averages of many parameters in one launch: each parameter is read once for up to four of them.
 
 The kernel finds its tensors through a table of addresses on the device. The table is built at the first call and kept,
-so later calls (and captured graphs) copy nothing to the device.
+so later calls (and captured graphs) copy nothing to the device; a table that a graph has captured is kept for good.
 """
 
 from collections import OrderedDict
@@ -11,6 +11,7 @@ import torch
 import triton
 import triton.language as tl
 
+from memfast.foundation.errors import InputError
 from memfast.ops.triton.launch import EXACT, on
 
 CHUNK = 2048
@@ -19,6 +20,8 @@ TOGETHER = 4
 ALIGNMENT = 16
 KEPT_TABLES = 16
 _tables: OrderedDict[tuple, tuple[torch.Tensor, torch.Tensor]] = OrderedDict()
+# A graph reads these at every replay, and nothing says when it is gone.
+_captured: dict[tuple, tuple[torch.Tensor, torch.Tensor]] = {}
 _POINTERS = {torch.float32: tl.float32, torch.bfloat16: tl.bfloat16, torch.float16: tl.float16}
 
 
@@ -80,9 +83,17 @@ def _launch(parameters, averages, weights):
 
 def _table(columns: tuple, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     key = (columns, device)
+    capturing = _is_capturing(device)
     if key in _tables:
         _tables.move_to_end(key)
+        if capturing:
+            _captured[key] = _tables[key]
         return _tables[key]
+    if capturing:
+        raise InputError(
+            "parameters and averages", expected="tensors that ema has seen before the capture of a CUDA graph",
+            received="new ones", do="Call it once before, with the same tensors (contiguous or alike in memory).",
+        )  # fmt: skip
     places = np.concatenate(
         [
             np.stack((np.full(-(-column[0] // CHUNK), number), np.arange(0, column[0], CHUNK)), 1)
@@ -94,3 +105,7 @@ def _table(columns: tuple, device: torch.device) -> tuple[torch.Tensor, torch.Te
     if len(_tables) > KEPT_TABLES:
         _tables.popitem(last=False)
     return made
+
+
+def _is_capturing(device: torch.device) -> bool:
+    return device.type == "cuda" and torch.cuda.is_current_stream_capturing()
