@@ -1,6 +1,7 @@
 """What the ops refuse, and what they say. Shapes and dtypes are checked on every call, values on a CPU only."""
 
 import torch
+from torch.autograd import forward_ad
 
 from memfast.foundation.errors import InputError
 from memfast.ops.addresses import MAX_SAMPLE_ID, WORD, check_key, check_sample_ids
@@ -48,11 +49,17 @@ def check_prediction(prediction: torch.Tensor, shape: torch.Size, like: torch.Te
 
 
 def check_floating(name: str, tensor: torch.Tensor) -> None:
-    """Raise unless ``tensor`` is float32, bfloat16 or float16 with a batch axis."""
+    """Raise unless ``tensor`` is float32, bfloat16 or float16 with a batch axis, and without a forward-mode tangent."""
     if not isinstance(tensor, torch.Tensor) or tensor.dtype not in FLOAT_DTYPES or tensor.ndim == 0:
         raise InputError(
             name, expected="a float32, bfloat16 or float16 tensor of shape [B, ...]", received=describe(tensor)
         )
+    # PyTorch would take the derivative of an op without a forward-mode formula for zero, and say nothing.
+    if forward_ad._current_level >= 0 and forward_ad.unpack_dual(tensor).tangent is not None:
+        raise InputError(
+            name, expected="a tensor without a forward-mode tangent", received="a dual tensor (torch.func.jvp)",
+            do="Use the backward pass, or the plain formula: memfast.ops.standard_normal gives the noise.",
+        )  # fmt: skip
 
 
 def check_table(table: torch.Tensor) -> None:

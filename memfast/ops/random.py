@@ -29,13 +29,9 @@ def philox(counter: torch.Tensor, key: torch.Tensor, *, backend: str = "auto") -
     for name, words, width in (("counter", counter, 4), ("key", key, 2)):
         if not isinstance(words, torch.Tensor) or words.dtype != torch.int64 or words.shape[-1:] != (width,):
             raise InputError(name, expected=f"an int64 tensor of shape [..., {width}]", received=describe(words))
-        if words.device.type == "cpu" and words.numel():
-            check_range(name, words, WORD)
     check_device("key", key, counter)
     shape = torch.broadcast_shapes(counter.shape[:-1], key.shape[:-1])
-    counters = counter.expand(*shape, 4).reshape(-1, 4).contiguous()
-    keys = key.expand(*shape, 2).reshape(-1, 2).contiguous()
-    return implementation("philox", counter.device, backend)(counters, keys).view(*shape, 4)
+    return _philox_op(counter.expand(*shape, 4), key.expand(*shape, 2), backend)
 
 
 def standard_normal(
@@ -116,6 +112,14 @@ def check_draw(
         raise InputError("total", expected="the size of the global batch, 1 to 2**31", received=str(total))
 
 
+def _philox(counter, key, backend):
+    for name, words in (("counter", counter), ("key", key)):
+        if words.device.type == "cpu" and words.numel():
+            check_range(name, words, WORD)
+    compute = implementation("philox", counter.device, backend)
+    return compute(counter.reshape(-1, 4).contiguous(), key.reshape(-1, 2).contiguous()).view(counter.shape)
+
+
 def _standard_normal(sample_ids, numel, key, stream, offset, backend):
     compute = implementation("standard_normal", sample_ids.device, backend)
     return compute(sample_ids.contiguous(), numel, key.contiguous(), stream, offset)
@@ -127,6 +131,11 @@ def _draw_timesteps(thresholds, sample_ids, key, positions, total, backend):
     return compute(thresholds.contiguous(), sample_ids.contiguous(), key.contiguous(), positions, total)
 
 
+_philox_op = define(
+    "philox(Tensor counter, Tensor key, str backend) -> Tensor",
+    _philox,
+    lambda counter, key, backend: counter.new_empty(counter.shape),
+)
 _standard_normal_op = define(
     "standard_normal(Tensor sample_ids, SymInt numel, Tensor key, int stream, SymInt offset, str backend) -> Tensor",
     _standard_normal,

@@ -5,6 +5,7 @@ signatures). To add one: write the package and add a row. An explicitly requeste
 falls back, in the order of the rows.
 """
 
+import contextlib
 import importlib
 import os
 from collections.abc import Callable
@@ -15,6 +16,11 @@ from types import ModuleType
 import torch
 
 from memfast.foundation.errors import BackendUnavailableError, InputError
+
+# From when it is loaded the module sees forks. A child that does not know that it is one would wait for ever for
+# PyTorch's threads, which only its parent has. Without the module, its backend's probe says why.
+with contextlib.suppress(ImportError):
+    import memfast._C  # noqa: F401
 
 BACKEND_VARIABLE = "MEMFAST_BACKEND"
 

@@ -10,6 +10,7 @@ from torch._dynamo.testing import CompileCounterWithBackend
 from torch.utils.checkpoint import checkpoint
 
 from memfast import ops
+from memfast.foundation.errors import InputError
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 THRESHOLDS = torch.arange(-9, 10) * 2**58
@@ -20,6 +21,7 @@ def arguments_of(name, p):
     prediction = torch.randn_like(p.x0).requires_grad_()
     data = torch.randint(0, 256, (6, *p.x0.shape[1:]), dtype=torch.uint8), torch.tensor([0, 5, 2, 2])
     return {
+        "philox": (torch.arange(8).view(2, 4), torch.tensor([[1, 2], [3, 4]]), "auto"),
         "standard_normal": (p.sample_ids, 63, p.key, 2, 5, "auto"),
         "draw_timesteps": (THRESHOLDS, p.sample_ids, p.key, torch.arange(4), 4, "auto"),
         "plain_noise": (p.x0, *operands, "auto"),
@@ -40,7 +42,7 @@ def arguments_of(name, p):
 @pytest.mark.parametrize(
     "name",
     [
-        "standard_normal", "draw_timesteps", "plain_noise", "noise", "loss_value", "plain_loss", "loss",
+        "philox", "standard_normal", "draw_timesteps", "plain_noise", "noise", "loss_value", "plain_loss", "loss",
         "loss_backward", "gather_noise", "gather_loss", "gather_loss_value",
     ],
 )  # fmt: skip
@@ -93,6 +95,25 @@ def test_noise_compiled_for_a_learned_x0(problem):
     assert torch.equal(got, expected)
 
 
+def test_words_in_a_compiled_function():
+    compiled = torch.compile(lambda counter, key: ops.philox(counter, key) & 1, fullgraph=True, backend="aot_eager")
+    counter, key = torch.arange(12).view(3, 4), torch.tensor([5, 6])
+    assert torch.equal(compiled(counter, key), ops.philox(counter, key) & 1)
+
+
+@pytest.mark.parametrize("function", ["noise", "loss"])
+def test_forward_mode_is_refused(problem, function):
+    """PyTorch would take the tangent for zero without a word."""
+    p = problem((4, 30))
+    call = {"noise": lambda x: p.noise(x0=x), "loss": p.loss}[function]
+    with pytest.raises(InputError, match="expected a tensor without a forward-mode tangent"):
+        torch.func.jvp(call, (torch.ones(4, 30),), (torch.ones(4, 30),))
+    # What has no tangent may stand beside what has one.
+    noise = ops.standard_normal(p.sample_ids, 30, p.key)
+    _, tangent = torch.func.jvp(lambda x: (x * p.noise()).sum(), (noise,), (noise,))
+    torch.testing.assert_close(tangent, (noise * p.noise()).sum())
+
+
 def test_checkpointing_repeats_the_noise(problem):
     p = problem((4, 30))
     layer = torch.nn.Linear(30, 30)
@@ -125,6 +146,7 @@ def test_autocast_changes_nothing_but_the_prediction(problem):
 
 
 FORKING = """
+import sys
 import torch
 from memfast import ops
 
@@ -140,19 +162,23 @@ class Noises(torch.utils.data.Dataset):
         return noise
 
 torch.set_num_threads(2)
-expected = ops.standard_normal(torch.arange(4), 50_000, ops.key(3))
+torch.zeros(1_000_000).sum()
+if sys.argv[1] == "used":
+    ops.standard_normal(torch.arange(4), 50_000, ops.key(3))
 workers = {"num_workers": 2, "multiprocessing_context": "fork", "timeout": 300}
 loader = torch.utils.data.DataLoader(Noises(), batch_size=2, **workers)
-assert torch.equal(torch.cat(list(loader)), expected)
+noises = torch.cat(list(loader))
+assert torch.equal(noises, ops.standard_normal(torch.arange(4), 50_000, ops.key(3)))
 """
 
 
-def test_forked_workers_repeat_the_parents_noise():
-    """The thread pool exists before the fork; a child starts its own.
+@pytest.mark.parametrize("before", ["used", "imported"])
+def test_forked_workers_repeat_the_parents_noise(before):
+    """The parent's threads exist before the fork; a child, even one that is the first to use the kernels, has its own.
 
     In a process of its own: what other tests' packages hold locked in their threads would stay locked in a child.
     """
-    done = subprocess.run([sys.executable, "-c", FORKING], capture_output=True, text=True, timeout=600)
+    done = subprocess.run([sys.executable, "-c", FORKING, before], capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
 
 
