@@ -1,6 +1,7 @@
 """`python -m benchmarks.gpu`: what it does without a GPU, and how it records."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -60,6 +61,21 @@ def test_a_stage_that_does_not_end_is_stopped(command, monkeypatch, tmp_path):
     record = command.run_stage(command.Stage("endless", "none", 60), tmp_path, 0.2)
     assert record["failed"].startswith("stopped after")
     assert record["seconds"] < 60
+
+
+def test_the_gpu_tests_are_found_where_optional_packages_are_missing(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(str(ROOT))
+    from benchmarks.gpu import tests
+
+    for name in ("hypothesis", "diffusers", "faiss", "ot", "rich", "typer"):
+        (tmp_path / f"{name}.py").write_text("raise ImportError('not installed')")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    done = subprocess.run(
+        [*tests.command(), "--collect-only"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    for name in ("test_normals_have_the_reference_bits", "test_averages_in_a_captured_graph", "test_search_is_exact"):
+        assert name in done.stdout
 
 
 def test_red_tests_mark_the_table(command):
