@@ -60,13 +60,24 @@ class Moments:
         return self.scatter / (self.count - 1)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """The state as arrays, ready for ``npz`` or safetensors."""
-        return {"count": np.asarray(self.count), "mean": self.mean, "scatter": self.scatter}
+        """A copy of the state as arrays, ready for ``npz`` or safetensors."""
+        return {"count": np.asarray(self.count), "mean": self.mean.copy(), "scatter": self.scatter.copy()}
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, np.ndarray]) -> "Moments":
-        """The state that `arrays` gave."""
+        """The state that `arrays` gave; the arrays themselves are left alone.
+
+        Raises:
+            InputError: a scatter of another width than the mean.
+        """
         moments = cls()
         moments.count = int(arrays["count"])
-        moments.mean, moments.scatter = np.asarray(arrays["mean"]), np.asarray(arrays["scatter"])
+        moments.mean, moments.scatter = (np.array(arrays[name], np.float64) for name in ("mean", "scatter"))
+        width = moments.mean.size
+        if moments.mean.shape != (width,) or moments.scatter.shape != (width, width):
+            raise InputError(
+                "moments",
+                expected="a mean [d] and a scatter [d, d]",
+                received=f"{list(moments.mean.shape)} and {list(moments.scatter.shape)}",
+            )
         return moments

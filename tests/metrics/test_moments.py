@@ -33,3 +33,27 @@ def test_errors():
         _ = Moments().update(ROWS[:1]).covariance
     with pytest.raises(InputError, match="7 features per row, as the rows before has"):
         Moments().update(ROWS).update(ROWS[:, :3])
+
+
+def test_a_saved_state_does_not_follow_later_updates():
+    moments = Moments().update(ROWS[:10])
+    state = moments.arrays()
+    copy = Moments.from_arrays(state)
+    moments.update(ROWS[10:])
+    np.testing.assert_allclose(Moments.from_arrays(state).covariance, np.cov(ROWS[:10], rowvar=False), rtol=1e-9)
+    copy.update(ROWS[10:20])
+    np.testing.assert_allclose(moments.covariance, np.cov(ROWS, rowvar=False), rtol=1e-9, atol=1e-9)
+
+
+def test_a_state_of_read_only_arrays_is_taken():
+    state = Moments().update(ROWS[:10]).arrays()
+    for array in state.values():
+        array.flags.writeable = False
+    other = Moments.from_arrays(state).update(ROWS[10:])
+    np.testing.assert_allclose(other.covariance, np.cov(ROWS, rowvar=False), rtol=1e-9, atol=1e-9)
+
+
+def test_a_state_that_does_not_fit_together_is_refused():
+    state = Moments().update(ROWS).arrays()
+    with pytest.raises(InputError, match=r"a mean \[d\] and a scatter \[d, d\], received \[5\] and \[7, 7\]"):
+        Moments.from_arrays({**state, "mean": state["mean"][:5]})
