@@ -136,9 +136,10 @@ def _sliced(sets: Sets) -> dict[str, Outcome]:
 
 
 def _projected(sets: Sets) -> dict[str, Outcome]:
-    results = {}
+    results: dict[str, Outcome] = {}
+    found = None
     for suffix, count in (("", None), ("_2", 2)):
-        if count is not None and min(len(sets.training) - 1, sets.training.shape[1]) < count:
+        if count is not None and found is not None and found.components < count:
             continue
         found = projected_distances(sets.generated, sets.training, components=count, seed=sets.seed)
         details = {"components": found.components, "explained_variance": found.explained_variance}
@@ -176,14 +177,20 @@ def _kernel_rbf(sets: Sets) -> dict[str, Outcome]:
 
 
 def _kernel_outcome(sets: Sets, kernel: str) -> Outcome:
-    """Subsets of at most half the smaller set, so that they differ; the interval is that of their mean."""
-    size = max(2, min(SUBSET_SIZE, min(len(sets.generated), len(sets.training)) // 2))
+    """Subsets of at most half the smaller set, so that they differ; the interval is their delete-d jackknife's.
+
+    Subsets overlap: their mean is far surer of these very samples than the samples are of their distribution.
+    """
+    count = min(len(sets.generated), len(sets.training))
+    size = max(2, min(SUBSET_SIZE, count // 2))
     found = kernel_distance(sets.generated, sets.training, kernel=kernel, subset_size=size, seed=sets.seed)
-    error = NORMAL_QUANTILE * found.standard_deviation / np.sqrt(found.subsets)
+    jackknife = size / (count - size) if count > size else np.inf
+    error = NORMAL_QUANTILE * found.standard_deviation * np.sqrt(jackknife + 1 / found.subsets)
     details: dict[str, Any] = {"standard_deviation": found.standard_deviation, "subset_size": size}
     if kernel == "rbf":
         details["bandwidth"] = found.bandwidth
-    return Outcome(found.value, Interval(found.value - error, found.value + error), details)
+    interval = Interval(found.value - error, found.value + error) if np.isfinite(error) else None
+    return Outcome(found.value, interval, details)
 
 
 def _manifold(sets: Sets) -> dict[str, Outcome]:

@@ -49,7 +49,7 @@ def kernel_distance(
         kernel: ``polynomial``, or ``rbf``: ``exp(-|x-y|^2 / (2 bandwidth^2))``.
         subsets: mean over this many random subsets of both sets, as KID is reported; None takes all pairs once.
         subset_size: rows of each subset; at most the smaller set.
-        bandwidth: of the RBF kernel; None takes the median distance within the first 1,000 rows of ``y``.
+        bandwidth: of the RBF kernel; None takes the median distance within ``y``, of 1,000 rows spread evenly over it.
         seed: of the subsets.
 
     Raises:
@@ -84,8 +84,8 @@ def _kernel(name: str, y: np.ndarray, bandwidth: float | None) -> tuple[Kernel, 
     if bandwidth is not None:
         bandwidth = finite_number("bandwidth", bandwidth, above=0)
     else:
-        part = y[:BANDWIDTH_ROWS]
-        bandwidth = float(np.sqrt(np.median(_squared(part, part)[np.triu_indices(len(part), 1)])))
+        part = y[np.arange(min(len(y), BANDWIDTH_ROWS)) * len(y) // min(len(y), BANDWIDTH_ROWS)]
+        bandwidth = float(np.median(np.sqrt(_squared(part, part)[np.triu_indices(len(part), 1)])))
     if not bandwidth > 0:
         raise InputError(
             "bandwidth", expected="a positive number", received=repr(bandwidth), do="Are all rows of y equal? Pass one."

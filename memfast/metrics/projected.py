@@ -4,6 +4,7 @@ The paper states neither the number of components, nor the order of the Wasserst
 Jensen-Shannon distance, nor which L2: each is an option here and its default a named choice (``docs/metrics.md``).
 """
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -74,7 +75,7 @@ def projected_distances(
     Args:
         generated: ``[m, d]``.
         training: ``[n, d]``; the components are fitted on it alone.
-        components: k; None takes min(50, n - 1, d). Report k = 2 too.
+        components: k; None takes 50, or as many dimensions as the training rows span. Report k = 2 too.
         wasserstein_kind: ``per_component`` (mean of the exact one-dimensional W_p) or ``sliced`` (W_2, 128 directions).
         p: order of the per-component distance.
         bins: equal bins of each histogram.
@@ -91,7 +92,9 @@ def projected_distances(
     generated, training = as_matrices(("generated", "training"), (generated, training))
     most = min(len(training) - 1, training.shape[1])
     count = min(COMPONENTS, most) if components is None else components
-    projection = PrincipalComponents.fit(training, count, solver=solver, seed=seed)
+    projection = _spanned(
+        PrincipalComponents.fit(training, count, solver=solver, seed=seed), training.shape, components
+    )
     x, y = projection.transform(generated), projection.transform(training)
     each = wasserstein_per_dimension(x, y, p)
     if wasserstein_kind not in ("per_component", "sliced"):
@@ -103,6 +106,23 @@ def projected_distances(
     shannon = np.asarray([jensen_shannon(x[:, j], y[:, j], **options) for j in range(x.shape[1])])  # type: ignore[arg-type]
     share = float(projection.explained_variance_ratio.sum())
     return ProjectedDistances(float(value), float(shannon.mean()), each, shannon, share, x.shape[1])
+
+
+def _spanned(projection: PrincipalComponents, shape: tuple[int, ...], components: int | None) -> PrincipalComponents:
+    """Without the components that have no variance: their directions are a solver's accident, not the data's."""
+    deviations = np.sqrt(projection.explained_variance)
+    rank = int((deviations > max(shape) * np.finfo(np.float64).eps * deviations[0]).sum())
+    if components is not None and components > rank:
+        raise InputError(
+            "components",
+            expected=f"at most {rank}, the dimensions that the training rows span",
+            received=f"{components}",
+        )
+    return replace(
+        projection,
+        components=projection.components[:rank],
+        explained_variance=projection.explained_variance[:rank],
+    )
 
 
 def jensen_shannon(
@@ -135,6 +155,13 @@ def jensen_shannon(
     low, high = float(y.min()), float(y.max())
     if histogram_range == "pooled":
         low, high = min(low, float(x.min())), max(high, float(x.max()))
+    elif low == high:
+        raise InputError(
+            "training", expected="values that vary, with histogram_range='training'", received=f"{low:g} only",
+            do="Use histogram_range='pooled'.",
+        )  # fmt: skip
+    if high - low <= bins * np.spacing(max(abs(low), abs(high))):
+        low, high = low - 0.5 * max(1.0, abs(low)), high + 0.5 * max(1.0, abs(high))
     shares = []
     for values in (x, y):
         counts, _ = np.histogram(np.clip(values, low, high), bins=bins, range=(low, high))
@@ -171,7 +198,7 @@ def l2_distances(
     scale = np.sqrt(generated.shape[1]) if per_feature else 1.0
     squared = shared.nearest("generated", "training", 1)[0] if shared else nearest(generated, training, 1)[0]
     closest = np.sqrt(squared[:, 0]) / scale
-    mean = mean_pair_distance(generated, training) / scale if all_pairs else float("nan")
+    mean = float(mean_pair_distance(generated, training) / scale) if all_pairs else float("nan")
     return L2Distances(float(closest.mean()), bootstrap_mean(closest, seed=seed), mean)
 
 

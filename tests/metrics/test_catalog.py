@@ -1,9 +1,11 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from memfast.foundation.errors import InputError
-from memfast.metrics.catalog import CATALOG, choose
+from memfast.metrics import SharedNeighbors, kernel_distance
+from memfast.metrics.catalog import CATALOG, Sets, choose
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "metrics.md"
 
@@ -31,3 +33,25 @@ def test_choice():
     assert not any(row.needs_test for row in choose(None, has_test=False))
     with pytest.raises(InputError, match="names among wasserstein, sliced_wasserstein"):
         choose("fid", has_test=False)
+
+
+def test_the_interval_of_the_kernel_distance_covers_the_true_one():
+    generator = np.random.default_rng(0)
+    metric = next(row for row in CATALOG if row.name == "kernel")
+    large = [generator.standard_normal((3000, 2)) + shift for shift in (0.5, 0)]
+    truth = kernel_distance(*large, subsets=None).value
+    covered = 0
+    for _ in range(40):
+        generated, training = (generator.standard_normal((80, 2)) + shift for shift in (0.5, 0))
+        found = metric.compute(Sets(generated, training, None, SharedNeighbors({})))["kernel_distance"]
+        covered += found.interval.low <= truth <= found.interval.high
+    assert covered >= 34, "95 % of 40 are 38; below 34 has a chance of one in a hundred"
+
+
+def test_training_rows_on_a_line_have_no_second_component():
+    generator = np.random.default_rng(0)
+    generated, training = generator.standard_normal((30, 3)), generator.standard_normal((40, 1)) * np.ones(3)
+    metric = next(row for row in CATALOG if row.name == "projected")
+    found = metric.compute(Sets(generated, training, None, SharedNeighbors({})))
+    assert sorted(found) == ["jensen_shannon_components", "wasserstein_1_components"]
+    assert found["wasserstein_1_components"].details["components"] == 1

@@ -76,3 +76,11 @@ def test_features_whose_kernel_overflows_are_refused(subsets):
     x = 1e100 * np.random.default_rng(0).normal(size=(50, 4))
     with pytest.raises(InputError, match="features: expected magnitudes whose kernel float64 holds"):
         kernel_distance(x, x + 1e100, subsets=subsets, subset_size=20)
+
+
+def test_the_bandwidth_looks_at_the_whole_set():
+    """Data sets come sorted by class: the first rows are all of one."""
+    y = np.repeat(np.eye(4) * 100, 500, axis=0) + np.random.default_rng(0).standard_normal((2000, 4))
+    distances = np.linalg.norm(y[::7, None] - y[::7], axis=2)
+    found = kernel_distance(y, y, kernel="rbf", subsets=1, subset_size=10).bandwidth
+    assert found == pytest.approx(np.median(distances[np.triu_indices(len(distances), 1)]), rel=0.01)

@@ -104,3 +104,29 @@ def test_pairs_are_streamed(monkeypatch):
 def test_bad_input(options, text):
     with pytest.raises(InputError, match=text):
         projected_distances(*sets(), **options)
+
+
+@pytest.mark.parametrize("kind", ["duplicates", "dependent"])
+def test_directions_without_variance_are_left_out(kind):
+    """They would be whatever the solver returns: the value would depend on the order of the rows."""
+    generated, training = sets(d=8)
+    training = np.repeat(training[:6], 5, axis=0) if kind == "duplicates" else np.tile(training[:, :4], 2)
+    rank = 5 if kind == "duplicates" else 4
+    found = projected_distances(generated, training)
+    again = projected_distances(generated, np.random.default_rng(1).permutation(training))
+    assert found.components == len(found.wasserstein_per_component) == rank
+    assert found.wasserstein == pytest.approx(again.wasserstein, rel=1e-9)
+    assert found.jensen_shannon == pytest.approx(again.jensen_shannon, rel=1e-9)
+    with pytest.raises(InputError, match=f"components: expected at most {rank}, the dimensions that the training rows"):
+        projected_distances(generated, training, components=rank + 1)
+
+
+def test_jensen_shannon_of_values_that_are_almost_equal():
+    x = 1 + np.arange(5) * np.finfo(np.float64).eps
+    assert jensen_shannon(x, x) == 0.0
+    assert jensen_shannon(1e300 * x, 1e300 * x) == 0.0
+
+
+def test_jensen_shannon_has_no_range_of_one_training_value():
+    with pytest.raises(InputError, match="training: expected values that vary, with histogram_range='training'"):
+        jensen_shannon([0.0, 1.0], [2.0, 2.0], histogram_range="training")
