@@ -32,9 +32,13 @@ def sliced_costs(
     Both sets of tensors stay where they are: a GPU sorts there, a CPU sorts in NumPy, whose vector sort is faster.
     """
     require_exponent(p)
-    if _on_accelerator(x) and x_weights is None and y_weights is None and len(x) == len(y):
-        return _sliced_on_device(x, y.to(x), p, directions.to(x))
+    if _on_accelerator(x) and x_weights is None and y_weights is None and len(x) == len(y) > 0:
+        return _sliced_on_device(*_centred_on_device(x, y), p, directions)
     x, y = as_matrices(("x", "y"), (x, y), dtype=_dtype(x, y))
+    if x.dtype == np.float32:
+        # Float32 would spend its digits on a mean far from zero, which both sets share and no distance sees.
+        mean = y.mean(axis=0, dtype=np.float64).astype(np.float32)
+        x, y = x - mean, y - mean
     x_weights, y_weights = as_weights("x_weights", x_weights, len(x)), as_weights("y_weights", y_weights, len(y))
     directions = directions.to(torch.from_numpy(x).dtype)
     if directions.shape[1] != x.shape[1]:
@@ -106,8 +110,19 @@ def _equal_weight_costs(x: np.ndarray, y: np.ndarray, p: float, directions: torc
 
 
 def _sliced_on_device(x: torch.Tensor, y: torch.Tensor, p: float, directions: torch.Tensor) -> torch.Tensor:
-    parts = [_differentiable_costs(x, y, p, chosen) for chosen in directions.split(max(1, (1 << 28) // len(x)))]
-    return torch.cat(parts)
+    chunks = directions.to(x).split(max(1, (1 << 28) // len(x)))
+    return torch.cat([_differentiable_costs(x, y, p, chosen) for chosen in chunks])
+
+
+def _centred_on_device(x: torch.Tensor, y: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """Both as rows of one floating dtype, float32 at least, about the mean of ``y``; checked as `as_matrices` does."""
+    sets = [torch.as_tensor(points, device=x.device).flatten(1).detach() for points in (x, y)]
+    narrow = all(points.is_floating_point() and points.dtype != torch.float64 for points in sets)
+    sets = [points.to(torch.float32 if narrow else torch.float64) for points in sets]
+    if sets[0].shape != sets[1].shape or not all(bool(points.isfinite().all()) for points in sets):
+        as_matrices(("x", "y"), tuple(sets))
+    mean = sets[1].double().mean(dim=0).to(sets[1])
+    return sets[0] - mean, sets[1] - mean
 
 
 def _differentiable_costs(x: torch.Tensor, y: torch.Tensor, p: float, directions: torch.Tensor) -> torch.Tensor:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from memfast.foundation.errors import InputError
-from memfast.metrics import wasserstein
+from memfast.metrics import sliced, wasserstein
 from memfast.metrics.sliced import random_directions
 
 
@@ -71,3 +71,32 @@ def test_standard_error_covers_the_limit():
 def test_directions_of_another_width():
     with pytest.raises(InputError, match="directions"):
         wasserstein(*clouds(), method="sliced", directions=random_directions(3, 5))
+
+
+def test_float32_far_from_zero_agrees_with_float64():
+    x, y = (rows + np.float32(1e4) for rows in clouds(dtype=np.float32))
+    narrow, wide = (wasserstein(a, b, method="sliced").value for a, b in ((x, y), (x.astype(float), y.astype(float))))
+    assert narrow == pytest.approx(wide, rel=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int32])
+def test_tensors_of_an_accelerator_are_as_exact_as_arrays(dtype, monkeypatch):
+    monkeypatch.setattr(sliced, "_on_accelerator", lambda value: isinstance(value, torch.Tensor))
+    x, y = (torch.from_numpy(8 * rows + 100).to(dtype) for rows in clouds())
+    expected = wasserstein(x.double().numpy(), y.double().numpy(), method="sliced").value
+    assert wasserstein(x, y, method="sliced").value == pytest.approx(expected, rel=1e-5)
+    assert wasserstein(x, y.double().numpy(), method="sliced").value == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (lambda y: y[:, :3], "y: expected 7 features per row, as x has, received 3"),
+        (lambda y: torch.where(y == y[5, 2], torch.nan, y), "y: expected finite values, .* in row 5"),
+    ],
+)
+def test_tensors_of_an_accelerator_are_checked(change, text, monkeypatch):
+    monkeypatch.setattr(sliced, "_on_accelerator", lambda value: isinstance(value, torch.Tensor))
+    x, y = map(torch.from_numpy, clouds())
+    with pytest.raises(InputError, match=text):
+        wasserstein(x, change(y), method="sliced")
