@@ -70,11 +70,15 @@ def as_weights(name: str, weights: Any, count: int) -> np.ndarray | None:
     """
     if weights is None:
         return None
-    array = np.asarray(weights.detach().cpu() if isinstance(weights, torch.Tensor) else weights, dtype=np.float64)
+    array = weights.detach().cpu().double().numpy() if isinstance(weights, torch.Tensor) else np.asarray(weights)
+    if array.dtype.kind not in "biuf":
+        raise InputError(name, expected="real numbers", received=f"dtype {array.dtype}")
+    array = array.astype(np.float64)
     if array.shape != (count,):
         raise InputError(name, expected=f"one weight per row, shape ({count},)", received=f"shape {array.shape}")
-    if not np.isfinite(array).all() or (array < 0).any() or array.sum() <= 0:
+    if not np.isfinite(array).all() or (array < 0).any() or not array.any():
         raise InputError(name, expected="finite weights of at least 0 with a positive sum", received="others")
+    array = array / array.max()
     return array / array.sum()
 
 

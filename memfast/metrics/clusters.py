@@ -61,4 +61,7 @@ def _lloyd(rows: np.ndarray, centres: np.ndarray) -> Cells:
 
 
 def _squared(rows: np.ndarray, centres: np.ndarray) -> np.ndarray:
+    """Squared distances, about the mean of the centres: a mean far from zero would cost their digits."""
+    mean = centres.mean(axis=0)
+    rows, centres = rows - mean, centres - mean
     return np.clip((rows * rows).sum(1)[:, None] + (centres * centres).sum(1) - 2 * rows @ centres.T, 0, None)

@@ -13,6 +13,8 @@ from memfast.metrics.shared import SharedNeighbors, nearest
 
 RATIO_THRESHOLD = 1 / 3
 COSINE_EPSILON = 0.1
+# Below this share of the training set's variance a Frechet distance is rounding, which the divisor would blow up.
+NO_DISTANCE = 1e-12
 PERCENTILES = (5, 25, 50, 75, 95)
 
 
@@ -128,7 +130,7 @@ def mifid(generated: Any, training: Any, *, epsilon: float = COSINE_EPSILON, ave
     generated, training = as_matrices(("generated", "training"), (generated, training), minimum=2)
     distance = frechet_distance(generated, training)
     memorization = cosine_penalty(generated, training, average_over=average_over)
-    if distance <= 1e-8:
+    if distance <= NO_DISTANCE * training.var(axis=0).sum():
         return 0.0
     return distance / (memorization + 1e-14) if memorization < epsilon else distance
 

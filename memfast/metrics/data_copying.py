@@ -111,7 +111,9 @@ def copying_z(generated_distances: np.ndarray, test_distances: np.ndarray) -> fl
     >>> round(copying_z(np.array([1.0, 2.0, 3.0]), np.array([4.0, 5.0, 6.0])), 3)
     -1.746
     """
-    m, n = len(generated_distances), len(test_distances)
-    ranks = rankdata(np.concatenate([generated_distances, test_distances]))
+    names = ("generated_distances", "test_distances")
+    first, second = (rows[:, 0] for rows in as_matrices(names, (generated_distances, test_distances)))
+    m, n = len(first), len(second)
+    ranks = rankdata(np.concatenate([first, second]))
     u = ranks[:m].sum() - m * (m + 1) / 2
     return float((u - (n * m / 2 - 0.5)) / np.sqrt(n * m * (n + m + 1) / 12))

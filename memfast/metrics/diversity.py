@@ -43,7 +43,8 @@ def vendi(features: Any, *, order: float = ORDER, normalize: bool = True) -> flo
     matrix = torch.from_numpy(rows)
     product = matrix @ matrix.T if len(rows) <= rows.shape[1] else matrix.T @ matrix
     values = torch.linalg.eigvalsh(product / len(rows)).numpy()
-    values = values[values > np.finfo(np.float64).eps * values.max()]
+    # An order below 1 weighs rounding errors of eigenvalues that are 0 as if they were samples.
+    values = values[values > len(rows) * np.finfo(np.float64).eps * values.max()]
     if order == 1:
         return float(np.exp(-(values * np.log(values)).sum()))
     if np.isinf(order):

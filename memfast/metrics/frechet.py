@@ -15,7 +15,7 @@ ROWS_PER_UPDATE = 8192
 
 
 class FrechetInfinity(NamedTuple):
-    """The extrapolated distance, its standard error from the line fit, and what was fitted."""
+    """The extrapolated distance, its standard error from the line fit (NaN of two points), and what was fitted."""
 
     value: float
     standard_error: float
@@ -54,10 +54,11 @@ def frechet_from_moments(x: Moments, y: Moments) -> float:
     """
     if len(x.mean) != len(y.mean):
         raise InputError("y", expected=f"{len(x.mean)} features, as x has", received=f"{len(y.mean)}")
-    first, second = x.covariance, y.covariance
+    few, many = (x, y) if x.count <= y.count else (y, x)
+    first, second = few.covariance, many.covariance
     with np.errstate(over="ignore", invalid="ignore"):
-        root = _root(first)
-        product = _symmetric(root @ second @ root)
+        factor = _factor(first)
+        product = _symmetric(factor.T @ second @ factor)
     if not np.isfinite(product).all():
         raise InputError(
             "features", expected="magnitudes whose fourth power float64 holds", received="larger ones",
@@ -97,7 +98,7 @@ def frechet_infinity(
     design = np.stack([np.ones(points), 1 / sizes], axis=1)
     (value, slope), *_ = np.linalg.lstsq(design, distances, rcond=None)
     residual = distances - design @ [value, slope]
-    variance = residual @ residual / max(1, points - 2)
+    variance = residual @ residual / (points - 2) if points > 2 else np.nan
     error = float(np.sqrt(variance * np.linalg.inv(design.T @ design)[0, 0]))
     return FrechetInfinity(float(value), error, float(slope), sizes, distances)
 
@@ -124,9 +125,11 @@ def _assemble(first: np.ndarray, second: np.ndarray, traces: float, overlap: flo
     return max(0.0, float(step @ step + traces - 2 * overlap))
 
 
-def _root(matrix: np.ndarray) -> np.ndarray:
+def _factor(matrix: np.ndarray) -> np.ndarray:
+    """F ``[d, rank]`` with ``F F^T`` the covariance; what is below its rounding would only enter as noise's root."""
     values, vectors = np.linalg.eigh(_symmetric(matrix))
-    return (vectors * np.sqrt(np.clip(values, 0, None))) @ vectors.T
+    kept = values > len(values) * np.finfo(np.float64).eps * values[-1]
+    return vectors[:, kept] * np.sqrt(values[kept])
 
 
 def _symmetric(matrix: np.ndarray) -> np.ndarray:

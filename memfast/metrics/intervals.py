@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from memfast.foundation.arguments import finite_number, whole_number
+from memfast.metrics.arrays import as_matrix
 
 RESAMPLES = 1000
 CONFIDENCE = 0.95
@@ -26,12 +27,15 @@ def bootstrap_mean(
     Where ``values`` takes two values only, a resampled mean is a binomial count and is drawn as such: the same
     distribution at a thousandth of the cost.
 
+    Raises:
+        InputError: no values, or one that is not finite.
+
     >>> bootstrap_mean([1.0, 1.0, 1.0])
     Interval(low=1.0, high=1.0)
     """
     whole_number("resamples", resamples, least=1)
     finite_number("confidence", confidence, above=0, below=1)
-    values = np.asarray(values, dtype=np.float64)
+    values = as_matrix("values", values)[:, 0]
     generator = np.random.default_rng(whole_number("seed", seed, least=0))
     levels = np.unique(values[:: max(1, len(values) // 64)])
     tail = (1 - confidence) / 2

@@ -100,3 +100,9 @@ def test_bad_input():
         mifid(generated, training, average_over="both")
     with pytest.raises(InputError, match="generated: expected a row that is not zero"):
         cosine_penalty(np.zeros((3, 10)), training)
+
+
+def test_mifid_scales_with_the_features():
+    generated, training = sets()
+    assert mifid(1e-6 * generated, 1e-6 * training) == pytest.approx(1e-12 * mifid(generated, training), rel=1e-9)
+    assert mifid(training[::-1], training) == 0.0

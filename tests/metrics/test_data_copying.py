@@ -80,3 +80,17 @@ def test_k_means_of_equal_points():
 def test_sets_too_small(cut, options, text):
     with pytest.raises(InputError, match=text):
         c_t(*(rows[:count] for rows, count in zip(sets(), cut, strict=True)), **options)
+
+
+def test_a_mean_far_from_zero_changes_no_cell():
+    generated, training, test = sets()
+    expected = c_t(generated, training, test)
+    found = c_t(generated + 1e8, training + 1e8, test + 1e8)
+    np.testing.assert_array_equal(np.sort(found.counts, axis=0), np.sort(expected.counts, axis=0))
+    assert found.value == pytest.approx(expected.value, abs=1e-6)
+
+
+@pytest.mark.parametrize(("first", "text"), [([], "at least 1 row, received 0"), ([1.0, np.nan], "in row 1")])
+def test_z_of_no_numbers(first, text):
+    with pytest.raises(InputError, match=f"generated_distances: .*{text}"):
+        copying_z(first, [1.0])

@@ -37,3 +37,10 @@ def test_bad_input():
         vendi_per_class(np.eye(3), [0, 1])
     with pytest.raises(InputError, match="order"):
         vendi(np.eye(2), order=0)
+
+
+def test_rounding_errors_of_eigenvalues_are_no_samples():
+    directions = np.random.default_rng(0).standard_normal((1, 300))
+    assert vendi(np.repeat(directions, 200, axis=0) * np.arange(1, 201)[:, None], order=0.1) == pytest.approx(
+        1, rel=1e-9
+    )

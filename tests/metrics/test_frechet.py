@@ -89,3 +89,21 @@ def test_features_whose_products_overflow_are_refused():
     x = 1e100 * np.random.default_rng(0).normal(size=(50, 4))
     with pytest.raises(InputError, match="features: expected magnitudes whose fourth power float64 holds"):
         frechet_distance(x, x[::-1] + 1e100)
+
+
+@pytest.mark.parametrize("rank", [1, 4])
+def test_degenerate_covariances_cost_no_digits(rank):
+    """The root of a rounding error of 1e-16 would be 1e-8; the nuclear norm of the rows' product has none."""
+    generator = np.random.default_rng(0)
+    mix = generator.standard_normal((rank, 12))
+    x, y = generator.standard_normal((60, rank)) @ mix, 1.5 * generator.standard_normal((40, rank)) @ mix + 0.2
+    a, b = (x - x.mean(0)) / np.sqrt(59), (y - y.mean(0)) / np.sqrt(39)
+    overlap = np.linalg.svd(a @ b.T, compute_uv=False).sum()
+    expected = np.square(x.mean(0) - y.mean(0)).sum() + np.square(a).sum() + np.square(b).sum() - 2 * overlap
+    assert frechet_distance(x, y) == pytest.approx(expected, rel=1e-11)
+    assert frechet_distance(y, x) == pytest.approx(expected, rel=1e-11)
+
+
+def test_two_points_of_a_line_say_nothing_of_its_error():
+    x, y = clouds()
+    assert np.isnan(frechet_infinity(x, y, points=2).standard_error)

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
+from memfast.foundation.errors import InputError
 from memfast.metrics import bootstrap_mean
 
 
@@ -27,3 +28,11 @@ def test_a_rare_third_value_is_not_overlooked():
 @pytest.mark.parametrize("values", [[2.0], [0.5] * 9])
 def test_constant_values_have_no_width(values):
     assert bootstrap_mean(values) == (values[0], values[0])
+
+
+@pytest.mark.parametrize(
+    ("values", "text"), [([], "at least 1 row, received 0"), ([1.0, np.nan], "a NaN or an infinity in row 1")]
+)
+def test_no_values(values, text):
+    with pytest.raises(InputError, match=f"values: .*{text}"):
+        bootstrap_mean(values)

@@ -35,6 +35,13 @@ def test_weights_equal_pot():
     assert found.gap == 0.0
 
 
+def test_only_the_proportions_of_weights_count():
+    x, y = clouds(30, 20)
+    a = np.random.default_rng(1).random(30)
+    expected = wasserstein(x, y, x_weights=a).value
+    assert wasserstein(x, y, x_weights=1e308 * a).value == pytest.approx(expected, rel=1e-9)
+
+
 def test_both_exact_solvers_agree():
     x, y = clouds()
     first, second = (wasserstein(x, y, method=method) for method in ("assignment", "network_simplex"))
@@ -97,6 +104,7 @@ def test_an_unfinished_network_simplex_is_an_error():
         ({"method": "sliced", "projections": 0}, "projections: expected a whole number of at least 1"),
         ({"method": "minibatch"}, "batch: expected a whole number from 1 to 2"),
         ({"x_weights": [1.0]}, "x_weights: expected one weight per row"),
+        ({"x_weights": ["a", "b"]}, "x_weights: expected real numbers"),
     ],
 )
 def test_bad_input(change, text):
