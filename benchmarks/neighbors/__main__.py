@@ -2,119 +2,44 @@
 
 Every round times each contender once, in turn; a ratio is the median over the rounds of (peer's time / ours).
 The answers are compared before anything is timed. The machine's peak is measured beside them by a register loop.
+A run of all cases and peers appends one JSON line (machine, versions, commit) to benchmarks/results/neighbors.jsonl.
 """
 
 import argparse
+import multiprocessing
 import os
-import statistics
 import subprocess
 import tempfile
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-import torch
-
-
-@dataclass(frozen=True)
-class Case:
-    """One problem: its sizes, our instruction set and the peers it is compared with."""
-
-    queries: int
-    points: int
-    length: int
-    k: int
-    peers: tuple[str, ...]
-    kind: str = "uint8"
-    isa: str = "best"
-
-
-BYTE_PEERS = ("faiss_knn", "svs_flat", "torch_int_mm", "numkong_dots")
-CASES = {
-    "pixels3072": Case(2000, 60000, 3072, 50, BYTE_PEERS),
-    "pixels784": Case(10000, 60000, 784, 10, BYTE_PEERS),
-    "features768": Case(2000, 100000, 768, 10, ("faiss_knn",), kind="float32"),
-    "avx2": Case(1000, 60000, 3072, 50, ("faiss_knn",), isa="avx2"),
-}
-# What limits faiss and its OpenBLAS to AVX2; read when they are loaded.
-AVX2_ONLY = {"FAISS_OPT_LEVEL": "avx2", "OPENBLAS_CORETYPE": "Haswell"}
+from benchmarks.__main__ import store
+from benchmarks.neighbors.cases import CASES, run_case
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("cases", nargs="*", default=list(CASES), metavar="CASE")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.neighbors", description=__doc__)
+    parser.add_argument("cases", nargs="*", default=list(CASES), metavar="CASE", help=f"of {', '.join(CASES)}")
     parser.add_argument("--peers", nargs="*", help="only these peers")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     arguments = parser.parse_args()
+    unknown = set(arguments.cases) - set(CASES)
+    if unknown:
+        parser.error(f"no case {', '.join(sorted(unknown))}; there are {', '.join(CASES)}")
     peaks = measure_peaks(arguments.threads)
-    print("register loops, giga-operations per second:", peaks)
+    print("register loops, giga-operations per second:", peaks, flush=True)
+    rows: list[dict] = []
     for name in arguments.cases:
         case = CASES[name]
         if arguments.peers is not None:
             case = replace(case, peers=tuple(peer for peer in case.peers if peer in arguments.peers))
-        run_case(name, case, arguments.rounds, arguments.threads, peaks)
-
-
-def run_case(name: str, case: Case, rounds: int, threads: int, peaks: dict[str, float]) -> None:
-    """Check, time and print one case."""
-    if case.isa == "avx2":
-        os.environ.update(AVX2_ONLY)
-    from benchmarks.neighbors import peers
-    from memfast import _C
-    from memfast.ops import nearest
-
-    queries, points = make_data(case)
-    torch.set_num_threads(threads)
-    _C.set_isa(case.isa)
-    ours = nearest(queries, points, case.k, backend="cpu")
-    check(queries, points, ours.squared_distances, ours.indices)
-    contenders: dict[str, Callable[[], object]] = {"memfast": lambda: nearest(queries, points, case.k, backend="cpu")}
-    for peer in case.peers:
-        contenders[peer] = getattr(peers, peer)(queries, points, case.k, threads)
-    times: dict[str, list[float]] = {contender: [] for contender in contenders}
-    for _ in range(rounds):
-        for contender, search in contenders.items():
-            start = time.perf_counter()
-            search()
-            times[contender].append(time.perf_counter() - start)
-    operations = 2.0 * case.queries * case.points * case.length * 1e-9
-    best = min(times["memfast"])
-    print(f"{name} ({case}): memfast {operations / best:.0f} GOP/s, fallbacks {ours.fallbacks}")
-    if case.kind == "uint8":
-        peak = peaks.get("int16_avx2" if case.isa == "avx2" else "int8_avx512vnni")
-        print(f"  of the machine's peak: {operations / best / peak:.2f}" if peak else "  no register loop here")
-    for peer in case.peers:
-        ratios = [theirs / mine for theirs, mine in zip(times[peer], times["memfast"], strict=True)]
-        print(f"  {peer}: {operations / min(times[peer]):.0f} GOP/s, {statistics.median(ratios):.2f} times our time")
-    _C.set_isa("best")
-
-
-def make_data(case: Case) -> tuple[np.ndarray, np.ndarray]:
-    """Random queries and points, some of them near copies."""
-    rng = np.random.default_rng(0)
-    if case.kind == "uint8":
-        points = rng.integers(0, 256, (case.points, case.length), dtype=np.uint8)
-        queries = rng.integers(0, 256, (case.queries, case.length), dtype=np.uint8)
-        queries[::10] = points[: len(queries[::10])]
-        queries[::10, 0] ^= 1
-        return queries, points
-    points = rng.standard_normal((case.points, case.length), dtype=np.float32)
-    return rng.standard_normal((case.queries, case.length), dtype=np.float32), points
-
-
-def check(queries: np.ndarray, points: np.ndarray, distances: np.ndarray, indices: np.ndarray) -> None:
-    """Raise unless a sample of the answers equals float64 brute force."""
-    for q in range(0, len(queries), max(1, len(queries) // 5)):
-        squared = np.empty(len(points))
-        for first in range(0, len(points), 5000):
-            part = points[first : first + 5000].astype(np.float64) - queries[q].astype(np.float64)
-            squared[first : first + 5000] = np.einsum("nd,nd->n", part, part)
-        order = np.argsort(squared, kind="stable")[: distances.shape[1]]
-        np.testing.assert_array_equal(indices[q], order)
-        np.testing.assert_allclose(distances[q], squared[order], rtol=1e-12)
+        # A process for each: the peers read what limits them to an instruction set when they are loaded.
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+            rows += pool.submit(run_case, name, case, arguments.rounds, arguments.threads, peaks).result()
+    if set(arguments.cases) == set(CASES) and arguments.peers is None:
+        store("neighbors", rows)
 
 
 def measure_peaks(threads: int) -> dict[str, float]:
