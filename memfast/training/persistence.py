@@ -27,31 +27,37 @@ def find(trainer: "Trainer", *, resume: bool, overwrite: bool) -> tuple[bool, Ch
         CheckpointError: it holds another run, or no whole checkpoint.
     """
     folder = trainer.out
-    if resume and (folder / RUN_FILE).is_file():
-        check_same_run(folder, trainer.settings)
-        return True, newest_checkpoint(folder)
-    if trainer.world.writes and folder.exists():
-        claim_output_folder(folder, overwrite=overwrite)
+    with trainer.world.together(str(folder)):
+        if resume and (folder / RUN_FILE).is_file():
+            check_same_run(folder, trainer.settings)
+            return True, newest_checkpoint(folder)
+        if trainer.world.writes and folder.exists():
+            claim_output_folder(folder, overwrite=overwrite)
     return False, None
 
 
 def claim(trainer: "Trainer", *, continued: bool) -> None:
-    """Make the folder this run's: the last step of its making, so that one that fails costs the old run nothing."""
+    """Make the folder this run's: the last step of its making, so that one that fails costs the old run nothing.
+
+    Raises:
+        OutputError: it cannot be written to.
+    """
     folder = trainer.out
-    # No process may write before every process has looked.
-    trainer.world.barrier()
-    if trainer.world.writes:
+    # Every process has looked by now: those of ``find`` ended together.
+    with trainer.world.together(str(folder)):
+        if not trainer.world.writes:
+            return
         claim_output_folder(folder, overwrite=True)
         remove_leftovers(folder)
-        if not continued:
-            if (folder / RUN_FILE).is_file():
-                for name in (*CANARY_FILES, NOT_FINITE_FILE):
-                    (folder / name).unlink(missing_ok=True)
-            remove_checkpoints(folder)
-            write_json(folder / RUN_FILE, trainer.settings)
-            if isinstance(trainer.source, WithCanaries):
-                trainer.source.canaries.save(folder)
-    trainer.world.barrier()
+        if continued:
+            return
+        if (folder / RUN_FILE).is_file():
+            for name in (*CANARY_FILES, NOT_FINITE_FILE):
+                (folder / name).unlink(missing_ok=True)
+        remove_checkpoints(folder)
+        write_json(folder / RUN_FILE, trainer.settings)
+        if isinstance(trainer.source, WithCanaries):
+            trainer.source.canaries.save(folder)
 
 
 def save(trainer: "Trainer", name: str | None) -> None:

@@ -1,5 +1,6 @@
 """Several processes, one run: rank and world size from torchrun, gradients averaged, one writer."""
 
+import inspect
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from memfast.foundation.errors import InputError
+from memfast.foundation.errors import InputError, MemfastError, OutputError
 from memfast.training.sharding import average_after_this
 
 
@@ -47,6 +48,24 @@ class World:
                 do="The batch is the global one, over all processes: change it, the world size or accumulate.",
             )
 
+    @contextmanager
+    def together(self, what: str) -> Iterator[None]:
+        """Where one process fails all do: the others would wait for it for ever.
+
+        Args:
+            what: what the error of those others is about.
+
+        Raises:
+            OutputError: another process failed, and says why.
+        """
+        error: Exception | None = None
+        try:
+            yield
+        except MemfastError as found:
+            error = found
+        if self.any(error is not None):
+            raise error or OutputError(f"{what}: process 0 cannot use it, and says why.")
+
     def barrier(self) -> None:
         """Wait for all processes."""
         if self.size > 1:
@@ -82,11 +101,21 @@ def join_world() -> World:
 
 
 def copy_to_all(module: nn.Module, world: World, device: torch.device) -> nn.Module:
-    """``module``, a copy in each process, wrapped so that its gradients are averaged over all of them."""
+    """``module``, a copy of process 0's in each process, wrapped so that its gradients are averaged over all of them.
+
+    Its buffers are copied once and then are each process's own.
+    """
     if world.size == 1:
         return module
+    wrapper = nn.parallel.DistributedDataParallel
+    with torch.no_grad():
+        for buffer in module.buffers():
+            dist.broadcast(buffer, 0)
+    # PyTorch 2.13 gave the option another name, and warns of the old one.
+    known = inspect.signature(wrapper).parameters
+    option = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
     devices = [device.index] if device.type == "cuda" and device.index is not None else None
-    return nn.parallel.DistributedDataParallel(module, device_ids=devices, broadcast_buffers=False)
+    return wrapper(module, device_ids=devices, **{option: False})  # type: ignore[arg-type]
 
 
 @contextmanager

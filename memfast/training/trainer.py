@@ -269,11 +269,11 @@ class Trainer:
         self.read_losses()
         if name is None and self.saved_step == self.step:
             return
-        if self.world.writes or self.sharded:
-            persistence.save(self, name)
+        with self.world.together(str(self.out)):
+            if self.world.writes or self.sharded:
+                persistence.save(self, name)
         if name is None:
             self.saved_step = self.step
-        self.world.barrier()
 
     def log(self, entry: dict[str, Any]) -> None:
         """Add an entry to the run's log; hooks use it."""

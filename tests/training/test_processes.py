@@ -172,6 +172,18 @@ def test_the_process_that_drew_a_bad_item_names_it(folders):
     assert set(records[0]["data_indices"]) == {7}
 
 
+def test_buffers_begin_as_process_0_has_them(folders):
+    first, second = (seen(folders[1], "featured-learned", rank)["weights"] for rank in (0, 1))
+    assert first == second
+
+
+def test_a_folder_in_use_is_an_error_of_every_process(folders):
+    _, two = folders
+    first, second = ((two / f"featured-refused-{rank}.txt").read_text() for rank in (0, 1))
+    assert "received one that already holds results" in first
+    assert second == f"{two / 'featured'}: process 0 cannot use it, and says why."
+
+
 @pytest.mark.parametrize(("batch", "size", "accumulate"), [(9, 2, 1), (8, 3, 1), (8, 2, 3), (8, 1, 0)])
 def test_a_batch_that_does_not_divide_is_an_error(batch, size, accumulate):
     with pytest.raises(InputError, match=f"batch_size: expected a multiple of .*world size {size}"):

@@ -10,6 +10,7 @@ import torch
 import torch.distributed as dist
 
 from memfast import schedules, timesteps
+from memfast.foundation.errors import OutputError
 from memfast.objective import DenoisingObjective
 from memfast.training import Hook, LossGate, Monitor, NotFiniteError, Trainer
 
@@ -99,6 +100,32 @@ def adapt(out, record, **options):
     ).run()  # fmt: skip
 
 
+class Features(torch.nn.Module):
+    """Random features in a buffer, which each process would draw for itself."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("features", torch.randn(12, 8))
+        self.last = torch.nn.Linear(8, 12)
+
+    def forward(self, x, timesteps, labels=None):
+        return self.last(x @ self.features)
+
+
+def featured(out):
+    torch.manual_seed(int(os.environ.get("RANK", "0")))
+    hooks = [Learned(f"{out}-learned")]
+    Trainer(Features(), DATA, out=out, steps=1, batch_size=8, device="cpu", progress=False, hooks=hooks).run()
+
+
+def refused(out):
+    """The folder holds something: every process must say so, and none may wait for another."""
+    try:
+        Trainer({"kind": "mlp"}, DATA, out=out, steps=1, batch_size=8, device="cpu", progress=False)
+    except OutputError as error:
+        Path(f"{out}-refused-{os.environ.get('RANK', '0')}.txt").write_text(str(error))
+
+
 def main(folder):
     train(f"{folder}/plain", "first", steps=6)
     train(f"{folder}/plain", "rest", steps=10, resume=True)
@@ -110,6 +137,8 @@ def main(folder):
     adapt(f"{folder}/adaptive", "first", steps=8)
     adapt(f"{folder}/adaptive", "rest", steps=16, resume=True)
     find_the_bad_item(f"{folder}/bad")
+    featured(f"{folder}/featured")
+    refused(f"{folder}/featured")
 
 
 if __name__ == "__main__":
