@@ -11,6 +11,7 @@ from memfast.auditing.examine import Examiner
 from memfast.auditing.inputs import as_images
 from memfast.auditing.judging import Statistics
 from memfast.auditing.plants import Plant, plants
+from memfast.auditing.scan import Scan
 from memfast.criteria import Criterion, Evidence
 from memfast.data import ArraySource, Source
 from memfast.foundation.errors import InputError
@@ -25,6 +26,7 @@ class Controls:
 
     Attributes:
         basis: everything that they follow from, by name.
+        scans: content hash -> what one pass over the set found, of the training and the held-out set.
         floor: evidence of the held-out items, or None.
         held_out: what the result says about those.
         own: int64, the training items that stood in for held-out ones, or None.
@@ -32,6 +34,7 @@ class Controls:
     """
 
     basis: Mapping[str, Any]
+    scans: Mapping[str, Scan]
     floor: Evidence | None
     held_out: dict[str, Any] | None
     own: np.ndarray | None

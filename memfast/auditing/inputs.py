@@ -1,6 +1,6 @@
 """The three sets of an audit: opened, checked against each other, and their units named."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,6 +52,7 @@ def open_inputs(
     value_range: tuple[float, float] | None = None,
     skip_bad: bool = False,
     progress: bool = False,
+    known: Mapping[str, Scan] | None = None,
 ) -> Inputs:
     """Open the sets and refuse what cannot be compared.
 
@@ -63,6 +64,7 @@ def open_inputs(
             training set lies within, otherwise its own smallest and largest value.
         skip_bad: leave unreadable images out, and count them.
         progress: show progress.
+        known: content hash -> what an earlier pass over a set of that content found; it is not read again.
 
     Raises:
         InputError: an empty set, another shape or dtype than the training set's, or values that are not finite.
@@ -76,7 +78,10 @@ def open_inputs(
     reference = sources["training"]
     for name, source in sources.items():
         _check_same(name, source, reference)
-    scans = {name: scan(name, source, progress=progress) for name, source in sources.items()}
+    scans = {}
+    for name, source in sources.items():
+        found = known.get(source.content_hash()) if known else None
+        scans[name] = scan(name, source, progress=progress) if found is None else found
     low, unit, units = _units(reference, scans["training"], value_range)
     kind = kind_of(reference.item_shape)
     return Inputs(sources["generated"], reference, sources.get("test"), scans, kind, low, unit, units)

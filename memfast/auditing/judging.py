@@ -139,15 +139,15 @@ def _curve(
 def _matched(
     criterion: Criterion, judgement: Judgement, floor: Judgement, statistics: Statistics
 ) -> dict[str, Any] | None:
-    """The share of generated samples beyond the score that 1 % of held-out items pass; None for small floors."""
+    """The share of generated samples beyond a score that at most 1 % of held-out items pass; None for small floors."""
     if len(floor.scores) < SMALLEST_FLOOR:
         return None
     low = criterion.copies_are_low
     rate = MATCHED_FALSE_POSITIVES if low else 1 - MATCHED_FALSE_POSITIVES
     threshold = float(np.quantile(floor.scores, rate, method="lower" if low else "higher"))
-    flags = judgement.scores < threshold if low else judgement.scores > threshold
+    flags, held_out = (one.scores < threshold if low else one.scores > threshold for one in (judgement, floor))
     return {
-        "held_out_fraction": MATCHED_FALSE_POSITIVES,
+        "held_out_fraction": float(held_out.mean()),
         "threshold": threshold,
         "generated": statistics.share(flags),
     }

@@ -128,7 +128,8 @@ def audit(
         elif isinstance(training, WithCanaries):
             canaries = training.canaries
         inputs = open_inputs(
-            generated, training, test, value_range=value_range, skip_bad=skip_bad, progress=progress
+            generated, training, test, value_range=value_range, skip_bad=skip_bad, progress=progress,
+            known=None if reuse is None or reuse.controls is None else reuse.controls.scans,
         )  # fmt: skip
         classes = read_classes(inputs, generated=labels, training=training_labels, test=test_labels)
         kept = inputs.scans["training"].firsts
@@ -243,7 +244,9 @@ def _controls(
 ) -> Controls:  # fmt: skip
     floor, held_out, own = _negative_control(inputs, examiner, controls, statistics.seed)
     positive = positive_control(examiner, chosen, statistics, low=inputs.low, planted=planted) if controls else None
-    return Controls(based_on, floor, held_out, own, positive)
+    sets = {"training": inputs.training} | ({} if inputs.test is None else {"test": inputs.test})
+    scans = {source.content_hash(): inputs.scans[name] for name, source in sets.items()}
+    return Controls(based_on, scans, floor, held_out, own, positive)
 
 
 def _taken_over(reuse: AuditResult, based_on: dict[str, Any]) -> Controls:

@@ -63,6 +63,20 @@ def test_every_criterion_equals_brute_force(sets, result):
     assert result.criterion("nn_ratio")["generated"]["distinct_training_items"] == 20
 
 
+@pytest.mark.parametrize("held_out", [99, 100, 350])
+def test_the_matched_threshold_says_what_share_of_held_out_items_is_beyond_it(sets, held_out):
+    generated, training, _ = sets
+    test = images(held_out, 7)
+    found = audit(generated, training, test).criterion("absolute")["matched"]
+    if held_out < 100:
+        assert found is None
+        return
+    scores, floor = (np.sqrt(brute(one, training)[0][:, 0]) / 8 / 255 for one in (generated, test))
+    assert found["held_out_fraction"] == (floor < found["threshold"]).mean() <= 0.01
+    assert found["generated"]["count"] == (scores < found["threshold"]).sum()
+    assert found["threshold"] in floor
+
+
 def test_pairs_name_who_copied_whom_worst_first(sets, result):
     generated, training, _ = sets
     squared, order = brute(generated, training)

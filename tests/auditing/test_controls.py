@@ -128,3 +128,21 @@ def test_a_folder_that_cannot_be_made_is_an_output_error(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(memfast.foundation.errors.OutputError, match="cannot use"):
         audit(images(5, 1), images(50, 0), controls=False).save(tmp_path / "file" / "out")
+
+
+def test_the_training_set_is_passed_over_once_for_several_audits(monkeypatch):
+    from memfast.auditing import inputs
+
+    generator = np.random.default_rng(9)
+    generated, training, test = (generator.integers(0, 256, (40, 6, 6), dtype=np.uint8) for _ in range(3))
+    training[7] = training[3]
+    scanned, real = [], inputs.scan
+    monkeypatch.setattr(
+        inputs, "scan", lambda name, *more, **options: scanned.append(name) or real(name, *more, **options)
+    )
+    first = audit(generated, training, test)
+    second = audit(training, training, test, reuse=first)
+    assert scanned == ["generated", "training", "test"]  # and the second generated set is the training set itself
+    assert second.figures["inputs"]["generated"]["is_training_set"]
+    assert second.figures["inputs"]["training"] == first.figures["inputs"]["training"]
+    assert second.figures["criteria"] == audit(training, training, test).figures["criteria"]

@@ -73,8 +73,8 @@ def _tables(run: ReportRun, runs: int) -> Markup:
     suffix = f": {run.label}" if runs > 1 else ""
     matched = [
         [
-            entry["title"], short(entry["matched"]["threshold"]), percent(entry["matched"]["generated"]["fraction"]),
-            percent_range(entry["matched"]["generated"]["wilson"]),
+            entry["title"], short(entry["matched"]["threshold"]), percent(entry["matched"]["held_out_fraction"]),
+            percent(entry["matched"]["generated"]["fraction"]), percent_range(entry["matched"]["generated"]["wilson"]),
         ]
         for entry in applicable(run.audit)
         if entry["matched"]
@@ -83,8 +83,8 @@ def _tables(run: ReportRun, runs: int) -> Markup:
         folded(f"All figures{suffix}", table(HEAD, rows)),
         folded(f"At other thresholds{suffix}", table(HEAD[:-1], [row[:-1] for row in levels])) if levels else None,
         folded(
-            f"At the threshold that 1 % of held-out data pass{suffix}",
-            table(["Criterion", "That threshold", "Generated beyond it", "Interval"], matched),
+            f"At the threshold that at most 1 % of held-out data pass{suffix}",
+            table(["Criterion", "That threshold", "Held-out beyond it", "Generated beyond it", "Interval"], matched),
         )
         if matched
         else None,
