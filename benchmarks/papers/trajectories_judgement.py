@@ -175,8 +175,8 @@ def _detectors(runs: list[Result]) -> Table:
         (name, *(_over(runs, _detected, name, kind).text() for kind in ("auc", "tpr"))) for name in runs[0]["detection"]
     ]
     return Table(
-        "The field's detectors on the same runs (ten memorized conditions against thirty; with thirty negatives 1 % "
-        "false positives means none):",
+        "The field's detectors on the same runs, at the main guidance scale (ten memorized conditions against thirty; "
+        "with thirty negatives 1 % false positives means none; docs/mitigations.md has them at guidance 1):",
         ("detector", "AUC", "found at 1 % false positives"), rows,
     )  # fmt: skip
 
