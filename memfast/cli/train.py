@@ -109,7 +109,9 @@ def make_trainer(
     source = _open(settings, progress)
     item_shape = ItemFormat.of(source.item_shape, source.dtype).item_shape
     num_classes = int(source.labels.max()) + 1 if settings.data.use_labels and source.labels is not None else None
-    model = {**suggest(item_shape, num_classes=num_classes), **settings.model}
+    # Weights to start from bring their network along.
+    alone = settings.training.start is not None and not settings.model
+    model = None if alone else {**suggest(item_shape, num_classes=num_classes), **settings.model}
     return Trainer(
         model, source, objective, out=out, resume=resume, overwrite=overwrite, progress=progress,
         labels=settings.data.use_labels or None, hooks=_hooks(settings),

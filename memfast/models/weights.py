@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -20,6 +21,7 @@ from memfast.models.checkpoints import (
     read_checkpoint,
 )
 
+UNET_2D = "UNet2DModel"
 DIFFUSERS_WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 
@@ -67,12 +69,26 @@ def from_diffusers(folder: str | os.PathLike[str]) -> nn.Module:
     """
     found = _diffusers_folder(Path(folder))
     config = read_json(found / "config.json") if found is not None else {}
-    if config.get("_class_name") != "UNet2DModel":
+    if config.get("_class_name") != UNET_2D:
         raise InputError(
-            str(folder), expected="a diffusers folder with a UNet2DModel", received=str(config.get("_class_name"))
+            str(folder), expected=f"a diffusers folder with a {UNET_2D}", received=str(config.get("_class_name"))
         )
-    options = {name: value for name, value in config.items() if not name.startswith("_")}
-    return load_weights(build({"kind": "diffusers_unet2d", "options": options}), folder)
+    return load_weights(build(_unet2d(config)), folder)
+
+
+def config_of(source: str | os.PathLike[str]) -> dict[str, Any] | None:
+    """The configuration for ``build`` of the network whose weights lie at ``source``, or None where nothing tells it.
+
+    Args:
+        source: what ``load_weights`` reads. A run's folder and a diffusers folder with a ``UNet2DModel`` tell it.
+    """
+    path = Path(source)
+    run = path if (path / RUN_FILE).is_file() else path.parent.parent
+    if run == path or (path / STATE_FILE).is_file():
+        return read_json(run / RUN_FILE)["model"] if (run / RUN_FILE).is_file() else None
+    folder = _diffusers_folder(path)
+    config = {} if folder is None else read_json(folder / "config.json")
+    return _unet2d(config) if config.get("_class_name") == UNET_2D else None
 
 
 def load_state(model: nn.Module, state: Mapping[str, torch.Tensor], origin: str) -> None:
@@ -110,6 +126,11 @@ def _diffusers_folder(path: Path) -> Path | None:
         if (folder / "config.json").is_file() and (folder / DIFFUSERS_WEIGHTS).is_file():
             return folder
     return None
+
+
+def _unet2d(config: Mapping[str, Any]) -> dict[str, Any]:
+    options = {name: value for name, value in config.items() if not name.startswith("_")}
+    return {"kind": "diffusers_unet2d", "options": options}
 
 
 def _read(path: Path) -> dict[str, torch.Tensor]:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from torch import nn
 
 from memfast.foundation.arguments import finite_number, whole_number
 from memfast.foundation.errors import InputError
-from memfast.models import build, suggest
+from memfast.models import build, config_of, suggest
 
 MOST_EPOCHS = 1e9
 
@@ -45,24 +46,26 @@ def count_steps(steps: int | None, epochs: float | None, items: int, batch_size:
     return math.ceil(wanted * items / batch_size)
 
 
-def make_model(
-    model: nn.Module | Mapping[str, Any] | None, item_shape: Sequence[int], seed: int, num_classes: int | None = None
-) -> nn.Module:
-    """The network; one that is built here has initial weights that follow from ``seed``.
+def choose_config(item_shape: Sequence[int], weights: Sequence[Path], num_classes: int | None) -> dict[str, Any]:
+    """The network's configuration where the user gave none: that of the weights to come, or else a small one.
 
     Args:
-        model: the network itself, its configuration, or None for a small one.
         item_shape: the shape of one item in front of it.
-        seed: of the run.
+        weights: where weights will come from, the first that tells counts.
         num_classes: for the small one.
     """
+    told = (config for config in map(config_of, weights) if config is not None)
+    config = next(told, None) or suggest(item_shape, num_classes=num_classes)
+    return {name: value for name, value in config.items() if name != "item_shape"}
+
+
+def make_model(model: nn.Module | Mapping[str, Any], item_shape: Sequence[int], seed: int) -> nn.Module:
+    """The network itself, or that of a configuration, whose initial weights follow from ``seed``."""
     if isinstance(model, nn.Module):
         return model
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed & (2**63 - 1))
-        config = (
-            suggest(item_shape, num_classes=num_classes) if model is None else {"item_shape": list(item_shape), **model}
-        )
+        config = {"item_shape": list(item_shape), **model}
         given = config["item_shape"]
         if not isinstance(given, list | tuple) or list(given) != list(item_shape):
             raise InputError(
@@ -70,8 +73,18 @@ def make_model(
                 do="Leave it out: it follows from the data.",
             )  # fmt: skip
         if config.get("kind") == "diffusers_unet2d":
-            config.pop("item_shape", None)
+            del config["item_shape"]
+            _check_channels(config.get("options"), item_shape)
         return build(config)
+
+
+def _check_channels(options: Any, item_shape: Sequence[int]) -> None:
+    channels = options.get("in_channels", item_shape[0]) if isinstance(options, Mapping) else item_shape[0]
+    if len(item_shape) != 3 or channels != item_shape[0]:
+        raise InputError(
+            "training data", expected=f"images of {channels} channels, as the network takes",
+            received=f"items {tuple(item_shape)} in front of it",
+        )  # fmt: skip
 
 
 def seed_generator(device: torch.device, seed: int) -> None:

@@ -39,7 +39,7 @@ from memfast.training.ledger import Ledger
 from memfast.training.logs import RunLog
 from memfast.training.loop import TrainingResult, run_to_the_end
 from memfast.training.order import SampleOrder
-from memfast.training.preparing import choose_device, count_steps, make_model
+from memfast.training.preparing import choose_config, choose_device, count_steps, make_model
 from memfast.training.processes import copy_to_all, join_world
 from memfast.training.sharding import spread
 from memfast.training.skipping import LossGate
@@ -57,7 +57,8 @@ class Trainer:
 
     Args:
         model: a network called as ``model(x, timesteps, labels=None)``, a configuration for ``memfast.models.build``,
-            or None for a small U-Net that fits the data (with classes where ``labels`` is True).
+            or None for that of ``start`` or, without one, a small U-Net that fits the data (with classes where
+            ``labels`` is True).
         data: whatever ``memfast.data.open_source`` reads: an array, a folder, a source.
         objective: what to learn; by default noise prediction on the linear schedule.
         out: the run's folder.
@@ -172,8 +173,11 @@ class Trainer:
         self.tensorboard, self.progress, self.hooks, self.skip = tensorboard, progress, list(hooks), skip
 
         self.sharded = shard and self.world.size > 1
-        known = count_classes(self.source) if labels and model is None else None
-        self.model = make_model(model, self.format.item_shape, seed, known)
+        if model is None:
+            known = [Path(folder) for folder in (out if resume else None, start) if folder is not None]
+            classes = count_classes(self.source) if labels else None
+            model = choose_config(self.format.item_shape, known, classes)
+        self.model = make_model(model, self.format.item_shape, seed)
         if not self.sharded:
             self.model.to(self.device)
         config = getattr(self.model, "memfast_config", None)

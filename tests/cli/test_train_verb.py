@@ -89,7 +89,10 @@ def test_resuming_with_another_objective_is_refused_by_name(config, tmp_path, ca
         ("[monitor]\ncontrol = {}", "setting monitor.control.target: expected a value, received none"),
         ("[monitor]\ncontrol = 0.1", "setting 'monitor.control': expected a table, received 0.1"),
         ("[monitor]\nenabled = false\nstop_when_memorized = 0.1", "the monitor is off: expected no setting that needs"),
-        ("[monitor]\ncriterion = 'nnratio'", "criteria: expected names among nn_ratio (nndr), calibrated"),
+        (
+            "[monitor]\ncriterion = 'nnratio'",
+            "setting 'monitor.criterion': expected names among nn_ratio (nndr), calibrated",
+        ),
         ("[monitor]\ncriterion = 'similarity'", "monitor criterion: expected one of distances alone, like 'nn_ratio'"),
         ("[monitor]\nthreshold = 0", "nn_ratio threshold: expected a finite number above 0, received 0"),
         ("canaries = 'nowhere'", "nowhere"),
@@ -230,3 +233,12 @@ def test_control_canaries_and_skipping_by_settings(config, tmp_path):
     assert main([*audit, "--canaries", str(tmp_path / "known.npy"), "--out", str(tmp_path / "audit2")]) == 0
     found = json.loads((tmp_path / "audit2/result.json").read_text())["canaries"]
     assert [group["repeats"] for group in found["groups"]] == [None]
+
+
+def test_weights_to_start_from_bring_their_network_along(config, tmp_path, capsys):
+    short = ["--steps", "1", "--no-monitor", "--quiet"]
+    assert main(["train", str(config()), "--out", str(tmp_path / "first"), *short]) == 0
+    data = ["--data", str(tmp_path / "train.npy"), "--batch-size", "8"]
+    tuned = ["train", *data, "--start", str(tmp_path / "first"), "--out", str(tmp_path / "second"), *short]
+    assert main(tuned) == 0, capsys.readouterr().err
+    assert load_run(tmp_path / "second").settings["model"] == load_run(tmp_path / "first").settings["model"]

@@ -238,6 +238,28 @@ def test_fine_tuning_starts_from_the_given_weights(tmp_path, source):
     assert not (tmp_path / "third").exists()
 
 
+@pytest.mark.parametrize("source", ["run", "checkpoint", "diffusers"])
+def test_weights_bring_their_network_along(tmp_path, source):
+    model = {"kind": "unet2d", "widths": [8, 8], "attention": [False, False]} if source == "diffusers" else SMALL
+    trainer(tmp_path / "first", model=model, ema=None).run()
+    start = first = tmp_path / "first"
+    if source == "checkpoint":
+        start = models.newest_checkpoint(first).folder
+    if source == "diffusers":
+        start = tmp_path / "saved"
+        models.load_run(first).model.network.save_pretrained(start)
+    tuned = trainer(tmp_path / "second", model=None, start=start, steps=1)
+    wanted = models.load_run(first).model.state_dict()
+    assert all(torch.equal(tensor, wanted[name]) for name, tensor in tuned.model.state_dict().items())
+    tuned.run()
+    if start == tmp_path / "saved":
+        start.rename(tmp_path / "moved")
+    assert trainer(tmp_path / "second", model=None, start=start, steps=2, resume=True).run().step == 2
+    if source == "diffusers":
+        with pytest.raises(InputError, match=r"training data: expected images of 1 channels, .* items \(3, 8, 8\)"):
+            trainer(tmp_path / "third", np.zeros((4, 8, 8, 3), np.uint8), model=None, start=tmp_path / "moved")
+
+
 def test_the_learning_rate_rises_and_falls():
     rates = [learning_rate(step, base=2.0, warmup=4, decay="cosine", total=14) for step in range(15)]
     assert rates[:4] == [0.5, 1.0, 1.5, 2.0]
