@@ -13,7 +13,7 @@ namespace memfast {
 namespace {
 
 struct PortableDoubles {
-    static constexpr int W = 2, rows = 1;
+    static constexpr int W = 2, rows = 1, together = 3;
     typedef double D __attribute__((vector_size(16)));
     static D load(const float* p) { return D{double(p[0]), double(p[1])}; }
     static D load_double(const double* p) { return D{p[0], p[1]}; }
@@ -33,166 +33,180 @@ const ProductKernel& product_kernel() {
 // second-level cache together.
 constexpr int64_t kChunk = 16384;
 
-// The pairs of one first vector, that with itself last. `like_next`: the next run's second vectors are the same.
-struct Run { int64_t first, begin, end; bool like_next; };
+// What one call of the kernel multiplies: some products of one vector, or of each of kProductRows vectors that share them.
+struct Step {
+    int rows, count;
+    int64_t first[kProductRows];
+    int64_t second[kProductsTogether];  // -1, only as the last: the vector itself
+    int64_t sums;                       // the number of its first sum: vector by vector, product by product
+};
 
-bool alike(const Run& a, const Run& b, const Pair* pairs, const std::vector<int64_t>& order) {
-    if (a.end - a.begin != b.end - b.begin) return false;
-    for (int64_t k = 0; k < a.end - a.begin; ++k) {
-        const int64_t one = pairs[order[a.begin + k]].second, other = pairs[order[b.begin + k]].second;
-        const bool itself = one == a.first;
-        if (itself != (other == b.first) || (!itself && one != other)) return false;
+// Pairs as steps, and the pair that each sum belongs to.
+class Plan {
+  public:
+    Plan(const Pair* pairs, int64_t count, const ProductKernel& kernel) : pairs_(pairs) {
+        std::vector<int64_t> order(count);
+        std::iota(order.begin(), order.end(), 0);
+        std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) {
+            const bool a_last = second(a) < 0, b_last = second(b) < 0;
+            return pairs[a].first != pairs[b].first ? pairs[a].first < pairs[b].first : a_last < b_last;
+        });
+        std::vector<Run> runs;
+        for (int64_t pair : order) {
+            if (runs.empty() || pairs[runs.back()[0]].first != pairs[pair].first) runs.emplace_back();
+            runs.back().push_back(pair);
+        }
+        for (size_t r = 0; r < runs.size();) {
+            size_t rows = 1;
+            while (rows < size_t(kernel.rows) && r + rows < runs.size() && alike(runs[r], runs[r + rows])) ++rows;
+            if (rows != size_t(kernel.rows)) rows = 1;
+            add(&runs[r], int(rows), rows > 1 ? kProductsOfRows : kernel.together);
+            r += rows;
+        }
     }
-    return true;
-}
+
+    std::vector<Step> steps;
+    std::vector<int64_t> pair_of;  // [sums]
+
+  private:
+    using Run = std::vector<int64_t>;  // the pairs of one first vector, those with itself last
+
+    int64_t second(int64_t pair) const { return pairs_[pair].second == pairs_[pair].first ? -1 : pairs_[pair].second; }
+
+    bool alike(const Run& a, const Run& b) const {
+        return std::equal(a.begin(), a.end(), b.begin(), b.end(),
+                          [&](int64_t one, int64_t other) { return second(one) == second(other); });
+    }
+
+    void add(const Run* runs, int rows, int most) {
+        for (size_t begin = 0; begin < runs[0].size();) {
+            Step step{rows, 0, {}, {}, int64_t(pair_of.size())};
+            // A product with itself ends a step: the kernel takes one, and as the last.
+            bool itself = false;
+            for (; begin + step.count < runs[0].size() && step.count < most && !itself; ++step.count) {
+                step.second[step.count] = second(runs[0][begin + step.count]);
+                itself = step.second[step.count] < 0;
+            }
+            for (int r = 0; r < rows; ++r) {
+                step.first[r] = pairs_[runs[r][0]].first;
+                pair_of.insert(pair_of.end(), &runs[r][begin], &runs[r][begin] + step.count);
+            }
+            begin += step.count;
+            steps.push_back(step);
+        }
+    }
+
+    const Pair* pairs_;
+};
 
 class RowProducts {
   public:
-    RowProducts(const Vectors* tensors, int64_t n, int64_t elements, const Pair* pairs, const std::vector<int64_t>& order)
-        : tensors_(tensors), elements_(elements), pairs_(pairs), order_(order), kernel_(product_kernel()), own_(n, -1) {
-        for (int64_t p : order)
-            if (pairs[p].first != pairs[p].second) own_[pairs[p].second] = 0;
+    RowProducts(const Vectors* tensors, int64_t n, int64_t elements, const std::vector<Step>& steps,
+                const ProductKernel& kernel)
+        : tensors_(tensors), elements_(elements), kernel_(kernel), row_(n), own_(n, -1), held_(n, nullptr) {
         int64_t slots = 0;
-        for (int64_t& slot : own_)
-            if (slot == 0) slot = slots++;
+        for (const Step& step : steps)
+            for (int k = 0; k < step.count; ++k)
+                if (step.second[k] >= 0 && own_[step.second[k]] < 0) own_[step.second[k]] = slots++;
         slot_ = std::min(kChunk, padded(elements));
         doubles_.resize(slots * slot_);
         floats_.resize(kProductRows * slot_);
-        ready_.resize(n);
     }
 
-    void run(int64_t row, const Run* begin, const Run* end, double* out) {
-        const int64_t first_pair = begin->begin, count = (end - 1)->end - first_pair;
-        lanes_.assign(count * kProductLanes, 0.0);
+    // The sums of the steps' products.
+    const std::vector<double>& run(int64_t row, const Step* begin, const Step* end) {
+        for (size_t k = 0; k < row_.size(); ++k)
+            row_[k] = static_cast<const char*>(tensors_[k].data) + row / tensors_[k].every * tensors_[k].stride * size(k);
+        const int64_t count = (end - 1)->sums + (end - 1)->rows * (end - 1)->count - begin->sums;
+        lanes_.resize(count * kProductLanes);
+        sums_.assign(count, 0.0);
         for (int64_t at = 0; at < elements_; at += kChunk) {
             const int64_t length = std::min(kChunk, elements_ - at);
-            std::fill(ready_.begin(), ready_.end(), false);
-            for (const Run* r = begin; r != end;) {
-                int together = 1;
-                while (together < kernel_.rows && r + together != end && r[together - 1].like_next) ++together;
-                if (together != kernel_.rows) together = 1;
-                const Run* next = r + together;
-                const Ahead ahead = next != end ? Ahead{next, end, at} : Ahead{begin, end, at + length};
-                multiply(r, together, row, at, length, first_pair, ahead);
-                r = next;
+            if (elements_ > kChunk) std::fill(held_.begin(), held_.end(), nullptr);
+            for (const Step* step = begin; step != end; ++step) {
+                const bool last = step + 1 == end;
+                multiply(*step, at, length, begin->sums, last ? *begin : step[1], last ? at + length : at);
             }
         }
-        for (int64_t p = 0; p < count; ++p) {
-            double* lane = lanes_.data() + p * kProductLanes;
-            for (int width = kProductLanes / 2; width; width /= 2)
-                for (int j = 0; j < width; ++j) lane[j] += lane[j + width];
-            out[order_[first_pair + p]] = lane[0];
-        }
+        if (elements_) kernel_.add_lanes(lanes_.data(), count, sums_.data());
+        return sums_;
     }
 
   private:
     static int64_t padded(int64_t n) { return (n + kProductLanes - 1) / kProductLanes * kProductLanes; }
 
-    // What is read afterwards: the runs from `run` on, from the element `at`.
-    struct Ahead {
-        const Run *run, *end;
-        int64_t at;
-    };
-
-    // The runs r to r + rows - 1.
-    void multiply(const Run* r, int rows, int64_t row, int64_t at, int64_t n, int64_t first_pair, const Ahead& ahead) {
-        const double* b[kProductsTogether];
-        float last[kProductRows][kProductLanes] = {};
-        const int64_t whole = n / kProductLanes * kProductLanes, count = r->end - r->begin;
-        ProductTask task{{}, {}, b, nullptr, count * kProductLanes};
-        for (int64_t p = 0, together = 0; p < count; p += together) {
-            // A product with itself ends a group: the kernel takes one, and as the last.
-            bool itself = false;
-            for (together = 0; together < kProductsTogether && p + together < count && !itself; ++together) {
-                const int64_t second = pairs_[order_[r->begin + p + together]].second;
-                itself = second == r->first;
-                b[together] = itself ? nullptr : kept(second, row, at, n);
-            }
-            for (int k = 0; k < rows; ++k) {
-                task.a[k] = floats(r[k].first, row, at, n, k);
-                const Run* next = ahead.run + k < ahead.end ? ahead.run + k : ahead.run;
-                task.next[k] = p + together < count ? task.a[k] : start(next->first, row, ahead.at);
-            }
-            task.lanes = lanes_.data() + (r->begin + p - first_pair) * kProductLanes;
-            if (whole) kernel_.multiply(task, rows, int(together), whole);
-            if (whole == n) continue;
-            for (int k = 0; k < rows; ++k) {
-                std::copy(task.a[k] + whole, task.a[k] + n, last[k]);
-                task.a[k] = last[k];
-            }
-            for (int k = 0; k < together; ++k)
-                if (b[k]) b[k] += whole;
-            kernel_.multiply(task, rows, int(together), kProductLanes);
+    // The elements from `at` to `at + n`; then comes the step `next`, from the element `next_at`.
+    void multiply(const Step& step, int64_t at, int64_t n, int64_t first_sum, const Step& next, int64_t next_at) {
+        ProductTask task;
+        for (int k = 0; k < step.count; ++k) task.b[k] = step.second[k] < 0 ? nullptr : kept(step.second[k], at, n);
+        for (int r = 0; r < step.rows; ++r) {
+            task.a[r] = floats(step.first[r], at, n, r);
+            task.next[r] = start<const float*>(next.first[r < next.rows ? r : 0], next_at);
         }
+        task.lanes = lanes_.data() + (step.sums - first_sum) * kProductLanes;
+        task.more = at > 0;
+        kernel_.multiply(task, step.rows, step.count, n);
     }
 
-    // Where a tensor's values lie, whatever their type: for reading ahead.
-    const float* start(int64_t tensor, int64_t row, int64_t at) const {
-        const Vectors& v = tensors_[tensor];
-        const int64_t bytes = (row * v.stride + at) * (v.type == Number::float32 ? 4 : 2);
-        return reinterpret_cast<const float*>(static_cast<const char*>(v.data) + bytes);
+    int64_t size(int64_t tensor) const { return tensors_[tensor].type == Number::float32 ? 4 : 2; }
+
+    // The row's values from `at` on, whatever their type.
+    template <class Pointer>
+    Pointer start(int64_t tensor, int64_t at) const {
+        return reinterpret_cast<Pointer>(row_[tensor] + at * size(tensor));
     }
 
     // The chunk as float32, in place where it is that already.
-    const float* floats(int64_t tensor, int64_t row, int64_t at, int64_t n, int place) {
-        const Vectors& v = tensors_[tensor];
-        const int64_t from = row * v.stride + at;
-        if (v.type == Number::float32) return static_cast<const float*>(v.data) + from;
+    const float* floats(int64_t tensor, int64_t at, int64_t n, int place) {
+        const Number type = tensors_[tensor].type;
+        if (type == Number::float32) return start<const float*>(tensor, at);
         float* widened = floats_.data() + place * slot_;
-        kernels().widen[int(v.type)](static_cast<const uint16_t*>(v.data) + from, n, widened);
+        kernels().widen[int(type)](start<const uint16_t*>(tensor, at), n, widened);
         return widened;
     }
 
-    // The chunk as float64, padded by zeros to a multiple of the lanes; made once.
-    const double* kept(int64_t tensor, int64_t row, int64_t at, int64_t n) {
+    // The chunk as float64, padded by zeros to a multiple of the lanes; made once, a whole vector for all rows it serves.
+    const double* kept(int64_t tensor, int64_t at, int64_t n) {
         double* slot = doubles_.data() + own_[tensor] * slot_;
-        if (ready_[tensor]) return slot;
-        kernel_.to_double(floats(tensor, row, at, n, 0), n, slot);
+        const void* from = start<const void*>(tensor, at);
+        if (held_[tensor] == from) return slot;
+        kernel_.to_double(floats(tensor, at, n, 0), n, slot);
         std::fill(slot + n, slot + padded(n), 0.0);
-        ready_[tensor] = true;
+        held_[tensor] = from;
         return slot;
     }
 
     const Vectors* tensors_;
     int64_t elements_, slot_ = 0;
-    const Pair* pairs_;
-    const std::vector<int64_t>& order_;
     const ProductKernel& kernel_;
-    std::vector<int64_t> own_;  // a second vector's place among the doubles, -1 for one that is only ever first
-    std::vector<double> doubles_, lanes_;
+    std::vector<const char*> row_;   // where each tensor's vector for this row lies
+    std::vector<int64_t> own_;       // a second vector's place among the doubles, -1 for one that is only ever first
+    std::vector<const void*> held_;  // what those doubles were made from
+    std::vector<double> doubles_, lanes_, sums_;
     std::vector<float> floats_;
-    std::vector<char> ready_;
 };
 
 }  // namespace
 
-const ProductKernel kProductsPortable{products_kernel<PortableDoubles>, to_double_kernel<PortableDoubles>, PortableDoubles::rows};
+const ProductKernel kProductsPortable = product_kernel_of<PortableDoubles>();
 
 void inner_products(const Vectors* tensors, int64_t n, int64_t rows, int64_t elements, const Pair* pairs, int64_t count,
                     double* out, int threads) {
     if (!rows || !count) return;
-    std::vector<int64_t> order(count);
-    std::iota(order.begin(), order.end(), 0);
-    std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) {
-        const bool a_last = pairs[a].first == pairs[a].second, b_last = pairs[b].first == pairs[b].second;
-        return pairs[a].first != pairs[b].first ? pairs[a].first < pairs[b].first : a_last < b_last;
-    });
-    std::vector<Run> runs;
-    for (int64_t p = 0; p < count; ++p) {
-        const int64_t first = pairs[order[p]].first;
-        if (runs.empty() || runs.back().first != first) runs.push_back({first, p, p, false});
-        runs.back().end = p + 1;
-    }
-    for (size_t r = 0; r + 1 < runs.size(); ++r) runs[r].like_next = alike(runs[r], runs[r + 1], pairs, order);
-    // Few rows: their runs are shared out as well. Short rows: several to a task.
-    const int64_t all = int64_t(runs.size());
+    const ProductKernel& kernel = product_kernel();
+    const Plan plan(pairs, count, kernel);
+    // Few rows: their steps are shared out as well. Short rows: several to a task.
+    const int64_t all = int64_t(plan.steps.size());
     const int64_t parts = std::min(all, std::max<int64_t>(1, 8 * threads / rows));
     const int64_t group = std::max<int64_t>(1, rows / std::max(1, 4 * threads));
     parallel_for((rows + group - 1) / group * parts, threads, [&](int64_t task) {
-        RowProducts work(tensors, n, elements, pairs, order);
+        RowProducts work(tensors, n, elements, plan.steps, kernel);
         const int64_t part = task % parts, start = task / parts * group;
-        const Run *begin = runs.data() + part * all / parts, *end = runs.data() + (part + 1) * all / parts;
-        for (int64_t row = start; row < std::min(rows, start + group); ++row) work.run(row, begin, end, out + row * count);
+        const Step *begin = &plan.steps[part * all / parts], *end = begin + ((part + 1) * all / parts - part * all / parts);
+        for (int64_t row = start; row < std::min(rows, start + group); ++row) {
+            const std::vector<double>& sums = work.run(row, begin, end);
+            for (size_t p = 0; p < sums.size(); ++p) out[plan.pair_of[begin->sums + p] * rows + row] = sums[p];
+        }
     });
 }
 

@@ -6,36 +6,41 @@
 
 namespace memfast {
 
-// Rows of one tensor; a stride of 0 gives every row the same vector.
+// The vectors of one tensor: each serves `every` consecutive rows.
 struct Vectors {
     const void* data;
     Number type;
-    int64_t stride;  // elements from one row to the next
+    int64_t stride;  // elements from one vector to the next
+    int64_t every;
 };
 
 struct Pair { int64_t first, second; };
 
-// out [rows, count]: out[row][p] = sum over elements of tensors[pairs[p].first][row] * tensors[pairs[p].second][row].
+// out [count, rows]: out[p][row] = sum over elements of tensors[pairs[p].first][row] * tensors[pairs[p].second][row].
 void inner_products(const Vectors* tensors, int64_t n, int64_t rows, int64_t elements, const Pair* pairs, int64_t count,
                     double* out, int threads);
 
 constexpr int kProductLanes = 16;  // partial sums: element i goes to lane i % 16
-constexpr int kProductsTogether = 3, kProductRows = 4;  // sums of so many fit thirty-two registers
+// A task's sums stay in registers: up to kProductsTogether products of one vector, or kProductsOfRows of each of
+// kProductRows vectors.
+constexpr int kProductsTogether = 5, kProductRows = 4, kProductsOfRows = 3;
 
-// Products of `a[r]` with each of `b` (1 to kProductsTogether); the last of `b` may be null: `a[r]` itself.
+// Products of `a[r]` with each of `b`; the last of `b` may be null: `a[r]` itself.
 struct ProductTask {
     const float* a[kProductRows];
     const float* next[kProductRows];  // what is read afterwards
-    const double* const* b;
-    double* lanes;       // += the partial sums; [count][16] for each row
-    int64_t lanes_step;  // from one row's to the next
+    const double* b[kProductsTogether];  // padded by zeros to a multiple of the lanes
+    double* lanes;  // [rows][count][16], the partial sums
+    bool more;      // add to those that are there
 };
 
 struct ProductKernel {
-    // n is a multiple of 16; 1 <= count <= kProductsTogether.
+    // `count` products of each of `rows` vectors, over n elements.
     void (*multiply)(const ProductTask& task, int rows, int count, int64_t n);
     void (*to_double)(const float* from, int64_t n, double* to);
-    int rows;  // multiplied together where they have the same `b`: 1 or kProductRows
+    // sums[k] = the k-th sixteen lanes, added in one order.
+    void (*add_lanes)(const double* lanes, int64_t count, double* sums);
+    int rows, together;  // what the registers hold: 1 or kProductRows, 3 to kProductsTogether
 };
 extern const ProductKernel kProductsPortable, kProductsAvx2, kProductsAvx512;
 

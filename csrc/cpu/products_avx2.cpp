@@ -6,7 +6,7 @@ namespace memfast {
 namespace {
 
 struct Avx2Doubles {
-    static constexpr int W = 4, rows = 1;
+    static constexpr int W = 4, rows = 1, together = 3;
     using D = __m256d;
     static D load(const float* p) { return _mm256_cvtps_pd(_mm_loadu_ps(p)); }
     static D load_double(const double* p) { return _mm256_loadu_pd(p); }
@@ -16,6 +16,6 @@ struct Avx2Doubles {
 
 }  // namespace
 
-const ProductKernel kProductsAvx2{products_kernel<Avx2Doubles>, to_double_kernel<Avx2Doubles>, Avx2Doubles::rows};
+const ProductKernel kProductsAvx2 = product_kernel_of<Avx2Doubles>();
 
 }  // namespace memfast

@@ -6,7 +6,7 @@ namespace memfast {
 namespace {
 
 struct Avx512Doubles {
-    static constexpr int W = 8, rows = 4;
+    static constexpr int W = 8, rows = 4, together = 5;
     using D = __m512d;
     static D load(const float* p) { return _mm512_cvtps_pd(_mm256_loadu_ps(p)); }
     static D load_double(const double* p) { return _mm512_loadu_pd(p); }
@@ -16,6 +16,6 @@ struct Avx512Doubles {
 
 }  // namespace
 
-const ProductKernel kProductsAvx512{products_kernel<Avx512Doubles>, to_double_kernel<Avx512Doubles>, Avx512Doubles::rows};
+const ProductKernel kProductsAvx512 = product_kernel_of<Avx512Doubles>();
 
 }  // namespace memfast

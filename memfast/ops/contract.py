@@ -133,10 +133,10 @@ class BackendModule(Protocol):
         """
         ...
 
-    def products(self, tensors: list[torch.Tensor], pairs: list[tuple[int, int]]) -> torch.Tensor:
-        """float64 ``[G, P]``: sum over elements of tensors[i][g] * tensors[j][g], (i, j) = pairs[p].
+    def products(self, tensors: list[torch.Tensor], rows: int, pairs: list[tuple[int, int]]) -> torch.Tensor:
+        """float64 ``[R, P]``: sum over elements of row r of tensors[i] times row r of tensors[j], (i, j) = pairs[p].
 
-        Tensors are ``[G, D]`` with contiguous elements and any stride between rows (0: one vector for all); products
-        and sums are float64.
+        Tensors are ``[R / k, D]``, each vector serving k consecutive rows, with contiguous elements and any stride
+        between vectors; products and sums are float64.
         """
         ...

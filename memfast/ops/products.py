@@ -12,24 +12,23 @@ from memfast.ops.registry import implementation
 DTYPES = (*FLOAT_DTYPES, torch.float64)
 
 
-@torch.no_grad()
 def products(
     tensors: Sequence[torch.Tensor], pairs: Sequence[tuple[int, int]], *, backend: str = "auto"
 ) -> torch.Tensor:
-    """``result[g, p] = sum over elements of tensors[i][g] * tensors[j][g]`` for the pair ``(i, j)`` of number p.
+    """``result[r, p] = sum over elements of row r of tensors[i] times row r of tensors[j]``, ``(i, j) = pairs[p]``.
 
     Products and sums are float64 (products of narrower numbers are exact in it). From the products of a few vectors
     follow their norms, cosines, distances and least-squares weights; this op reads the vectors once for all of them.
 
     Args:
-        tensors: each ``[G, ...]`` with the same number of elements per row, or ``[1, ...]`` for one vector that serves
-            all rows; float32, bfloat16, float16 or float64. Rows may be strided, so parts of a larger tensor need no
-            copy.
+        tensors: each ``[R, ...]`` with the same number of elements per row, or ``[R / k, ...]`` for vectors that serve
+            k consecutive rows each (``[1, ...]``: one for all); float32, bfloat16, float16 or float64. Rows may be
+            strided, so parts of a larger tensor need no copy.
         pairs: numbers of two tensors each; ``(i, i)`` is the squared norm.
         backend: a backend's name, or ``auto``.
 
     Returns:
-        float64 ``[G, len(pairs)]`` on the tensors' device.
+        float64 ``[R, len(pairs)]`` on the tensors' device, the rows of one pair next to each other in memory.
 
     Raises:
         InputError: no tensors, shapes or devices that do not fit, another dtype, a pair without its tensor.
@@ -40,31 +39,25 @@ def products(
     """
     if not tensors:
         raise InputError("tensors", expected="at least one", received="none")
-    count = max((len(tensor) for tensor in tensors if tensor.ndim), default=0)
-    if any(len(tensor) == 0 for tensor in tensors if tensor.ndim):
-        count = 0
+    lengths = [tensor.shape[0] for tensor in tensors if tensor.ndim]
+    count = max(lengths, default=0) if all(lengths) else 0
     numel = math.prod(tensors[0].shape[1:])
-    fits, first = torch.Size((count, numel)), tensors[0]
-    rows = []
-    for number, tensor in enumerate(tensors):
-        # The usual case at the price of a comparison: a step of a trace has some fifty tensors.
-        ready = tensor.shape == fits and tensor.dtype is first.dtype is torch.float32 and tensor.device == first.device
-        usual = ready and (numel <= 1 or tensor.stride(1) == 1)
-        rows.append(tensor if usual else _rows(f"tensors[{number}]", tensor, count, numel, first))
+    rows = [_rows(f"tensors[{number}]", tensor, count, numel, tensors[0]) for number, tensor in enumerate(tensors)]
     numbers = [number for pair in pairs for number in pair]
     if len(numbers) != 2 * len(pairs) or (numbers and not 0 <= min(numbers) <= max(numbers) < len(tensors)):
         raise InputError("pairs", expected=f"two numbers from 0 to {len(tensors) - 1} each", received=str(list(pairs)))
-    return implementation("products", rows[0].device, backend)(rows, list(pairs))
+    return implementation("products", rows[0].device, backend)(rows, count, list(pairs))
 
 
 def _rows(name: str, tensor: torch.Tensor, count: int, numel: int, like: torch.Tensor) -> torch.Tensor:
-    """``[count, numel]``, the elements of a row contiguous."""
+    """``[count / k, numel]``, the elements of a vector contiguous."""
     if not isinstance(tensor, torch.Tensor) or tensor.dtype not in DTYPES or tensor.ndim == 0:
-        raise InputError(name, expected="a floating tensor [G, ...]", received=describe(tensor))
-    if len(tensor) not in (1, count) or math.prod(tensor.shape[1:]) != numel:
-        raise InputError(name, expected=f"{count} rows of {numel} elements, or one", received=describe(tensor))
+        raise InputError(name, expected="a floating tensor [R, ...]", received=describe(tensor))
+    length, *shape = tensor.shape
+    if (count % length if count else length > 1) or math.prod(shape) != numel:
+        raise InputError(
+            name, expected=f"{count} rows of {numel} elements, or a divisor of that many", received=describe(tensor)
+        )
     check_device(name, tensor, like)
-    rows = tensor.detach().reshape(len(tensor), numel)
-    if numel > 1 and rows.stride(1) != 1:
-        rows = rows.contiguous()
-    return rows.expand(count, numel)
+    rows = (tensor.detach() if tensor.requires_grad else tensor).reshape(length, numel)
+    return rows if numel <= 1 or rows.stride(1) == 1 else rows.contiguous()

@@ -79,6 +79,28 @@ def test_rows_may_be_strided_and_of_several_axes(backend):
     )
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)
+@pytest.mark.parametrize("numel", [1, 500, 20_001])
+def test_a_vector_may_serve_consecutive_rows(isa, dtype, numel):
+    rows, pairs = 12, [(0, 1), (0, 2), (1, 2), (2, 2), (0, 3), (3, 3), (1, 0)]
+    generator = torch.Generator().manual_seed(numel)
+    tensors = [torch.randn(n, numel, generator=generator).to(dtype) for n in (rows, 4, 2, 1)]
+    got = ops.products(tensors, pairs, backend="cpu")
+    spread = [tensor.repeat_interleave(rows // len(tensor), 0) for tensor in tensors]
+    want = torch.stack([(spread[i].double() * spread[j].double()).sum(1) for i, j in pairs], 1)
+    torch.testing.assert_close(got, want, rtol=1e-12, atol=1e-11)
+    torch.testing.assert_close(ops.products(tensors, pairs, backend="reference"), want, rtol=1e-12, atol=1e-11)
+
+
+def test_rows_that_overlap_in_memory_are_read_as_they_are():
+    # The second row begins where the first one's second stretch of 16,384 elements does.
+    whole = torch.randn(16_384 + 20_001)
+    rows = whole.as_strided((2, 20_001), (16_384, 1))
+    got = ops.products([rows, torch.ones(1, 20_001)], [(1, 0), (0, 0)], backend="cpu")
+    want = torch.stack([rows.double().sum(1), rows.double().square().sum(1)], 1)
+    torch.testing.assert_close(got, want, rtol=1e-11, atol=1e-11)
+
+
 def test_float64_is_taken_and_keeps_its_digits():
     a = torch.randn(3, 100, dtype=torch.float64)
     torch.testing.assert_close(ops.products([a, a[:1]], [(0, 1)])[:, 0], a @ a[0], rtol=1e-13, atol=1e-13)
@@ -104,7 +126,12 @@ def test_nothing_to_do():
     ("tensors", "pairs", "message"),
     [
         ([], [(0, 0)], "tensors: expected at least one"),
-        ([torch.zeros(2, 3), torch.zeros(3, 3)], [(0, 1)], r"tensors\[0\]: expected 3 rows of 3 elements, or one"),
+        (
+            [torch.zeros(2, 3), torch.zeros(3, 3)],
+            [(0, 1)],
+            r"tensors\[0\]: expected 3 rows of 3 elements, or a",
+        ),
+        ([torch.zeros(4, 3), torch.zeros(0, 3), torch.zeros(2, 3)], [(0, 1)], r"tensors\[0\]: expected 0 rows"),
         ([torch.zeros(2, 3), torch.zeros(2, 4)], [(0, 1)], r"tensors\[1\]: expected 2 rows of 3 elements"),
         ([torch.zeros(2, 3, dtype=torch.int64)], [(0, 0)], r"tensors\[0\]: expected a floating tensor"),
         ([torch.zeros(2, 3)], [(0, 1)], "pairs: expected two numbers from 0 to 0 each"),

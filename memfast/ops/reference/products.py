@@ -3,9 +3,11 @@
 import torch
 
 
-def products(tensors: list[torch.Tensor], pairs: list[tuple[int, int]]) -> torch.Tensor:
-    """result[g, p] = sum of tensors[i][g] * tensors[j][g] in float64, (i, j) = pairs[p]."""
-    result = tensors[0].new_empty((len(tensors[0]), len(pairs)), dtype=torch.float64)
-    for number, (first, second) in enumerate(pairs):
-        result[:, number] = (tensors[first].double() * tensors[second].double()).sum(1)
-    return result
+def products(tensors: list[torch.Tensor], rows: int, pairs: list[tuple[int, int]]) -> torch.Tensor:
+    """result[r, p] = sum of row r of tensors[i] times that of tensors[j] in float64, (i, j) = pairs[p]."""
+    result = tensors[0].new_empty((len(pairs), rows), dtype=torch.float64)
+    for number, pair in enumerate(pairs):
+        # A tensor of fewer vectors: each serves as many consecutive rows.
+        first, second = (tensors[n].double().repeat_interleave(rows // max(1, len(tensors[n])), 0) for n in pair)
+        result[number] = (first * second).sum(1)
+    return result.t()
