@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from memfast.foundation.errors import InputError
-from memfast.trace.gram import Gram, expanded_norm
+from memfast.trace.gram import CANCELLATION, Gram
 from memfast.trace.least_squares import NormalEquations
 
 
@@ -69,16 +69,18 @@ def decompose(states: Any, target: Any, initial: Any) -> Decomposition:
     for first, block in _blocks(states):
         rows = {f"s{k}": _rows(f"states[{first + k}]", state, like=noise) for k, state in enumerate(block)}
         pairs = [(name, other) for name in rows for other in (name, "x", "z")]
-        gram = Gram({**rows, "x": goal, "z": noise}, pairs, base.values)
-        for k, name in enumerate(rows):
-            _check_finite(f"states[{first + k}]", gram[name, name])
-        # All moments in one go; a row whose products cancel is measured by itself.
-        together = {("s", other): np.stack([gram[name, other] for name in rows]) for other in ("x", "z")}
-        together["s", "s"] = np.stack([gram[name, name] for name in rows])
-        w_goal, w_noise = equations.solve(together["s", "x"], together["s", "z"])
-        rest, small = expanded_norm(base.values | together, {"s": 1.0, "x": -w_goal, "z": -w_noise})
+        gram = Gram({**rows, "x": goal, "z": noise}, pairs, base)
+        # All moments in one go, [S, B] for a pair; rows whose products cancel are measured by themselves.
+        squared, with_goal, with_noise = gram.table[: len(pairs)].reshape(len(block), 3, -1).swapaxes(0, 1)
+        for k, own in enumerate(squared):
+            _check_finite(f"states[{first + k}]", own)
+        weights = w_goal, w_noise = equations.solve(with_goal, with_noise)
+        rest, size = equations.unexplained(squared, with_goal, with_noise, weights)
+        small = rest < CANCELLATION * size
         for k in np.flatnonzero(small.any(axis=1)).tolist():
-            rest[k] = gram.squared_norm(**{f"s{k}": 1.0, "x": -w_goal[k], "z": -w_noise[k]})
+            chosen = np.flatnonzero(small[k])
+            form = {f"s{k}": 1.0, "x": -w_goal[k, chosen], "z": -w_noise[k, chosen]}
+            rest[k, chosen] = gram.from_vectors(chosen, form)
         blocks.append((w_goal, w_noise, np.sqrt(rest / noise.shape[1])))
     if not blocks:
         raise InputError("states", expected="at least one moment [S, B, ...]", received="none")

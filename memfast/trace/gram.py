@@ -1,4 +1,4 @@
-"""Inner products of a few vectors per row, and what follows from them: cosines, and norms of their combinations."""
+"""Inner products of a few vectors per row, and what follows from them: cosines, distances, norms of combinations."""
 
 from collections.abc import Mapping, Sequence
 from functools import cache, lru_cache
@@ -12,135 +12,131 @@ from memfast import ops
 # the vectors themselves. Products are good to about 1e-15, so what stays is good to 1e-10.
 CANCELLATION = 1e-5
 
-Number = float | np.ndarray
+Pair = tuple[str, str]
+Form = Mapping[str, float]
 
 
 class Gram:
     """Inner products of named vectors, row by row, in float64; each vector is read once.
 
     Args:
-        vectors: name -> ``[R, ...]``, ``[R / group, ...]`` (one vector for each group of rows) or ``[1, ...]``; at
-            least one of them with R rows.
+        vectors: name -> ``[R, ...]``, or ``[R / k, ...]`` where k consecutive rows share each vector; at least one of
+            them with R rows.
         pairs: the pairs of names whose products are wanted; ``(a, a)`` for a squared norm.
-        known: products that were taken before, ``(a, b)`` -> ``[R]``.
-        group: how many consecutive rows belong together.
-        across: the name of a vector ``[R, ...]`` whose rows are also multiplied with the others of their group.
+        known: products of the same rows that were taken before.
         cancellation: see ``CANCELLATION``; c keeps squared norms good to about 1e-15 / c of themselves.
+
+    Attributes:
+        table: the products, float64 ``[pairs, R]``, the known ones last.
+        places: each pair's number in it, in either order of its names.
     """
 
     def __init__(
         self,
         vectors: Mapping[str, torch.Tensor],
-        pairs: Sequence[tuple[str, str]],
-        known: Mapping[tuple[str, str], np.ndarray] | None = None,
+        pairs: Sequence[Pair],
+        known: "Gram | None" = None,
         *,
-        group: int = 1,
-        across: str | None = None,
         cancellation: float = CANCELLATION,
     ) -> None:
-        self.vectors, self.group, self.across, self.cancellation = vectors, group, across, cancellation
-        self.rows = max(len(vector) for vector in vectors.values())
-        tensors: list[torch.Tensor] = []
-        alone = tuple((name, len(vector) != self.rows) for name, vector in vectors.items())
-        for (_, single), vector in zip(alone, vectors.values(), strict=True):
-            tensors += [vector.flatten(1)] if single else _by_member(vector, group)
-        wanted, upper = _wanted(alone, tuple(pairs), group, across), _upper(group)
-        found = ops.products(tensors, wanted).cpu().numpy()
-        own = found[:, : len(pairs) * group].reshape(-1, len(pairs), group)
-        self.values = dict(known or {})
-        for number, pair in enumerate(pairs):
-            self.values[pair] = np.ascontiguousarray(own[:, number]).reshape(-1)
-        if across is not None:
-            self._cross = np.zeros((len(found), group, group))
-            self._cross[:, upper[0], upper[1]] = found[:, len(pairs) * group :]
+        self.vectors, self.cancellation = vectors, cancellation
+        names = tuple(vectors)
+        own = ops.products(list(vectors.values()), _numbers(names, tuple(pairs))).t().cpu().numpy()
+        self.pairs: tuple[Pair, ...] = (*pairs, *(() if known is None else known.pairs))
+        self.places = _places(self.pairs)
+        self.table: np.ndarray = own if known is None else np.concatenate([own, known.table])
 
-    def __getitem__(self, pair: tuple[str, str]) -> np.ndarray:
+    def __getitem__(self, pair: Pair) -> np.ndarray:
         """The products of two vectors, float64 ``[R]``."""
-        found = self.values.get(pair)
-        return self.values[pair[::-1]] if found is None else found
+        found: np.ndarray = self.table[self.places[pair]]
+        return found
 
-    def cosine(self, a: str, b: str) -> np.ndarray:
-        """Cosine of two vectors, ``[R]`` in [-1, 1]; NaN where one of them is zero."""
-        with np.errstate(invalid="ignore", divide="ignore"):
-            found = self[a, b] / np.sqrt(self[a, a] * self[b, b])
-        return np.clip(found, -1.0, 1.0)
+    def cosines(self, pairs: Sequence[Pair]) -> np.ndarray:
+        """Cosines of pairs of vectors, float64 ``[len(pairs), R]`` in [-1, 1]; NaN where one of the two is zero."""
+        both, first, second = (
+            self.table[[self.places[pair] for pair in chosen]]
+            for chosen in (pairs, [(a, a) for a, _ in pairs], [(b, b) for _, b in pairs])
+        )
+        return cosine(both, first, second)
 
-    def squared_norm(self, **factors: Number) -> np.ndarray:
-        """``|sum of factor * vector|^2``, ``[R]``: from the products, or from the vectors where those cancel.
+    def squared_norms(self, forms: Sequence[Form]) -> np.ndarray:
+        """``|sum of factor * vector|^2`` of each form: from the products, or from the vectors where those cancel.
 
         Args:
-            factors: name -> a number or ``[R]``. All products of these vectors must be known.
+            forms: each vector's name -> its factor. All products of a form's vectors must be known.
+
+        Returns:
+            float64 ``[len(forms), R]``; NaN in rows with a product that is NaN, whether a form needs it or not.
         """
-        total, small = expanded_norm(self, factors, self.cancellation)
-        small = np.flatnonzero(small)
-        if len(small):
-            parts = [self._part(name, small, factor) for name, factor in factors.items()]
-            total[small] = torch.stack(parts).sum(0).square().sum(1).cpu().numpy()
-        return total
+        weights = np.zeros((2, len(forms), len(self.table)))
+        for number, form in enumerate(forms):
+            names = list(form)
+            for place, a in enumerate(names):
+                weights[:, number, self.places[a, a]] = form[a] * form[a]
+                for b in names[place + 1 :]:
+                    weights[0, number, self.places[a, b]] = 2.0 * form[a] * form[b]
+        total, size = weights @ self.table
+        small = total < self.cancellation * size
+        for number in np.flatnonzero(small.any(axis=1)).tolist():
+            rows = np.flatnonzero(small[number])
+            total[number, rows] = self.from_vectors(rows, forms[number])
+        return np.asarray(total)
 
-    def distances(self) -> np.ndarray:
-        """Distances between the rows of each group in ``across``, float64 ``[R / group, pairs]``, each pair once."""
-        first, second = np.triu_indices(self.group, 1)
-        squared = np.diagonal(self._cross, axis1=1, axis2=2)
-        size = squared[:, first] + squared[:, second]
-        result = size - 2.0 * self._cross[:, first, second]
-        vector = self.vectors[str(self.across)]
-        for owner, pair in np.argwhere(result < self.cancellation * size):
-            a, b = (vector[int(owner * self.group + member)].double() for member in (first[pair], second[pair]))
-            result[owner, pair] = float((a - b).square().sum())
-        return np.sqrt(result)
-
-    def _part(self, name: str, rows: np.ndarray, factor: Number) -> torch.Tensor:
-        vector = self.vectors[name]
-        chosen = vector[torch.from_numpy(rows * len(vector) // self.rows).to(vector.device)].double().flatten(1)
-        weights = np.full(len(rows), factor) if np.ndim(factor) == 0 else np.asarray(factor)[rows]
-        return chosen * torch.from_numpy(weights).to(vector.device)[:, None]
+    def from_vectors(self, rows: np.ndarray, form: Mapping[str, float | np.ndarray]) -> np.ndarray:
+        """``|sum of factor * vector|^2`` of some rows, ``[len(rows)]``, a factor a number or one per row."""
+        total: torch.Tensor | float = 0.0
+        for name, factor in form.items():
+            vector = self.vectors[name]
+            chosen = torch.from_numpy(rows * len(vector) // self.table.shape[1]).to(vector.device)
+            factors = torch.from_numpy(np.full(len(rows), factor)).to(vector.device)
+            total = total + vector[chosen].double().flatten(1) * factors[:, None]
+        found: np.ndarray = torch.as_tensor(total).square().sum(1).cpu().numpy()
+        return found
 
 
-def expanded_norm(
-    products: "Gram | Mapping[tuple[str, str], np.ndarray]",
-    factors: Mapping[str, Number],
-    cancellation: float = CANCELLATION,
-) -> tuple[np.ndarray, np.ndarray]:
-    """``|sum of factor * vector|^2`` from products alone, and where too many of its digits cancelled (bool).
+def cosine(both: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """The cosine of two vectors from their product and their squared norms; NaN where one is zero."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        found = both / np.sqrt(first * second)
+    return np.clip(found, -1.0, 1.0, out=found)
+
+
+def distances_within(vectors: torch.Tensor, group: int, cancellation: float = CANCELLATION) -> np.ndarray:
+    """Distances between the rows of each group of consecutive ones, each pair once.
 
     Args:
-        products: ``(a, b)`` -> products of two vectors; they and the factors broadcast against each other.
-        factors: name -> a number or an array.
+        vectors: ``[R, ...]``.
+        group: rows in a group; it divides R.
         cancellation: see ``CANCELLATION``.
+
+    Returns:
+        float64 ``[R / group, group * (group - 1) / 2]``.
     """
-    names = list(factors)
-    total: Number = 0.0
-    size: Number = 0.0
-    for place, a in enumerate(names):
-        own = factors[a] * factors[a] * products[a, a]
-        total, size = total + own, size + own
-        for b in names[place + 1 :]:
-            total = total + 2.0 * (factors[a] * factors[b]) * products[a, b]
-    return np.asarray(total), np.asarray(total < cancellation * size)
-
-
-def _by_member(vector: torch.Tensor, group: int) -> list[torch.Tensor]:
-    """The first rows of all groups, the second ones, ...: views where the memory allows."""
-    return [vector.flatten(1)] if group == 1 else list(vector.reshape(len(vector) // group, group, -1).unbind(1))
+    members = vectors.reshape(len(vectors) // group, group, -1)
+    numbers, first, second = _within(group)
+    products = ops.products(members.unbind(1), numbers).t().cpu().numpy()
+    size = products[first] + products[second]
+    squared = size - 2.0 * products[group:]
+    for pair, owner in np.argwhere(squared < cancellation * size):
+        a, b = (members[int(owner), int(member[pair])].double() for member in (first, second))
+        squared[pair, owner] = float((a - b).square().sum())
+    return np.sqrt(squared).T
 
 
 @lru_cache(maxsize=64)
-def _wanted(
-    vectors: tuple[tuple[str, bool], ...], pairs: tuple[tuple[str, str], ...], group: int, across: str | None
-) -> list[tuple[int, int]]:
-    """The pairs of tensor numbers for the op; a vector that stands alone is one tensor, another one per member."""
-    first, step, count = {}, {}, 0
-    for name, single in vectors:
-        first[name], step[name] = count, 0 if single else 1
-        count += 1 if single else group
-    wanted = [(first[a] + k * step[a], first[b] + k * step[b]) for a, b in pairs for k in range(group)]
-    if across is not None:
-        wanted += [(first[across] + a, first[across] + b) for a, b in zip(*_upper(group).tolist(), strict=True)]
-    return wanted
+def _places(pairs: tuple[Pair, ...]) -> Mapping[Pair, int]:
+    """Each pair's number among ``pairs``, under both orders of its names."""
+    return {names: number for number, pair in enumerate(pairs) for names in (pair, pair[::-1])}
+
+
+@lru_cache(maxsize=64)
+def _numbers(names: tuple[str, ...], pairs: tuple[Pair, ...]) -> list[tuple[int, int]]:
+    return [(names.index(a), names.index(b)) for a, b in pairs]
 
 
 @cache
-def _upper(group: int) -> np.ndarray:
-    """The pairs (a, b) of a group's members with a <= b, ``[2, pairs]``."""
-    return np.array(np.triu_indices(group))
+def _within(group: int) -> tuple[list[tuple[int, int]], np.ndarray, np.ndarray]:
+    """The pairs of a group's members: each with itself, then each two once; and the two of these."""
+    first, second = np.triu_indices(group, 1)
+    pairs = [(k, k) for k in range(group)] + list(zip(first.tolist(), second.tolist(), strict=True))
+    return pairs, first, second

@@ -1,6 +1,7 @@
 """The 2x2 normal equations of ``state = w_target * target + w_initial * initial``, from inner products."""
 
-from typing import NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -8,7 +9,8 @@ import numpy as np
 LEAST_SINE = 1e-6
 
 
-class NormalEquations(NamedTuple):
+@dataclass(frozen=True)
+class NormalEquations:
     """The products of the two vectors that a state is explained by, each ``[G]``.
 
     Attributes:
@@ -21,19 +23,41 @@ class NormalEquations(NamedTuple):
     initial: np.ndarray
     both: np.ndarray
 
-    @property
-    def determinant(self) -> np.ndarray:
-        """Of the equations; 0 for parallel vectors."""
-        return self.target * self.initial - self.both**2
-
-    @property
+    @cached_property
     def parallel(self) -> np.ndarray:
         """Where the two vectors are parallel, or one of them is zero: bool ``[G]``."""
-        return self.determinant <= LEAST_SINE**2 * self.target * self.initial
+        found: np.ndarray = self._determinant <= LEAST_SINE**2 * self.target * self.initial
+        return found
 
     def solve(self, with_target: np.ndarray, with_initial: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(w_target, w_initial) of states with these products; NaN where the vectors are parallel."""
-        determinant = np.where(self.parallel, np.nan, self.determinant)
-        w_target = (with_target * self.initial - with_initial * self.both) / determinant
-        w_initial = (with_initial * self.target - with_target * self.both) / determinant
+        w_target = (with_target * self.initial - with_initial * self.both) / self._divisor
+        w_initial = (with_initial * self.target - with_target * self.both) / self._divisor
         return w_target, w_initial
+
+    def unexplained(
+        self,
+        squared: np.ndarray,
+        with_target: np.ndarray,
+        with_initial: np.ndarray,
+        weights: tuple[np.ndarray, np.ndarray],
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """|state - w_target * target - w_initial * initial|^2 for the solution, and the size of its terms.
+
+        Args:
+            squared: |state|^2.
+            with_target: <state, target>.
+            with_initial: <state, initial>.
+            weights: what ``solve`` gave for these.
+        """
+        w_target, w_initial = weights
+        rest = squared - w_target * with_target - w_initial * with_initial
+        return rest, squared + w_target**2 * self.target + w_initial**2 * self.initial
+
+    @cached_property
+    def _determinant(self) -> np.ndarray:
+        return np.asarray(self.target * self.initial - self.both**2)
+
+    @cached_property
+    def _divisor(self) -> np.ndarray:
+        return np.where(self.parallel, np.nan, self._determinant)

@@ -7,13 +7,14 @@ row are kept, so memory does not grow with the number of steps.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
 import torch
 
 from memfast.foundation.errors import InputError
-from memfast.trace.gram import Gram
+from memfast.trace.gram import Form, Gram, cosine, distances_within
 from memfast.trace.least_squares import NormalEquations
 
 BRANCHES = ("guided", "conditional", "unconditional")
@@ -77,7 +78,7 @@ class Statistics:
         self.has_target = present if has_target is None else present & np.asarray(has_target, bool)
         self.states: list[StateMeasures] = []
         self._fixed: dict[str, torch.Tensor] = {}
-        self._known: dict[tuple[str, str], np.ndarray] = {}
+        self._known: Gram
         self._equations: NormalEquations
 
     def step(self, step: Any) -> StateMeasures:
@@ -96,16 +97,14 @@ class Statistics:
             self._begin(step.state)
         named = {"s": step.state, "e": step.x0_hat, "n": step.noise_hat, "c": step.conditional, "u": step.unconditional}
         vectors = {name: tensor.detach() for name, tensor in named.items() if tensor is not None}
-        gram = Gram(
-            {**vectors, **self._fixed}, self._pairs(set(vectors)), self._known, group=count, across="s",
-            cancellation=CANCELLATION,
-        )  # fmt: skip
-        self._check_finite(gram, vectors, step)
-        values = {name: value.reshape(-1, count) for name, value in self._measures(gram, vectors, step).items()}
+        pairs = _pairs(frozenset(vectors), self.targets is not None)
+        gram = Gram({**vectors, **self._fixed}, pairs, self._known, cancellation=CANCELLATION)
+        self._check_finite(gram, list(vectors), step)
+        values = {name: value.reshape(-1, count) for name, value in self._measures(gram, set(vectors), step).items()}
         for name in OF_TARGET:
             if name in values:
                 values[name][~self.has_target] = np.nan
-        diversity = gram.distances().mean(axis=1) if count > 1 else None
+        diversity = distances_within(step.state.detach(), count, CANCELLATION).mean(axis=1) if count > 1 else None
         measured = StateMeasures(step.timestep, step.alpha, step.sigma, values, diversity)
         self.states.append(measured)
         return measured
@@ -119,52 +118,57 @@ class Statistics:
         self._fixed = {"z": initial.detach().clone()}
         pairs = [("z", "z")]
         if self.targets is not None:
-            self._fixed["x"] = self.targets.detach().to(initial.device)
+            given = torch.from_numpy(np.repeat(self.has_target, len(self.targets) // len(self.names)))
+            self._fixed["x"] = self.targets.detach().to(initial.device, copy=True)
+            self._fixed["x"][~given] = 0.0
             pairs += [("x", "x"), ("x", "z")]
-        self._known = Gram(self._fixed, pairs, group=len(self.seeds)).values
+        self._known = Gram(self._fixed, pairs)
         if self.targets is not None:
-            self._equations = NormalEquations(self._known["x", "x"], self._known["z", "z"], self._known["x", "z"])
+            known = self._known
+            self._equations = NormalEquations(known["x", "x"], known["z", "z"], known["x", "z"])
             self._check_target(self._equations)
 
-    def _pairs(self, present: set[str]) -> list[tuple[str, str]]:
-        with_target = self.targets is not None
-        pairs = [("s", "s"), ("s", "z")] + ([("s", "x")] if with_target else [])
-        if "e" in present:
-            pairs += [("e", "e")] + ([("e", "x")] if with_target else [])
-        if "n" in present:
-            pairs += [("n", "n"), ("n", "z")]
-        for branch in {"c", "u"} & present:
-            pairs += [(branch, branch), (branch, "z")] + ([(branch, "s"), (branch, "x")] if with_target else [])
-        return pairs + ([("c", "u")] if {"c", "u"} <= present else [])
-
-    def _measures(self, gram: Gram, vectors: dict[str, torch.Tensor], step: Any) -> Rows:
+    def _measures(self, gram: Gram, present: set[str], step: Any) -> Rows:
+        """Named first, then taken together: the cosines of pairs of vectors, the squared norms of combinations."""
         found: Rows = {}
-        if self.targets is not None:
-            w_target, w_initial = self._equations.solve(gram["s", "x"], gram["s", "z"])
-            known = ~np.isnan(w_target)
-            rest = gram.squared_norm(s=1.0, x=np.where(known, -w_target, 0.0), z=np.where(known, -w_initial, 0.0))
-            residual = np.sqrt(rest / np.prod(step.state.shape[1:]))
-            found |= {"w_target": w_target, "w_initial": w_initial, "residual": residual}
-            if "e" in vectors:
-                found["loss_guided"] = gram.squared_norm(e=1.0, x=-1.0)
-                found["target_guided"] = gram.cosine("e", "x")
-        if "n" in vectors:
-            found["initial_guided"] = gram.cosine("n", "z")
+        cosines: dict[str, tuple[str, str]] = {}
+        norms: dict[str, Form] = {}
+        estimates: dict[str, Form] = {}
+        with_target = self.targets is not None
+        if with_target:
+            found |= self._least_squares(gram, step)
+            if "e" in present:
+                norms["loss_guided"], cosines["target_guided"] = {"e": 1.0, "x": -1.0}, ("e", "x")
+        if "n" in present:
+            cosines["initial_guided"] = ("n", "z")
         for branch, name in (("c", "conditional"), ("u", "unconditional")):
-            if branch not in vectors:
+            if branch not in present:
                 continue
-            found[f"initial_{name}"] = gram.cosine(branch, "z")
+            cosines[f"initial_{name}"] = (branch, "z")
             # The branch's clean estimate is (state - sigma * noise) / alpha: at a level without signal it has none.
-            if self.targets is not None and step.alpha > 0:
-                factors = {"s": 1.0 / step.alpha, branch: -step.sigma / step.alpha}
-                found[f"loss_{name}"] = gram.squared_norm(**factors, x=-1.0)
-                length = np.sqrt(gram.squared_norm(**factors) * gram["x", "x"])
-                along = factors["s"] * gram["s", "x"] + factors[branch] * gram[branch, "x"]
-                with np.errstate(invalid="ignore", divide="ignore"):
-                    found[f"target_{name}"] = np.clip(along / length, -1.0, 1.0)
-        if "c" in vectors and "u" in vectors:
-            found["gap"] = np.sqrt(gram.squared_norm(c=1.0, u=-1.0))
+            if with_target and step.alpha > 0:
+                estimates[name] = {"s": 1.0 / step.alpha, branch: -step.sigma / step.alpha}
+                norms[f"loss_{name}"], norms[f"length_{name}"] = {**estimates[name], "x": -1.0}, estimates[name]
+        if {"c", "u"} <= present:
+            norms["gap"] = {"c": 1.0, "u": -1.0}
+        found |= zip(cosines, gram.cosines(list(cosines.values())), strict=True)
+        found |= zip(norms, gram.squared_norms(list(norms.values())), strict=True)
+        for name, estimate in estimates.items():
+            along = sum(factor * gram[vector, "x"] for vector, factor in estimate.items())
+            found[f"target_{name}"] = cosine(np.asarray(along), found.pop(f"length_{name}"), gram["x", "x"])
+        if "gap" in found:
+            found["gap"] = np.sqrt(found["gap"])
         return found
+
+    def _least_squares(self, gram: Gram, step: Any) -> Rows:
+        products = gram["s", "s"], gram["s", "x"], gram["s", "z"]
+        weights = w_target, w_initial = self._equations.solve(*products[1:])
+        rest, size = self._equations.unexplained(*products, weights)
+        small = np.flatnonzero(rest < CANCELLATION * size)
+        if len(small):
+            rest[small] = gram.from_vectors(small, {"s": 1.0, "x": -w_target[small], "z": -w_initial[small]})
+        residual = np.sqrt(rest / np.prod(step.state.shape[1:]))
+        return {"w_target": w_target, "w_initial": w_initial, "residual": residual}
 
     def _check_target(self, equations: NormalEquations) -> None:
         given = np.repeat(self.has_target, len(self.seeds))
@@ -178,14 +182,26 @@ class Statistics:
                 do="The weights of the two cannot be told apart: give None in its place to leave it out.",
             )  # fmt: skip
 
-    def _check_finite(self, gram: Gram, vectors: dict[str, torch.Tensor], step: Any) -> None:
-        for name in vectors:
-            bad = np.flatnonzero(~np.isfinite(gram[name, name]))
-            if len(bad):
-                raise diverged(self._who(bad[0]), step.timestep)
+    def _check_finite(self, gram: Gram, vectors: Sequence[str], step: Any) -> None:
+        finite = np.isfinite(gram.table[[gram.places[name, name] for name in vectors]])
+        if not finite.all():
+            raise diverged(self._who(int(np.flatnonzero(~finite.all(axis=0))[0])), step.timestep)
 
     def _who(self, row: int) -> str:
         return whose(self.names, self.seeds, row)
+
+
+@cache
+def _pairs(present: frozenset[str], with_target: bool) -> tuple[tuple[str, str], ...]:
+    """The products of a state and the network's estimates there that the measures are made of."""
+    pairs = [("s", "s"), ("s", "z")] + ([("s", "x")] if with_target else [])
+    if "e" in present:
+        pairs += [("e", "e")] + ([("e", "x")] if with_target else [])
+    if "n" in present:
+        pairs += [("n", "n"), ("n", "z")]
+    for branch in sorted({"c", "u"} & present):
+        pairs += [(branch, branch), (branch, "z")] + ([(branch, "s"), (branch, "x")] if with_target else [])
+    return (*pairs, *([("c", "u")] if {"c", "u"} <= present else []))
 
 
 def whose(names: Sequence[str], seeds: Sequence[int], row: int) -> str:
