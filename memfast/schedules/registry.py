@@ -1,5 +1,6 @@
 """The schedules by name. To add one: write its function and add it here."""
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -33,4 +34,5 @@ def schedule_from_dict(config: Mapping[str, Any]) -> Schedule | ContinuousSchedu
     except InputError:
         raise
     except (TypeError, ValueError) as error:
-        raise InputError(f"schedule {name}", expected="its own arguments", received=str(error)) from error
+        expected = f"its own arguments ({', '.join(inspect.signature(SCHEDULES[name]).parameters) or 'none'})"
+        raise InputError(f"schedule {name}", expected=expected, received=str(error)) from error

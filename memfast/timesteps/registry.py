@@ -1,5 +1,6 @@
 """The densities by name, for configurations. To add one: write its class and add it here."""
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -45,4 +46,5 @@ def density_from_dict(config: Mapping[str, Any]) -> Density:
     except InputError:
         raise
     except (TypeError, KeyError, ValueError) as error:
-        raise InputError(f"timestep density {name}", expected="its own arguments", received=str(error)) from error
+        expected = f"its own arguments ({', '.join(inspect.signature(DENSITIES[name]).parameters) or 'none'})"
+        raise InputError(f"timestep density {name}", expected=expected, received=str(error)) from error

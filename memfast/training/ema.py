@@ -17,6 +17,8 @@ from memfast.training.sharding import beside, forget_gathered, part, spread_like
 # The plain mean over training, exponent 0, has 0.289; beyond it the newest weights would count least.
 LARGEST_STD = 0.28
 POWER = "power-"
+# Enough for decays that differ only far behind the point.
+DIGITS = ".12g"
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,12 @@ class ConstantDecay:
     @property
     def name(self) -> str:
         """The name of the average, for files: the decay."""
-        return f"{self.decay:g}"
+        return f"{self.decay:{DIGITS}}"
+
+    @property
+    def description(self) -> str:
+        """What a resumed run must have in common."""
+        return self.name if self.ramp else f"{self.name} without a ramp"
 
     def weight(self, step: int) -> float:
         """The share of the new weights after step ``step`` = 1, 2, ..."""
@@ -60,7 +67,12 @@ class PowerFunction:
     @property
     def name(self) -> str:
         """The name of the average, for files."""
-        return f"{POWER}{self.std:g}"
+        return f"{POWER}{self.std:{DIGITS}}"
+
+    @property
+    def description(self) -> str:
+        """What a resumed run must have in common."""
+        return self.name
 
     @property
     def gamma(self) -> float:

@@ -68,7 +68,7 @@ class Trainer:
         lr: the learning rate.
         warmup: steps over which the rate rises to ``lr``.
         lr_decay: ``"none"``, or ``"cosine"`` to 0 at the last step.
-        optimizer: makes an optimizer of the parameters; None is AdamW.
+        optimizer: makes an optimizer of the parameters; None is AdamW. Its groups all get the run's learning rate.
         betas: AdamW's.
         weight_decay: AdamW's, decoupled.
         grad_clip: the greatest norm of all gradients, or None.
@@ -208,7 +208,7 @@ class Trainer:
             training={
                 "seed": seed, "batch_size": batch_size, "accumulate": accumulate, "lr": dict(self._lr),
                 "optimizer": describe_optimizer(optimizer), "grad_clip": grad_clip,
-                "ema": [profile.name for profile in profiles(ema)], "precision": precision, "hflip": hflip,
+                "ema": [profile.description for profile in profiles(ema)], "precision": precision, "hflip": hflip,
                 "ambient_noise": ambient_noise, "condition_dropout": condition_dropout,
                 "start": None if start is None else str(start),
                 "hooks": [hook.describe() for hook in self.hooks],

@@ -68,17 +68,18 @@ class Update:
         self.parameters = dict(parameters)
         self.optimizer = make_optimizer(self.parameters.values())
         self.clip = clip
+        self._reads_found_inf = all(group.get("fused") for group in self.optimizer.param_groups)
 
     @torch.no_grad()
     def __call__(self, lr: float) -> torch.Tensor:
         """Take one step at learning rate ``lr``; returns the gradients' norm before clipping.
 
-        Gradients that are not finite leave the weights alone, on a GPU without waiting for the device: the fused
-        optimizer reads ``found_inf``. The loop stops when it next reads the losses.
+        Gradients that are not finite leave the weights alone, with a fused optimizer on a GPU without waiting for the
+        device: it reads ``found_inf``. The loop stops when it next reads the losses.
         """
         gradients = [p.grad for p in self.parameters.values() if p.grad is not None]
         norm = whole(torch.nn.utils.get_total_norm(gradients))
-        if norm.device.type == "cpu":
+        if norm.device.type == "cpu" or not self._reads_found_inf:
             length = norm.item()
             if not math.isfinite(length):
                 self.optimizer.zero_grad(set_to_none=True)

@@ -83,6 +83,14 @@ def test_averages_are_never_narrower_than_float32(dtype):
     torch.testing.assert_close(averages.state("0.5")["weight"], (before + model.weight.detach().to(kept.dtype)) / 2)
 
 
+def test_decays_that_differ_far_behind_the_point_have_names_of_their_own():
+    assert [profile.name for profile in profiles([0.99999991, 0.99999992, 0.999])] == [
+        "0.99999991",
+        "0.99999992",
+        "0.999",
+    ]
+
+
 def test_wrong_profiles_are_refused():
     with pytest.raises(InputError, match="ema decay: expected a finite number of at least 0 and below 1"):
         profiles(1.0)

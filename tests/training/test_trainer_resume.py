@@ -15,7 +15,7 @@ import torch
 from memfast import models, schedules, timesteps
 from memfast.foundation.errors import CheckpointError, InputError, OutputError
 from memfast.objective import DenoisingObjective
-from memfast.training import NotFiniteError, PowerFunction, Trainer, read_log
+from memfast.training import ConstantDecay, NotFiniteError, PowerFunction, Trainer, read_log
 
 DATA = np.random.default_rng(0).normal(size=(30, 12)).astype(np.float32)
 MODEL = {"kind": "mlp", "width": 16, "blocks": 1, "dropout": 0.1}
@@ -178,6 +178,10 @@ def test_every_kind_of_damage_is_seen(tmp_path, damage):
         ({"model": {**MODEL, "width": 17}}, r"model\.width is 16 in the checkpoint and 17 now"),
         ({"seed": 3}, r"training\.seed is 0 in the checkpoint and 3 now"),
         ({"ema": 0.9}, r"training\.ema has 2 entries in the checkpoint and 1 now"),
+        (
+            {"ema": [ConstantDecay(0.9, ramp=False), PowerFunction(0.1)]},
+            r"training\.ema\[0\] is '0.9' in the checkpoint and '0.9 without a ramp' now",
+        ),
         ({"lr": 0.5}, r"training\.lr\.base is 0\.01"),
         ({"weight_decay": 0.5}, r"training\.optimizer\.weight_decay is 0\.0"),
         ({"optimizer": lambda all: torch.optim.SGD(all, momentum=0.9)}, r"training\.optimizer\.name is 'AdamW'"),

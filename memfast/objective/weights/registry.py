@@ -1,5 +1,6 @@
 """The loss weights by name. To add one: write its class and add it here."""
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -36,4 +37,5 @@ def weight_from_dict(config: "LossWeight | str | Mapping[str, Any]") -> LossWeig
     except InputError:
         raise
     except (TypeError, ValueError) as error:
-        raise InputError(f"loss_weight {name}", expected="its own arguments", received=str(error)) from error
+        expected = f"its own arguments ({', '.join(inspect.signature(WEIGHTS[name]).parameters) or 'none'})"
+        raise InputError(f"loss_weight {name}", expected=expected, received=str(error)) from error
