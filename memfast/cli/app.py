@@ -1,4 +1,4 @@
-"""The verbs, and what becomes of errors: exit code 0 done, 1 failure, 2 wrong usage, 3 a gate was not met."""
+"""The verbs, and what becomes of errors: exit code 0 done, 1 failure, 2 wrong usage, 3 gate not met, 130 Ctrl-C."""
 
 import os
 import sys
@@ -9,7 +9,8 @@ import typer
 from memfast.cli import audit, demo, evaluate, info, sample, trace, train
 from memfast.foundation.errors import MemfastError
 
-FAILURE = 1  # Typer itself ends with 2 on wrong usage
+FAILURE = 1  # Typer itself ends with 2 on wrong usage, and with 130 on Ctrl-C
+INTERRUPTED = 130
 
 app = typer.Typer(
     name="memfast",
@@ -27,10 +28,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         app(args=None if arguments is None else list(arguments))
     except SystemExit as leave:
+        if leave.code == INTERRUPTED:
+            print("memfast: interrupted", file=sys.stderr)
         return leave.code if isinstance(leave.code, int) else int(leave.code is not None)
     except KeyboardInterrupt:
         print("memfast: interrupted", file=sys.stderr)
-        return FAILURE
+        return INTERRUPTED
     except MemfastError as error:
         _say(error)
         return FAILURE

@@ -136,6 +136,21 @@ def test_wrong_usage_and_failures(arguments, code, words, capsys, tmp_path, monk
     assert "Traceback" not in error
 
 
+def test_ctrl_c_is_one_line_and_keeps_what_was_found(sets, capsys, monkeypatch):
+    import memfast
+
+    def stopped(*_, **__):
+        raise KeyboardInterrupt
+
+    arguments = ["audit", str(sets / "gen"), str(sets / "train"), "--out", str(sets / "out"), "--quiet"]
+    with monkeypatch.context() as patched:
+        patched.setattr(memfast, "audit", stopped)
+        assert main(arguments) != 0
+    of_older_typers = ("Aborted!", "Aborted.")
+    assert capsys.readouterr().err.strip() in ("memfast: interrupted", *of_older_typers)
+    assert main(arguments) == 0
+
+
 @pytest.mark.parametrize("verb", ["demo", "train", "sample", "audit", "evaluate", "trace", "info"])
 def test_every_verb_has_help(verb, capsys):
     assert main([verb, "--help"]) == 0
