@@ -126,9 +126,11 @@ def _bound(bound: Any, count: int, integer: bool) -> np.ndarray | None:
         raise InputError("bound", expected="real numbers", received=f"{values.dtype}, or NaN among them")
     if not integer:
         return np.ascontiguousarray(values, np.float64)
+    # 2**62 is far above any squared distance, and the largest power of two that survives the casts.
     if values.dtype.kind == "f":
-        # 2**62 is far above any squared distance, and the largest power of two that survives the cast.
         values = np.floor(np.clip(values, -1, 2.0**62))
+    elif values.dtype.kind == "u":
+        values = np.minimum(values, np.uint64(2**62))
     return np.ascontiguousarray(values, np.int64)
 
 

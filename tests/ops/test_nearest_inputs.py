@@ -108,3 +108,10 @@ def test_refused_options(backend):
 def test_a_bound_that_is_no_number_is_refused(data, bound):
     with pytest.raises(InputError, match="bound: expected real numbers"):
         nearest(data, data, 1, bound=np.array(bound))
+
+
+def test_a_bound_beyond_int64_bounds_nothing():
+    bound = np.full(len(BYTES), 2**64 - 1, np.uint64)
+    assert (
+        nearest(BYTES, BYTES, 1, bound=bound).indices[:, 0].tolist() == nearest(BYTES, BYTES, 1).indices[:, 0].tolist()
+    )
