@@ -1,9 +1,10 @@
 """Several processes, one run: rank and world size from torchrun, gradients averaged, one writer."""
 
+import atexit
 import inspect
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import torch
@@ -86,7 +87,7 @@ class World:
 
 
 def join_world() -> World:
-    """This process's place; under torchrun the process group is started if nobody has."""
+    """This process's place; under torchrun the process group is started if nobody has, and left when Python ends."""
     if not dist.is_available():
         return World()
     if not dist.is_initialized():
@@ -97,7 +98,15 @@ def join_world() -> World:
         if cuda:
             torch.cuda.set_device(local)
         dist.init_process_group("nccl" if cuda else "gloo")
+        atexit.register(_leave_world)
     return World(dist.get_rank(), dist.get_world_size(), int(os.environ.get("LOCAL_RANK", "0")))
+
+
+def _leave_world() -> None:
+    # The backend's threads must not meet the interpreter's end: a run that succeeded could end with an error.
+    if dist.is_initialized():
+        with suppress(Exception):
+            dist.destroy_process_group()
 
 
 def copy_to_all(module: nn.Module, world: World, device: torch.device) -> nn.Module:

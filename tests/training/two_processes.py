@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.distributed as dist
 
 from memfast import schedules, timesteps
 from memfast.foundation.errors import OutputError
@@ -143,8 +142,3 @@ def main(folder):
 
 if __name__ == "__main__":
     main(sys.argv[1])
-    if dist.is_initialized():
-        # All is written. The threads of gloo and of the interpreter's end sometimes meet ("terminate called ...").
-        dist.barrier()
-        sys.stderr.flush()
-        os._exit(0)
