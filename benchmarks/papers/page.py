@@ -32,6 +32,10 @@ nearest training item as from the second nearest (the NN ratio). Later timesteps
 this set-up only: the networks and data sets are small, the papers state few of their settings, and each section says
 what differs. Brackets say how far the seeds spread, which is no test of significance: a difference that the spread
 covers is not a finding, and in a long table some number stands out by chance.
+
+What the words mean: intervals and other densities of timesteps in [where a model learns](timesteps.md), Ambient targets
+and the forms of prediction in [objectives](objective.md), criteria of copying in [criteria](criteria.md), distances in
+[metrics](metrics.md), D1, D2 and overestimation in [follow a trajectory](trace.md#the-figures).
 """
 
 

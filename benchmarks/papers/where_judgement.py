@@ -57,14 +57,14 @@ def judge(runs: list[Result]) -> Judgement:
     for name in runs[0]["forms"]:
         forms = [run["forms"][name] for run in runs]
         told = [f"{_over(forms, band, 'general inside').mean:.0%} at {band} noise levels" for band in forms[0]["swaps"]]
-        swapped.append(f"({name}) {', '.join(told)}")
+        swapped.append(f"{name} {', '.join(told)}")
     first = _first(runs)
     named = {arm: Spread.of(100 * _copies(form, arm) for form in first).mean for arm in first[0]["arms"]}
     listed = ", ".join(f"{arm} {share:.0f} %" for arm, share in named.items())
     return Judgement(
         verdict(runs),
-        f"Putting a general network's denoisers into one band removes of the copies {'; '.join(swapped)}. Copies by "
-        f"training: {listed}.",
+        f"Of the copies, a general network's denoisers in one band remove, by what is predicted: {'; '.join(swapped)}. "
+        f"Copies by training: {listed}.",
         tables=[_swap_table(runs), _arm_table(first)],
         headline="two thirds or more of a memorizing network's copies go when another network denoises at "
         f"{_needed(runs)}.",
@@ -77,8 +77,8 @@ def _needed(runs: list[Result]) -> str:
     for name in runs[0]["forms"]:
         forms = [run["forms"][name] for run in runs]
         bands = [band for band in forms[0]["swaps"] if _over(forms, band, "general inside").mean >= MOST]
-        parts.append(f"{' or '.join(bands) or 'no single band of'} noise levels ({name})")
-    return " and at ".join(parts)
+        parts.append(f"{' or '.join(bands) or 'no single band of'} noise levels (prediction: {name})")
+    return ", and at ".join(parts)
 
 
 def figure(runs: list[Result], path: Path) -> None:
