@@ -18,6 +18,8 @@ import torch
 from memfast.foundation.errors import CheckpointError
 
 RUN_FILE = "run.json"
+# What every run says of itself.
+RUN_FIELDS = ("model", "objective", "schedule", "prediction_type", "sigma_data", "data", "training")
 CHECKPOINTS = "checkpoints"
 STATE_FILE = "state.json"
 MODEL_FILE = "model.safetensors"
@@ -45,9 +47,15 @@ class Checkpoint:
         return int(self.state["step"])
 
     def tensors(self, file: str) -> dict[str, torch.Tensor]:
-        """The tensors of one of its safetensors files, on the CPU."""
+        """The tensors of one of its safetensors files, on the CPU.
+
+        Raises:
+            CheckpointError: it has no such file.
+        """
         from safetensors.torch import load_file
 
+        if file not in self.state["files"]:
+            raise CheckpointError(f"{self.folder}: it holds no {file}.")
         return load_file(self.folder / file)
 
 
@@ -77,20 +85,37 @@ def read_checkpoint(folder: str | os.PathLike[str]) -> Checkpoint:
     folder = Path(folder)
     try:
         state = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
-        files = state["files"]
-        int(state["step"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        files = {str(name): (int(one["bytes"]), str(one["sha256"])) for name, one in state["files"].items()}
+        int(state["step"]), list(state["ema"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{folder / STATE_FILE}: missing or damaged ({error}).") from error
-    for name, expected in files.items():
+    for name, (wanted, digest) in files.items():
         path = folder / name
         if not path.is_file():
-            raise CheckpointError(f"{path}: expected a file of {expected['bytes']} bytes, found none.")
+            raise CheckpointError(f"{path}: expected a file of {wanted} bytes, found none.")
         size = path.stat().st_size
-        if size != expected["bytes"]:
-            raise CheckpointError(f"{path}: expected {expected['bytes']} bytes, found {size}: it is truncated.")
-        if file_hash(path) != expected["sha256"]:
+        if size != wanted:
+            raise CheckpointError(f"{path}: expected {wanted} bytes, found {size}: it is truncated.")
+        if file_hash(path) != digest:
             raise CheckpointError(f"{path}: its content differs from its SHA-256 in {STATE_FILE}.")
     return Checkpoint(folder, state)
+
+
+def read_run(run: str | os.PathLike[str]) -> dict[str, Any]:
+    """The content of a run's ``run.json``.
+
+    Raises:
+        CheckpointError: it is missing, damaged or no run's.
+    """
+    path = Path(run) / RUN_FILE
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: missing or damaged ({error}).") from error
+    missing = [name for name in RUN_FIELDS if not isinstance(content, dict) or name not in content]
+    if missing:
+        raise CheckpointError(f"{path}: not a run's, or damaged: it has no {', '.join(map(repr, missing))}.")
+    return content
 
 
 def newest_checkpoint(run: str | os.PathLike[str]) -> Checkpoint | None:

@@ -10,9 +10,8 @@ import torch
 from torch import nn
 
 from memfast.foundation.errors import CheckpointError, InputError
-from memfast.foundation.files import read_json
 from memfast.models.build import build
-from memfast.models.checkpoints import CHECKPOINTS, RUN_FILE, Checkpoint, newest_checkpoint, read_checkpoint
+from memfast.models.checkpoints import CHECKPOINTS, RUN_FILE, Checkpoint, newest_checkpoint, read_checkpoint, read_run
 from memfast.models.items import ItemFormat
 from memfast.models.weights import choose_weights, load_state
 from memfast.schedules import ContinuousSchedule, Schedule, schedule_from_dict
@@ -86,12 +85,12 @@ def load_run(
 
     Raises:
         InputError: the folder holds no run, or the weights have no such name.
-        CheckpointError: no checkpoint in it is whole, or the weights do not fit ``model``.
+        CheckpointError: its ``run.json`` is damaged, no checkpoint in it is whole, or the weights do not fit ``model``.
     """
     folder = Path(folder)
     if not (folder / RUN_FILE).is_file():
         raise InputError(str(folder), expected=f"a run's folder with {RUN_FILE}", received="none")
-    settings = read_json(folder / RUN_FILE)
+    settings = read_run(folder)
     found = _checkpoint(folder, checkpoint)
     weights, state = choose_weights(found, weights)
     if model is None:

@@ -19,6 +19,7 @@ from memfast.models.checkpoints import (
     ema_file,
     newest_checkpoint,
     read_checkpoint,
+    read_run,
 )
 
 UNET_2D = "UNet2DModel"
@@ -85,7 +86,7 @@ def config_of(source: str | os.PathLike[str]) -> dict[str, Any] | None:
     path = Path(source)
     run = path if (path / RUN_FILE).is_file() else path.parent.parent
     if run == path or (path / STATE_FILE).is_file():
-        return read_json(run / RUN_FILE)["model"] if (run / RUN_FILE).is_file() else None
+        return read_run(run)["model"] if (run / RUN_FILE).is_file() else None
     folder = _diffusers_folder(path)
     config = {} if folder is None else read_json(folder / "config.json")
     return _unet2d(config) if config.get("_class_name") == UNET_2D else None

@@ -6,8 +6,7 @@ from typing import Any
 
 from memfast.foundation import provenance
 from memfast.foundation.errors import CheckpointError
-from memfast.foundation.files import read_json
-from memfast.models.checkpoints import RUN_FILE
+from memfast.models.checkpoints import read_run
 
 # What must agree for a resumed run to be the uninterrupted one; the rest of run.json says how it came about.
 DECISIVE = ("model", "objective", "data", "training")
@@ -37,13 +36,13 @@ def check_same_run(folder: Path, settings: Mapping[str, Any]) -> None:
     """Raise unless ``settings`` describe the run in ``folder``.
 
     Raises:
-        CheckpointError: a field differs; the text names it with both values.
+        CheckpointError: a field differs, and the text names it with both values; or ``run.json`` is damaged.
     """
-    found, settings = read_json(folder / RUN_FILE), dict(settings)
-    if "data" in found and None in (found["data"].get("hash"), settings["data"].get("hash")):
+    found, settings = read_run(folder), dict(settings)
+    if None in (found["data"].get("hash"), settings["data"].get("hash")):
         # Data are hashed where they fit the memory, and the memory that is free may differ.
         found["data"], settings["data"] = ({**side["data"], "hash": None} for side in (found, settings))
-    elif "data" in found:
+    else:
         # The hash says whether the data are the same, wherever they lie now.
         found["data"] = {**found["data"], "name": settings["data"].get("name")}
     for field in DECISIVE:

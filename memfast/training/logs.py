@@ -54,14 +54,17 @@ class RunLog:
 
 
 def read_log(folder: str | os.PathLike[str]) -> list[dict[str, Any]]:
-    """The entries of a run's log; a last line that a kill cut short is left out."""
+    """The entries of a run's log, up to a line that is none: a kill may have cut the last one short."""
     path = Path(folder) / LOG_FILE
     entries = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else ():
         try:
-            entries.append(json.loads(line))
+            entry = json.loads(line)
         except ValueError:
             break
+        if not isinstance(entry, dict) or "step" not in entry:
+            break
+        entries.append(entry)
     return entries
 
 

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from memfast.data.canaries import ITEMS_FILE, REPEATS_FILE, WithCanaries
-from memfast.foundation.errors import CheckpointError
+from memfast.foundation.errors import CheckpointError, MemfastError
 from memfast.foundation.files import claim_output_folder, write_json
 from memfast.models import newest_checkpoint
 from memfast.models.checkpoints import MODEL_FILE, OBJECTIVE_FILE, OPTIMIZER_FILE, RUN_FILE, Checkpoint, ema_file
@@ -101,7 +101,20 @@ def restore_model(trainer: "Trainer", found: Checkpoint) -> None:
 
 
 def restore(trainer: "Trainer", found: Checkpoint) -> None:
-    """Put everything else of a checkpoint back."""
+    """Put everything else of a checkpoint back.
+
+    Raises:
+        CheckpointError: something is not in it, or of another run.
+    """
+    try:
+        _restore(trainer, found)
+    except MemfastError:
+        raise
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{found.folder}: damaged, or of another run ({error!r}).") from error
+
+
+def _restore(trainer: "Trainer", found: Checkpoint) -> None:
     trainer.update.load(found.tensors(OPTIMIZER_FILE), found.state["optimizer"])
     for profile in trainer.averages.profiles:
         trainer.averages.load(profile.name, found.tensors(ema_file(profile.name)))

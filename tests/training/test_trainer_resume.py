@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -144,7 +145,36 @@ def test_a_run_resumes_where_its_data_were_moved(tmp_path):
         trainer(tmp_path / "run", data=str(tmp_path / "there.npy"), steps=7, resume=True)
 
 
-@pytest.mark.parametrize("damage", ["flip", "missing file", "no state", "half a state"])
+@pytest.mark.parametrize("content", [b'{"a":', b"[]", b"{}", b"\xff\xfe\x00"])
+def test_a_damaged_description_is_one_clear_error(uninterrupted, tmp_path, content):
+    shutil.copytree(uninterrupted, tmp_path / "run")
+    (tmp_path / "run" / "run.json").write_bytes(content)
+    for use in (lambda: trainer(tmp_path / "run", resume=True), lambda: models.load_run(tmp_path / "run")):
+        with pytest.raises(CheckpointError, match=r"run\.json: .*damaged"):
+            use()
+
+
+@pytest.mark.parametrize("line", [b"\xff\xfe\x00", b"[1]", b'{"x": 1}', b'{"step"'])
+def test_a_log_is_read_up_to_a_line_that_is_none(uninterrupted, tmp_path, line):
+    whole = (uninterrupted / "log.jsonl").read_bytes().splitlines()
+    (tmp_path / "log.jsonl").write_bytes(b"\n".join([*whole[:3], line, *whole[3:]]))
+    assert read_log(tmp_path) == read_log(uninterrupted)[:3]
+
+
+def test_a_checkpoint_that_lacks_a_part_says_which(uninterrupted, tmp_path):
+    shutil.copytree(uninterrupted, tmp_path / "run")
+    newest = models.newest_checkpoint(tmp_path / "run").folder
+    state = json.loads((newest / "state.json").read_text())
+    for name, text in (("optimizer.safetensors", "it holds no optimizer.safetensors"), (None, "'losses_since_log'")):
+        changed = {**state, "files": {file: one for file, one in state["files"].items() if file != name}}
+        if name is None:
+            del changed["losses_since_log"]
+        (newest / "state.json").write_text(json.dumps(changed))
+        with pytest.raises(CheckpointError, match=text):
+            trainer(tmp_path / "run", resume=True)
+
+
+@pytest.mark.parametrize("damage", ["flip", "missing file", "no state", "half a state", "other files"])
 def test_every_kind_of_damage_is_seen(tmp_path, damage):
     trainer(tmp_path, steps=10).run()
     newest = tmp_path / "checkpoints" / "step-00000010"
@@ -156,6 +186,9 @@ def test_every_kind_of_damage_is_seen(tmp_path, damage):
         (newest / "ema-0.9.safetensors").unlink()
     elif damage == "no state":
         (newest / "state.json").unlink()
+    elif damage == "other files":
+        state = json.loads((newest / "state.json").read_text())
+        (newest / "state.json").write_text(json.dumps({**state, "files": list(state["files"])}))
     else:
         (newest / "state.json").write_text((newest / "state.json").read_text()[:40])
     with pytest.warns(RuntimeWarning, match="Using the previous checkpoint"):
