@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -53,8 +54,8 @@ def extract(
     """Run an extractor over a data set.
 
     Every ``shard_items`` items are written to the cache as one npy file, whole or not at all, so that a killed run
-    goes on where it was. The key is the hash of the items' content, of the weights, of the preprocessing and of the
-    dtype: nothing else can bring old features back.
+    goes on where it was. The key is the hash of the items' content, of the weights, of what the network does besides
+    them, of the preprocessing and of the dtype; an extractor that is not ``repeatable`` is not cached.
 
     Args:
         data: anything `memfast.data.open_source` reads.
@@ -76,7 +77,9 @@ def extract(
     opened: Extractor = open_extractor(extractor, **options)
     description = opened.describe()
     key = _key(description, source.content_hash())
-    store = _Shards(_cache_folder(cache) / "features" / key, description) if cache is not False else None
+    store = None
+    if cache is not False and opened.repeatable:
+        store = _Shards(_cache_folder(cache) / "features" / key, description)
     parts: list[np.ndarray] = []
     reused = 0
     with Progress(f"features {opened.name}", len(source), "items", show=progress) as shown:
@@ -145,9 +148,10 @@ class _Shards:
     def read(self, start: int, stop: int) -> np.ndarray | None:
         try:
             rows = np.load(self._path(start, stop), allow_pickle=False)
-        except (FileNotFoundError, ValueError, EOFError):
+        except (OSError, ValueError, EOFError, BadZipFile):
             return None
-        return rows if rows.dtype == np.float32 and rows.ndim == 2 and len(rows) == stop - start else None
+        whole = rows.dtype == np.float32 and rows.ndim == 2 and len(rows) == stop - start
+        return rows if whole and np.isfinite(rows).all() else None
 
     def write(self, start: int, stop: int, rows: np.ndarray) -> None:
         write_npy(self._path(start, stop), rows)
@@ -159,5 +163,5 @@ class _Shards:
 def _read_notes(path: Path) -> Any:
     try:
         return read_json(path)
-    except (FileNotFoundError, ValueError):
+    except (OSError, ValueError):
         return None

@@ -1,10 +1,7 @@
 """An extractor: a network, its preprocessing, and an identity that changes whenever its features would."""
 
-import dis
 import hashlib
-import inspect
 from collections.abc import Callable
-from types import CodeType
 from typing import Any
 
 import numpy as np
@@ -27,6 +24,7 @@ class Extractor:
         preprocessing: applied first.
         device: where it runs.
         dtype: ``float32``, ``float16`` or ``bfloat16``, in which it runs.
+        repeatable: whether an equal ``identity`` means equal features; otherwise nothing is cached.
     """
 
     def __init__(
@@ -38,8 +36,10 @@ class Extractor:
         preprocessing: Preprocessing,
         device: str | torch.device = "cpu",
         dtype: str = "float32",
+        repeatable: bool = True,
     ) -> None:
         torch_dtype(dtype)
+        self.repeatable = repeatable
         self.run, self.name, self.preprocessing, self.dtype = run, name, preprocessing, dtype
         self.device = torch.device(device)
         self._identity = identity
@@ -97,56 +97,6 @@ def weights_hash(module: torch.nn.Module) -> str:
         digest.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
-
-
-def behaviour_hash(module: torch.nn.Module) -> str:
-    """SHA-256 of what a module does besides its weights: the types of its parts, their plain attributes and their code.
-
-    Attributes count whose name does not begin with ``_``, whose value is a number, a text, None or a tuple or list of
-    these, and that only ``__init__`` sets: what the other methods change is state. Code counts where it is not
-    PyTorch's own; functions outside the parts' classes are not followed.
-    """
-    digest = hashlib.sha256()
-    if isinstance(module, torch.jit.ScriptModule):
-        digest.update(module.code.encode())
-    for name, part in module.named_modules():
-        kind = type(part)
-        digest.update(f"{name}:{kind.__module__}.{kind.__qualname__}({part.extra_repr()})".encode())
-        functions = {
-            f"{owner.__qualname__}.{key}": value.__code__
-            for owner in kind.__mro__
-            if not owner.__module__.startswith(("torch.", "builtins"))
-            for key, value in sorted(vars(owner).items())
-            if inspect.isfunction(value)
-        }
-        state = {
-            step.argval
-            for key, code in functions.items()
-            if not key.endswith(".__init__")
-            for step in dis.get_instructions(code)
-            if step.opname == "STORE_ATTR"
-        }
-        for key, code in functions.items():
-            digest.update(f"{key}:{_code(code)}".encode())
-        for key, value in sorted(vars(part).items()):
-            if not key.startswith("_") and key not in {"training", *state} and _is_plain(value):
-                digest.update(f"{key}={value!r};".encode())
-    return digest.hexdigest()
-
-
-def _is_plain(value: Any) -> bool:
-    if isinstance(value, tuple | list):
-        return all(_is_plain(one) for one in value)
-    return value is None or isinstance(value, bool | int | float | str)
-
-
-def _code(code: CodeType) -> str:
-    """A function's instructions, names and constants; the order of a set of constants differs between processes."""
-    constants = [
-        _code(one) if isinstance(one, CodeType) else repr(sorted(map(repr, one)) if isinstance(one, frozenset) else one)
-        for one in code.co_consts
-    ]
-    return f"{code.co_code.hex()}{code.co_names}{code.co_varnames}{constants}"
 
 
 def _tensor(output: Any) -> torch.Tensor:

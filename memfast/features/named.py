@@ -3,12 +3,13 @@
 To add a family: write its loader and add a row.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
+from memfast.features.behaviour import behaviour_hash
 from memfast.features.extractor import Extractor, torch_dtype, weights_hash
 from memfast.features.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from memfast.foundation.errors import InputError, MissingPackageError
@@ -40,13 +41,15 @@ def from_name(name: str, preprocessing: Preprocessing | None, *, device: str, dt
         )
     loaded = FAMILIES[family](model)
     module = loaded.module.eval().to(device, torch_dtype(dtype)).requires_grad_(False)
+    behaviour = behaviour_hash(module)
     return Extractor(
         loaded.run,
         name=name,
-        identity={"kind": family, "model": model, "weights": weights_hash(module)},
+        identity={"kind": family, "model": model, "behaviour": behaviour, "weights": weights_hash(module)},
         preprocessing=preprocessing or loaded.preprocessing,
         device=device,
         dtype=dtype,
+        repeatable=behaviour is not None,
     )
 
 
@@ -71,9 +74,10 @@ def _hugging_face(model: str) -> Loaded:
         raise MissingPackageError("transformers", purpose=f"the extractor hf:{model}", extra="test") from None
     options = {"local_files_only": True, "trust_remote_code": False}
     try:
-        module = AutoModel.from_pretrained(model, use_safetensors=True, **options)
+        module, loading = AutoModel.from_pretrained(model, use_safetensors=True, output_loading_info=True, **options)
     except (OSError, ValueError) as error:
         raise _not_on_disk(f"hf:{model}", "safetensors in the Hugging Face cache or a folder", error) from error
+    _require_all_weights(f"hf:{model}", loading["missing_keys"])
     run = module.get_image_features if hasattr(module, "get_image_features") else module
     try:
         processor = AutoImageProcessor.from_pretrained(model, **options)
@@ -101,7 +105,7 @@ def _timm(model: str) -> Loaded:
         from safetensors.torch import load_file
 
         module = timm.create_model(weights.stem, pretrained=False, num_classes=0)
-        module.load_state_dict(load_file(weights), strict=False)
+        _require_all_weights(f"timm:{model}", module.load_state_dict(load_file(weights), strict=False).missing_keys)
     else:
         with _offline():
             try:
@@ -133,6 +137,18 @@ def _open_clip(model: str) -> Loaded:
         side, side, "bicubic", tuple(module.visual.image_mean), tuple(module.visual.image_std), 3
     )
     return Loaded(module, module.encode_image, preprocessing)
+
+
+def _require_all_weights(name: str, missing: Iterable[str]) -> None:
+    """A weight that the checkpoint lacks would be drawn at random: other features in every process."""
+    lacking = sorted(missing)
+    if lacking:
+        raise InputError(
+            f"features '{name}'",
+            expected="a checkpoint that holds every weight of the network",
+            received=f"none for {len(lacking)} of them, such as {lacking[0]}",
+            do="Wrap the layers that were trained in a torch module and pass that.",
+        )
 
 
 def _not_on_disk(name: str, expected: str, error: Exception) -> InputError:

@@ -2,12 +2,14 @@
 
 import copy
 import os
+import secrets
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from memfast.features.extractor import Extractor, behaviour_hash, torch_dtype, weights_hash
+from memfast.features.behaviour import behaviour_hash
+from memfast.features.extractor import Extractor, torch_dtype, weights_hash
 from memfast.features.files import from_file
 from memfast.features.named import from_name
 from memfast.features.preprocessing import Preprocessing
@@ -43,7 +45,12 @@ def open_extractor(
     if isinstance(features, torch.nn.Module):
         module = _placed(features, torch.device(device), torch_dtype(dtype))
         kind = f"{type(module).__module__}.{type(module).__qualname__}"
-        identity = {"kind": kind, "behaviour": behaviour_hash(module), "weights": weights_hash(module)}
+        behaviour = behaviour_hash(module)
+        identity = {
+            "kind": kind,
+            "behaviour": behaviour or f"not told apart {secrets.token_hex(16)}",
+            "weights": weights_hash(module),
+        }
         return Extractor(
             lambda inputs: _evaluated(module, inputs),
             name=type(module).__name__,
@@ -51,6 +58,7 @@ def open_extractor(
             preprocessing=preprocessing or Preprocessing(),
             device=device,
             dtype=dtype,
+            repeatable=behaviour is not None,
         )
     if isinstance(features, str | os.PathLike):
         if Path(features).suffix in SUFFIXES:

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from memfast.foundation.arguments import finite_number, whole_number
 from memfast.foundation.errors import InputError
 
 RESIZES = ("none", "bilinear", "bicubic")
@@ -45,8 +46,20 @@ class Preprocessing:
     def __post_init__(self) -> None:
         if self.resize not in RESIZES:
             raise InputError("resize", expected=f"one of {', '.join(RESIZES)}", received=repr(self.resize))
-        if not all(value > 0 for value in self.std) or len(self.mean) != len(self.std):
+        for name, values, above in (
+            ("mean", self.mean, None),
+            ("std", self.std, 0),
+            ("value_range", self.value_range, None),
+        ):
+            for value in values:
+                finite_number(name, value, above=above)
+        if len(self.mean) != len(self.std):
             raise InputError("std", expected="one positive number per mean", received=repr(self.std))
+        for name in ("resize_to", "crop_to", "channels"):
+            if getattr(self, name) is not None:
+                whole_number(name, getattr(self, name), least=1)
+        if len(self.value_range) != 2 or not self.value_range[0] < self.value_range[1]:
+            raise InputError("value_range", expected="the lower and the higher value", received=repr(self.value_range))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as they enter the cache key and the result."""
@@ -56,7 +69,7 @@ class Preprocessing:
         """Items ``[B, H, W]`` or ``[B, H, W, C]`` (channels last) as float32 ``[B, C, h, w]``.
 
         Raises:
-            InputError: items that are no images, or float values outside ``value_range``.
+            InputError: items that are no images or of other channels, or float values outside ``value_range``.
         """
         tensor = torch.from_numpy(np.ascontiguousarray(items))
         if not self.images:
@@ -71,6 +84,13 @@ class Preprocessing:
                 do="For signals and latents pass Preprocessing(images=False).",
             )
         tensor = self._channels(self._unit(tensor).permute(0, 3, 1, 2))
+        if len(self.mean) not in (1, tensor.shape[1]):
+            raise InputError(
+                "items",
+                expected=f"images of {len(self.mean)} channels, as mean and std have",
+                received=f"{tensor.shape[1]}",
+                do="State the network's: Preprocessing(channels=3) repeats grey and drops transparency.",
+            )
         tensor = self._sized(tensor)
         mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (self.mean, self.std))
         return ((tensor - mean) / std).contiguous()

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from memfast.features import Extractor, Preprocessing, extract, open_extractor
-from memfast.foundation.errors import InputError
+from memfast.foundation.errors import InputError, OutputError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (23, 8, 8, 3), dtype=np.uint8)
 
@@ -11,12 +11,14 @@ PIXELS = np.random.default_rng(0).integers(0, 256, (23, 8, 8, 3), dtype=np.uint8
 class Counting(torch.nn.Module):
     """Counts the images it has seen; its features are means and maxima."""
 
-    def __init__(self, fail_after=None):
+    fail_after = float("inf")
+
+    def __init__(self):
         super().__init__()
-        self.seen, self._fail_after = 0, fail_after
+        self.seen = 0
 
     def forward(self, images):
-        if self._fail_after is not None and self.seen + len(images) > self._fail_after:
+        if self.seen + len(images) > type(self).fail_after:
             raise KeyboardInterrupt
         self.seen += len(images)
         return torch.cat([images.mean(dim=(2, 3)), images.amax(dim=(2, 3))], dim=1)
@@ -43,19 +45,33 @@ def test_a_second_run_computes_nothing(tmp_path):
     assert second.key == first.key
 
 
-def test_a_killed_run_goes_on_where_it_was(tmp_path):
+def test_a_killed_run_goes_on_where_it_was(tmp_path, monkeypatch):
+    monkeypatch.setattr(Counting, "fail_after", 15)
     with pytest.raises(KeyboardInterrupt):
-        extract(PIXELS, Counting(fail_after=15), cache=tmp_path, shard_items=10, batch_size=5)
+        extract(PIXELS, Counting(), cache=tmp_path, shard_items=10, batch_size=5)
+    monkeypatch.undo()
     network = Counting()
     found = extract(PIXELS, network, cache=tmp_path, shard_items=10, batch_size=5)
     assert (network.seen, found.reused) == (13, 10)
     np.testing.assert_allclose(found.values, expected(), atol=1e-6)
 
 
-def test_a_damaged_shard_is_computed_again(tmp_path):
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: content[:100],
+        lambda content: content[:-1],
+        lambda content: b"",
+        lambda content: b"PK\x03\x04" + content,
+        lambda content: b"\x80\x04K\x01.",
+        lambda content: content[:-4] + np.float32(np.nan).tobytes(),
+    ],
+    ids=["header cut", "end cut", "empty", "zip", "pickle", "nan"],
+)
+def test_a_damaged_shard_is_computed_again(damage, tmp_path):
     extract(PIXELS, Counting(), cache=tmp_path, shard_items=10)
     shard = sorted(tmp_path.rglob("*.npy"))[1]
-    shard.write_bytes(shard.read_bytes()[:100])
+    shard.write_bytes(damage(shard.read_bytes()))
     network = Counting()
     found = extract(PIXELS, network, cache=tmp_path, shard_items=10)
     assert network.seen == 10
@@ -129,6 +145,20 @@ def test_the_cache_folder_is_the_variables(tmp_path, monkeypatch):
     monkeypatch.setenv("MEMFAST_CACHE", str(tmp_path / "here"))
     found = extract(PIXELS, Counting())
     assert (tmp_path / "here" / "features" / found.key / "features.json").is_file()
+
+
+def test_a_cache_that_cannot_be_written(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("MEMFAST_CACHE", str(tmp_path / "file"))
+    with pytest.raises(OutputError, match=r"cannot make the cache folder .*Set MEMFAST_CACHE or pass cache=False"):
+        extract(PIXELS, Counting())
+    found = extract(PIXELS, Counting(), cache=tmp_path)
+    shard = next(tmp_path.rglob("*.npy"))
+    shard.unlink()
+    shard.mkdir()
+    with pytest.raises(OutputError, match=f"cannot write .*{shard.name}"):
+        extract(PIXELS, Counting(), cache=tmp_path)
+    assert found.reused == 0
 
 
 def test_no_cache(tmp_path, monkeypatch):

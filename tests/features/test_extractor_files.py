@@ -1,4 +1,5 @@
 import struct
+import sys
 
 import numpy as np
 import pytest
@@ -123,6 +124,65 @@ def test_what_cannot_be_opened(features, text, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(InputError, match=text):
         open_extractor(features)
+
+
+def tiny_vit(folder, **changes):
+    from transformers import ViTConfig, ViTModel
+
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 8, "intermediate_size": 8, "image_size": 12, "patch_size": 6}
+    config = ViTConfig(num_hidden_layers=1, num_attention_heads=2, **sizes, **changes)
+    ViTModel(config).save_pretrained(folder, safe_serialization=True)
+    return folder
+
+
+def test_a_hugging_face_folder(tmp_path):
+    """The same weights under another configuration are another network."""
+    gelu, relu = (tiny_vit(tmp_path / act, hidden_act=act) for act in ("gelu", "relu"))
+    found = open_extractor(f"hf:{gelu}", preprocessing=Preprocessing(), device="cpu")
+    other = open_extractor(f"hf:{relu}", preprocessing=Preprocessing(), device="cpu")
+    assert found(PIXELS).shape == (4, 8)
+    assert found.repeatable
+    assert not np.array_equal(found(PIXELS), other(PIXELS))
+    identities = [one.describe()["identity"] for one in (found, other)]
+    assert identities[0]["weights"] == identities[1]["weights"]
+    assert identities[0]["behaviour"] != identities[1]["behaviour"]
+    np.testing.assert_array_equal(
+        open_extractor(f"hf:{gelu}", preprocessing=Preprocessing(), device="cpu")(PIXELS), found(PIXELS)
+    )
+
+
+def test_a_checkpoint_that_lacks_weights_is_refused(tmp_path):
+    """Classifiers are saved without the pooler that the features come from; it would be drawn at random."""
+    from safetensors.torch import load_file, save_file
+
+    file = tiny_vit(tmp_path / "vit") / "model.safetensors"
+    weights = {name: tensor for name, tensor in load_file(file).items() if "pooler" not in name}
+    save_file(weights, file, metadata={"format": "pt"})
+    with pytest.raises(
+        InputError, match=r"holds every weight of the network, received none for 2 .* pooler\.dense\.bias"
+    ):
+        open_extractor(f"hf:{file.parent}", preprocessing=Preprocessing(), device="cpu")
+
+
+def test_a_timm_file_of_another_network_is_refused(network, tmp_path, monkeypatch):
+    from types import SimpleNamespace
+
+    from safetensors.torch import save_file
+
+    settings = {"input_size": (3, 12, 12), "interpolation": "bicubic", "crop_pct": 1.0, "mean": (0,), "std": (1,)}
+    timm = SimpleNamespace(
+        create_model=lambda name, **options: network,
+        data=SimpleNamespace(resolve_model_data_config=lambda one: settings),
+    )
+    monkeypatch.setitem(sys.modules, "timm", timm)
+    save_file({**network.state_dict(), "head.weight": torch.ones(2)}, tmp_path / "right.safetensors")
+    assert open_extractor(f"timm:{tmp_path / 'right.safetensors'}", device="cpu")(PIXELS).shape == (4, 5)
+    save_file(
+        {f"model.{name}": tensor for name, tensor in network.state_dict().items()}, tmp_path / "other.safetensors"
+    )
+    with pytest.raises(InputError, match=r"received none for 2 of them, such as layer\.bias"):
+        open_extractor(f"timm:{tmp_path / 'other.safetensors'}", device="cpu")
 
 
 def test_what_a_network_may_return():

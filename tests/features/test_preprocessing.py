@@ -54,7 +54,19 @@ def test_signals_pass_unchanged():
 
 
 @pytest.mark.parametrize(
-    ("options", "text"), [({"resize": "nearest"}, "resize"), ({"std": (0.0,)}, "std"), ({"mean": (0.0, 1.0)}, "std")]
+    ("options", "text"),
+    [
+        ({"resize": "nearest"}, "resize"),
+        ({"std": (0.0,)}, "std"),
+        ({"mean": (0.0, 1.0)}, "std: expected one positive number per mean"),
+        ({"mean": ("a",)}, "mean: expected a finite number, received 'a'"),
+        ({"mean": (float("nan"),)}, "mean: expected a finite number"),
+        ({"resize_to": 0}, "resize_to: expected a whole number of at least 1"),
+        ({"crop_to": -3}, "crop_to: expected a whole number of at least 1"),
+        ({"channels": 0}, "channels: expected a whole number of at least 1"),
+        ({"value_range": (1.0, 0.0)}, "value_range: expected the lower and the higher value"),
+        ({"value_range": (0.0, 0.0)}, "value_range: expected the lower and the higher value"),
+    ],
 )
 def test_settings_are_checked(options, text):
     with pytest.raises(InputError, match=text):
@@ -64,3 +76,10 @@ def test_settings_are_checked(options, text):
 def test_too_small_to_cut():
     with pytest.raises(InputError, match="at least 50 pixels a side"):
         Preprocessing(crop_to=50)(PIXELS)
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+def test_means_of_other_channels_are_refused(channels):
+    pixels = np.repeat(PIXELS[..., :1], channels, axis=3)
+    with pytest.raises(InputError, match=rf"items: expected images of 3 channels, .* received {channels}\."):
+        Preprocessing(mean=IMAGENET_MEAN, std=IMAGENET_STD)(pixels)
