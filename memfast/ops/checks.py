@@ -87,6 +87,15 @@ def check_no_gradient(name: str, tensor: torch.Tensor) -> None:
         )  # fmt: skip
 
 
+def check_no_transform(name: str) -> None:
+    """Raise inside torch.func.grad and its like: PyTorch's own words there speak of the op's inside."""
+    if torch._C._are_functorch_transforms_active():
+        raise InputError(
+            name, expected="a tensor outside of torch.func's transforms", received="one to be differentiated by them",
+            do="Use torch.autograd.grad, or the plain formula: memfast.ops.standard_normal gives the noise.",
+        )  # fmt: skip
+
+
 def check_values(
     key: torch.Tensor,
     table: torch.Tensor | None = None,

@@ -6,7 +6,7 @@ import math
 import torch
 
 from memfast.foundation.errors import InputError
-from memfast.ops.checks import check_no_gradient, check_operands, check_prediction
+from memfast.ops.checks import check_no_gradient, check_no_transform, check_operands, check_prediction
 from memfast.ops.library import define, flat, shaped_like
 from memfast.ops.registry import implementation
 
@@ -77,6 +77,7 @@ def differentiable(op, plain_op, value_op, prediction, arguments):
         return value_op(*arguments)
     if torch.compiler.is_compiling():
         return op(*arguments)[0]
+    check_no_transform("prediction")
     return _GradientInForward.apply(prediction, plain_op, arguments)
 
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from memfast.ops.checks import check_no_gradient, check_operands
+from memfast.ops.checks import check_no_gradient, check_no_transform, check_operands
 from memfast.ops.library import define, flat, shaped_like
 from memfast.ops.registry import implementation
 
@@ -38,6 +38,8 @@ def noise(
     check_operands(x0, table, timesteps, sample_ids, key, fixed_ids)
     check_no_gradient("table", table)
     wants_gradient = x0.requires_grad and torch.is_grad_enabled()
+    if wants_gradient and not torch.compiler.is_compiling():
+        check_no_transform("x0")
     op = _noise_op if wants_gradient else _plain_noise_op
     return op(x0, table, timesteps, sample_ids, key, fixed_ids, backend)
 

@@ -114,6 +114,20 @@ def test_forward_mode_is_refused(problem, function):
     torch.testing.assert_close(tangent, (noise * p.noise()).sum())
 
 
+@pytest.mark.parametrize("function", ["noise", "loss"])
+def test_derivatives_by_torch_func_are_refused(problem, function):
+    p = problem((4, 30))
+    call = {"noise": lambda x: p.noise(x0=x).sum(), "loss": p.loss}[function]
+    with pytest.raises(InputError, match=r"outside of torch\.func's transforms"):
+        torch.func.grad(call)(torch.ones(4, 30))
+
+
+def test_vmap_gives_each_sample_its_noise(problem):
+    p = problem((4, 30), fixed=False)
+    one = torch.vmap(lambda x, t, i: ops.noise(x[None], p.table, t[None], i[None], p.key)[0])
+    assert torch.equal(one(p.x0, p.timesteps, p.sample_ids), p.noise())
+
+
 def test_checkpointing_repeats_the_noise(problem):
     p = problem((4, 30))
     layer = torch.nn.Linear(30, 30)
