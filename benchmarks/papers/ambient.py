@@ -205,7 +205,7 @@ STUDY = Study(
     rule=RULE,
     differences="The paper trains large networks on 300 to 3,000 images for about 30 million draws and measures FID on "
     "Inception features and copies by DINOv2 similarity. Here images have {side} pixels a side, the paper's 32 or 64. "
-    "The quick size has the paper's numbers of images, but gray ones, a small network without convolutions, under a "
+    "The quick size has the paper's numbers of images, but grey ones, a small network without convolutions, under a "
     "million draws, no augmentation, no dropout, bfloat16 instead of float32 in the network, distances between pixels, "
     "and the variance-preserving form with prediction of the clean image, because in the paper's own form this network "
     "copies nothing in minutes (it is among the readings). Network, batch size, learning rate and steps were chosen by "
