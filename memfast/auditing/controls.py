@@ -14,6 +14,7 @@ from memfast.auditing.plants import Plant, plants
 from memfast.auditing.scan import Scan
 from memfast.criteria import Criterion, Evidence
 from memfast.data import ArraySource, Source
+from memfast.data.subset import Subset
 from memfast.foundation.errors import InputError
 
 DEFAULT_PLANTED = 64
@@ -74,7 +75,9 @@ def leave_one_out(training: Source, seed: int, largest: int = LARGEST_LEAVE_ONE_
     """
     generator = np.random.Generator(np.random.Philox(seed))
     own = np.sort(generator.choice(len(training), size=min(largest, len(training)), replace=False))
-    return ArraySource(training.take(own), name="training, each item against the others"), own
+    samples = Subset(training, own)
+    samples.name = "training, each item against the others"
+    return samples, own
 
 
 def positive_control(

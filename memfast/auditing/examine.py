@@ -10,9 +10,11 @@ from memfast.auditing.inputs import as_images
 from memfast.criteria import Evidence, worst_tile, worst_tiles
 from memfast.criteria.absolute import SMALLEST_SIDE
 from memfast.data import ArraySource, Source
+from memfast.data.subset import Subset
 from memfast.foundation.errors import InputError
 
 TILE_ROWS = 256
+TILE_BYTES = 1 << 28
 Similar = Callable[[Source, str, np.ndarray | None], tuple[np.ndarray, np.ndarray] | None]
 
 
@@ -93,16 +95,17 @@ class Examiner:
         if len(self.training) <= left_out:
             return None
         unique, where = np.unique(nearest, return_inverse=True)
-        items = ArraySource(self.training.take(unique), name="nearest training items")
-        squared, indices = self._knn(items, f"{stage}-gaps", left_out + 1)
+        squared, indices = self._knn(Subset(self.training, unique), f"{stage}-gaps", left_out + 1)
         exclude = nearest[:, None] if own is None else np.stack([nearest, own], axis=1)
         return drop(squared[where], indices[where], exclude, 1)[0][:, 0]
 
     def _tiles(self, samples: Source, indices: np.ndarray) -> np.ndarray:
         """Worst-tile distance of every sample to each of its neighbours, from the pixels themselves."""
         distances = np.empty(indices.shape, np.float64)
-        for start in range(0, len(indices), TILE_ROWS):
-            group = indices[start : start + TILE_ROWS]
+        neighbourhood = indices.shape[1] * int(np.prod(samples.item_shape, dtype=np.int64)) * samples.dtype.itemsize
+        step = min(TILE_ROWS, max(1, TILE_BYTES // neighbourhood))
+        for start in range(0, len(indices), step):
+            group = indices[start : start + step]
             images = as_images(samples.block(start, start + len(group)))
             unique, where = np.unique(group, return_inverse=True)
             training, where = as_images(self.training.take(unique)), where.reshape(group.shape)

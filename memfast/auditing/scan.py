@@ -48,7 +48,7 @@ def scan(name: str, source: Source, *, progress: bool = False) -> Scan:
     low, high = np.inf, -np.inf
     digests: list[bytes] = []
     floating = np.issubdtype(source.dtype, np.floating)
-    rows = max(1, BLOCK_BYTES // max(1, int(np.prod(source.item_shape, dtype=np.int64)) * source.dtype.itemsize))
+    rows = _rows_of_a_block(source)
     with Progress(f"reading {name}", len(source), "items", show=progress) as bar:
         for start in range(0, len(source), rows):
             block = source.block(start, min(start + rows, len(source)))
@@ -62,6 +62,10 @@ def scan(name: str, source: Source, *, progress: bool = False) -> Scan:
     return Scan(low, high, digests, _groups(source, digests))
 
 
+def _rows_of_a_block(source: Source) -> int:
+    return max(1, BLOCK_BYTES // max(1, int(np.prod(source.item_shape, dtype=np.int64)) * source.dtype.itemsize))
+
+
 def _groups(source: Source, digests: Sequence[bytes]) -> tuple[tuple[int, ...], ...]:
     """Items of equal digest, compared by value before they count as equal."""
     first: dict[bytes, int] = {}
@@ -71,10 +75,13 @@ def _groups(source: Source, digests: Sequence[bytes]) -> tuple[tuple[int, ...], 
             found.setdefault(digest, [first[digest]]).append(index)
         else:
             first[digest] = index
-    groups = []
+    groups, step = [], _rows_of_a_block(source)
     for members in found.values():
-        items = source.take(np.asarray(members))
-        equal = [index for index, item in zip(members, items, strict=True) if np.array_equal(item, items[0])]
+        head, equal = source.take(np.asarray(members[:1]))[0], []
+        for start in range(0, len(members), step):
+            some = members[start : start + step]
+            items = source.take(np.asarray(some))
+            equal += [index for index, item in zip(some, items, strict=True) if np.array_equal(item, head)]
         if len(equal) > 1:
             groups.append(tuple(equal))
     return tuple(groups)

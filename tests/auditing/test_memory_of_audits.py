@@ -1,0 +1,61 @@
+"""An audit reads blocks of bounded size, however large its images and however many of them are equal."""
+
+import numpy as np
+import pytest
+
+import memfast
+from memfast.auditing import examine, scan
+from memfast.data import ArraySource
+
+GENERATOR = np.random.default_rng(5)
+
+
+class Watched(ArraySource):
+    """Notes how many bytes each reading takes."""
+
+    largest = 0
+
+    def block(self, start, stop):
+        return self._noted(super().block(start, stop))
+
+    def take(self, indices):
+        return self._noted(super().take(indices))
+
+    def _noted(self, items):
+        self.largest = max(self.largest, items.nbytes)
+        return items
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32], ids=["uint8", "float32"])
+def test_worst_tiles_read_few_large_images_at_once(dtype, monkeypatch):
+    training, generated = (GENERATOR.integers(0, 256, (count, 64, 64)).astype(dtype) for count in (60, 30))
+    generated[:4, :16] = training[:4, :16]
+    options = {"criteria": ["absolute_tiles"], "controls": False, "k": 20, "pictures": 0, "value_range": (0, 255)}
+    whole = memfast.audit(generated, training, **options)
+    limit = 5 * 20 * training[0].nbytes
+    monkeypatch.setattr(examine, "TILE_BYTES", limit)
+    examiner = examine.Examiner(Watched(training), 20, kind="images", unit=255.0, gaps=False, tiles=4)
+    _, indices = examiner._knn(ArraySource(generated), "generated", 20)
+    examiner.training.largest = 0
+    found = examiner._tiles(ArraySource(generated), indices)
+    assert 0 < examiner.training.largest <= limit
+    order = np.argsort(whole.pairs.columns["generated"])
+    np.testing.assert_array_equal(found.min(axis=1), np.array(whole.pairs.columns["score_absolute_tiles"])[order])
+
+
+def test_a_set_of_equal_items_is_compared_in_blocks(monkeypatch):
+    items = Watched(np.zeros((200, 8, 8), np.uint8))
+    monkeypatch.setattr(scan, "BLOCK_BYTES", 10 * 64)
+    assert scan.scan("training", items).groups == (tuple(range(200)),)
+    assert items.largest == 10 * 64
+
+
+def test_the_neighbours_own_neighbours_are_searched_in_blocks():
+    training = GENERATOR.integers(0, 256, (800, 32, 32), dtype=np.uint8)
+    examiner = examine.Examiner(Watched(training), 2, kind="images", unit=255.0, search={"memory": 1 << 18})
+    samples = training[:600] ^ 1
+    evidence = examiner.evidence(ArraySource(samples), "generated")
+    assert examiner.training.largest < 1 << 18 < samples.nbytes
+    assert (evidence.indices[:, 0] == np.arange(600)).all()
+    others = ((training[:3, None].astype(np.int64) - training[None].astype(np.int64)) ** 2).sum(axis=(2, 3))
+    np.testing.assert_array_equal(evidence.neighbour_gaps[:3], np.sort(others, axis=1)[:, 1])
