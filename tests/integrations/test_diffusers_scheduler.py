@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from memfast import ops, timesteps
+from memfast import ops, schedules, timesteps
 from memfast.foundation.errors import InputError
 from memfast.integrations.diffusers import objective_from_scheduler
 
@@ -86,6 +86,36 @@ def test_flow_matching_is_that_of_diffusers():
     torch.testing.assert_close(losses, target.square().flatten(1).mean(1), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["UniPCMultistepScheduler", "DPMSolverMultistepScheduler"])
+def test_solvers_on_flow_sigmas_are_flow_matching_though_they_have_betas(name):
+    scheduler = getattr(diffusers, name)(
+        1000, use_flow_sigmas=True, flow_shift=3.0, prediction_type="flow_prediction", final_sigmas_type="sigma_min"
+    )
+    objective = objective_from_scheduler(scheduler)
+    assert objective.prediction_type == "flow_prediction"
+    assert objective.schedule == schedules.flow(1000, shift=3.0)
+    scheduler.set_timesteps(50)
+    # Their levels, with the stated shift taken back, are evenly spaced in time.
+    time = scheduler.sigmas[:-1].double() / (3 - 2 * scheduler.sigmas[:-1].double())
+    np.testing.assert_allclose(np.diff(time.numpy()), np.diff(time.numpy()).mean(), rtol=1e-3)
+    x0, noise, batch = batch_of(objective)
+    sigma = torch.from_numpy(objective.schedule.sigma.copy())[batch.timesteps].view(-1, 1, 1).float()
+    alpha_t, sigma_t = scheduler._sigma_to_alpha_sigma_t(sigma)
+    torch.testing.assert_close(batch.x_t, alpha_t * x0 + sigma_t * noise, rtol=1e-5, atol=1e-5)
+
+
+def test_a_scheduler_that_shifts_its_snr_is_followed():
+    scheduler = diffusers.CogVideoXDDIMScheduler(1000, snr_shift_scale=3.0)
+    objective = objective_from_scheduler(scheduler)
+    x0, noise, batch = batch_of(objective)
+    torch.testing.assert_close(
+        batch.x_t, scheduler.add_noise(x0, noise, batch.timesteps), rtol=2e-4, atol=2e-4
+    )  # fmt: skip
+    plain = diffusers.DDIMScheduler(1000, beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
+    ratio = objective_from_scheduler(plain).schedule.snr / objective.schedule.snr
+    np.testing.assert_allclose(ratio, 3.0, rtol=2e-3)
+
+
 def noise_level_error(x_t, x0, noise, sigma):
     """The noise level that x_t really has, by projection on the noise, against the wanted one."""
     flat = noise.double().flatten(1)
@@ -117,5 +147,7 @@ def test_diffusers_in_bfloat16_adds_no_noise_at_first_and_we_do():
 def test_what_is_no_scheduler_is_refused():
     with pytest.raises(InputError, match="scheduler: expected a diffusers scheduler, received dict"):
         objective_from_scheduler({})
+    with pytest.raises(InputError, match="scheduler: expected one with betas, or flow matching's, received IPNDM"):
+        objective_from_scheduler(diffusers.IPNDMScheduler())
     with pytest.raises(InputError, match="received use_dynamic_shifting=True"):
         objective_from_scheduler(diffusers.FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True))
