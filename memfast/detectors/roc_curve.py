@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from memfast.foundation.arguments import finite_number
+from memfast.foundation.arguments import finite_number, whole_number
 from memfast.foundation.errors import InputError
 
 DEFAULT_CONFIDENCE = 0.95
@@ -117,7 +117,10 @@ def roc(
     >>> found.auc, found.tpr_at(0.0)[0], found.tpr_at(0.5)[0]
     (0.75, 0.5, 1.0)
     """
-    values, truth = np.asarray(scores, np.float64), np.asarray(memorized)
+    values, truth = np.asarray(scores), np.asarray(memorized)
+    if values.dtype.kind not in "biuf":
+        raise InputError("scores", expected="numbers", received=f"dtype {values.dtype}")
+    values = values.astype(np.float64)
     if values.ndim != 1 or truth.shape != values.shape:
         raise InputError(
             "memorized", expected="one flag per score", received=f"{list(truth.shape)} for {list(values.shape)} scores"
@@ -127,6 +130,8 @@ def roc(
     if np.isnan(values).any():
         raise InputError("scores", expected="numbers", received=f"{int(np.isnan(values).sum())} NaN")
     finite_number("confidence", confidence, above=0, below=1)
+    whole_number("resamples", resamples, least=1)
+    whole_number("seed", seed, least=0)
     truth = truth.astype(bool)
     positive, negative = np.sort(values[truth]), np.sort(values[~truth])
     if not len(positive) or not len(negative):

@@ -19,7 +19,7 @@ SUFFIXES = (".onnx", ".pt2", ".pt", ".ts", ".torchscript", ".jit")
 
 
 def open_extractor(
-    features: Any, *, preprocessing: Preprocessing | None = None, device: str | None = None, dtype: str = "float32"
+    features: Any, *, preprocessing: Preprocessing | None = None, device: str | None = None, dtype: str | None = None
 ) -> Extractor:
     """An extractor from a torch module, a model file, or a name.
 
@@ -30,17 +30,26 @@ def open_extractor(
             machine.
         preprocessing: None takes the named model's own, or values from 0 to 1 with no resizing.
         device: None takes a GPU where there is one.
-        dtype: ``float32``, ``float16`` or ``bfloat16``.
+        dtype: ``float32`` (None), ``float16`` or ``bfloat16``.
 
     Raises:
-        InputError: nothing that can be opened, or weights that are not on this machine.
+        InputError: nothing that can be opened, weights that are not on this machine, or options beside an `Extractor`,
+            which has its own.
 
     >>> extractor = open_extractor(torch.nn.Flatten(), preprocessing=Preprocessing(images=False), device="cpu")
     >>> extractor(torch.ones(2, 3, 4).numpy()).shape
     (2, 12)
     """
     if isinstance(features, Extractor):
+        options = {"preprocessing": preprocessing, "device": device, "dtype": dtype}
+        given = [name for name, value in options.items() if value is not None]
+        if given:
+            raise InputError(
+                "options", expected="none beside an Extractor, which has its own", received=", ".join(given),
+                do="Make the Extractor with them.",
+            )  # fmt: skip
         return features
+    dtype = dtype or "float32"
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     if isinstance(features, torch.nn.Module):
         module = _placed(features, torch.device(device), torch_dtype(dtype))

@@ -136,6 +136,7 @@ def test_the_dictionary_is_strict_json():
         ([1.0], [True, False], r"memorized: expected one flag per score, received \[2\]"),
         ([1.0, 2.0], [1, 2], "memorized: expected True and False"),
         ([], [], "received 0 memorized and 0 others"),
+        (["a", "b"], [1, 0], "scores: expected numbers, received dtype <U1"),
     ],
 )
 def test_bad_input_is_refused_in_words(scores, truth, text):
@@ -148,3 +149,6 @@ def test_bad_shares_are_refused_in_words():
         roc([0.0, 1.0], [0, 1]).tpr_at(1.5)
     with pytest.raises(InputError, match="confidence: expected a finite number above 0 and below 1"):
         roc([0.0, 1.0], [0, 1], confidence=95)
+    for option, value in (("resamples", 0), ("seed", -1)):
+        with pytest.raises(InputError, match=f"{option}: expected a whole number of at least"):
+            roc([0.0, 1.0], [0, 1], **{option: value})

@@ -212,6 +212,18 @@ def test_half_precision_is_part_of_the_identity(network):
         open_extractor(network, dtype="int8")
 
 
+@pytest.mark.parametrize(
+    "options", [{"preprocessing": Preprocessing(mean=(0.5,))}, {"dtype": "float16"}, {"device": "cpu"}]
+)
+def test_options_beside_an_extractor_are_not_ignored(network, options):
+    extractor = open_extractor(network, device="cpu")
+    assert open_extractor(extractor) is extractor
+    with pytest.raises(
+        InputError, match=f"none beside an Extractor, which has its own, received {next(iter(options))}"
+    ):
+        open_extractor(extractor, **options)
+
+
 def test_signals_need_no_image_preprocessing():
     extractor = open_extractor(torch.nn.Flatten(), preprocessing=Preprocessing(images=False))
     assert extractor(np.ones((2, 7, 3))).shape == (2, 21)
