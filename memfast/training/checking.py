@@ -105,6 +105,12 @@ def check_precision(precision: str) -> None:
         raise InputError("precision", expected="'float32' or 'bfloat16'", received=repr(precision))
 
 
+def check_trainable(model: nn.Module) -> None:
+    """Raise where the network has nothing to train."""
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise InputError("model", expected="a network with parameters to train", received="one without any")
+
+
 def check_classes(config: Mapping[str, Any] | None) -> None:
     """Raise where labels are wanted for a network whose configuration says that it has no classes."""
     if config is not None and config.get("num_classes", 1) is None:

@@ -28,6 +28,7 @@ from memfast.training.checking import (
     check_lr_decay,
     check_numbers,
     check_precision,
+    check_trainable,
 )
 from memfast.training.compiling import choose_compile, compiled
 from memfast.training.describing import describe
@@ -178,6 +179,7 @@ class Trainer:
             classes = count_classes(self.source) if labels else None
             model = choose_config(self.format.item_shape, known, classes)
         self.model = make_model(model, self.format.item_shape, seed)
+        check_trainable(self.model)
         if not self.sharded:
             self.model.to(self.device)
         config = getattr(self.model, "memfast_config", None)

@@ -45,6 +45,10 @@ class Labelled(ArraySource):
         ({"model": {**MODEL, "width": "a"}}, "model mlp: width: expected a whole number .*'a'"),
         ({"model": {**MODEL, "item_shape": [3, 4, 4]}}, r"model item_shape: expected \[1, 4, 4\]"),
         ({"model": "mlp"}, "model: expected an nn.Module, a configuration with a kind, or None, received str 'mlp'"),
+        (
+            {"model": torch.nn.Identity()},
+            "model: expected a network with parameters to train, received one without any",
+        ),
         ({"model": torch.nn.Linear}, "model: expected .*, received the class Linear"),
         ({"objective": schedules.linear(9)}, "objective: expected a DenoisingObjective, or None, received Schedule"),
         ({"hooks": Monitor()}, r"hooks: expected a list of hooks, like \[Monitor\(\)\], received Monitor"),
