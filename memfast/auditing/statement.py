@@ -3,6 +3,7 @@
 from typing import Any
 
 HIGH_FLOOR = 0.1
+LOW_RECALL = 0.95
 HIGH_BY_NATURE = ("authenticity",)
 
 
@@ -153,6 +154,13 @@ def _warnings(result: dict[str, Any]) -> list[str]:
                 f"{entry['title']} at {entry['threshold']:.3g} flags {percent(floor['fraction'])} of held-out data "
                 "too: on this data its count says nothing by itself. See its curve, or choose another threshold."
             )
+    recall = result["search"]["recall"]
+    if recall is not None and recall["estimate"] < LOW_RECALL:
+        sentences.append(
+            f"The approximate search found only {percent(recall['estimate'])} of the nearest training items. Copies may "
+            "be missing, and criteria that compare with the neighbourhood can flag too few or too many. Search more of "
+            "the index, or exactly."
+        )
     for name, one in inputs.items():
         if isinstance(one, dict) and one.get("skipped"):
             sentences.append(f"{len(one['skipped']):,} unreadable items of {name} were left out, as asked.")
@@ -181,6 +189,12 @@ def _not_proven(result: dict[str, Any]) -> list[str]:
         )  # fmt: skip
     if result["search"]["exactness"] == "approximate":
         sentences.append("The search was approximate: a nearer training item may have been missed.")
+        if recall := result["search"]["recall"]:
+            found, low, high = (percent(recall[name]) for name in ("estimate", "low", "high"))
+            sentences[-1] += (
+                f" Measured on {recall['queries']:,} samples, it found {found} of the {recall['k']} nearest "
+                f"({100 * recall['confidence']:g} % interval {low} to {high})."
+            )
         if again := result["search"].get("searched_exactly"):
             sentences[-1] += f" The index gave {again:,} samples too few neighbours; those were searched exactly."
     return sentences

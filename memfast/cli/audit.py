@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+from functools import partial
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,7 +13,7 @@ from memfast.cli.labels import read_labels
 from memfast.cli.printing import JsonOption, OverwriteOption, QuietOption, SeedOption, percent, print_json
 from memfast.cli.story import training_story
 from memfast.foundation.arguments import finite_number
-from memfast.foundation.errors import InputError
+from memfast.foundation.errors import CheckpointError, InputError
 from memfast.foundation.files import claim_output_folder, write_json
 
 if TYPE_CHECKING:
@@ -113,14 +114,22 @@ def run(
         results: dict[str, AuditResult] = {}
         for label, source in sources.items():
             earlier = next(iter(results.values()), None)
-            results[label] = memfast.audit(
-                source, known, held_out, k,
+            audited = partial(
+                memfast.audit, source, known, held_out, k,
                 criteria=chosen, features=features,
                 labels=of_generated, training_labels=of_training, test_labels=of_test, canaries=added,
                 memory=None if memory is None else int(memory * 2**30), controls=controls, backend=backend,
                 approximate=approximate, checkpoint=out / PROGRESS / label, seed=seed, progress=progress,
                 reuse=earlier,
             )  # fmt: skip
+            try:
+                results[label] = audited()
+            except CheckpointError as error:
+                if not overwrite or ranks.size > 1:
+                    raise
+                print(f"memfast: {error} Starting again, as --overwrite says.", file=sys.stderr)
+                shutil.rmtree(out / PROGRESS / label)
+                results[label] = audited()
         if not main:
             return
     runs, printed = [], {}

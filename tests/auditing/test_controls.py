@@ -146,3 +146,16 @@ def test_the_training_set_is_passed_over_once_for_several_audits(monkeypatch):
     assert second.figures["inputs"]["generated"]["is_training_set"]
     assert second.figures["inputs"]["training"] == first.figures["inputs"]["training"]
     assert second.figures["criteria"] == audit(training, training, test).figures["criteria"]
+
+
+def test_a_low_recall_is_said_and_warned_of():
+    pytest.importorskip("faiss", reason="approximate search is faiss'")
+    generated, training, test = (images(count, seed) for count, seed in ((60, 1), (400, 0), (60, 2)))
+    low = audit(generated, training, test, approximate="IVF16,Flat")
+    recall = low.figures["search"]["recall"]["estimate"]
+    assert recall < 0.9
+    assert f"it found {100 * recall:.1f} % of the 50 nearest" in low.figures["statement"]["not_proven"][-1]
+    assert any("found only" in sentence for sentence in low.figures["statement"]["warnings"])
+    whole = audit(generated, training, test, approximate="Flat")
+    assert "it found 100 % of the 50 nearest" in whole.figures["statement"]["not_proven"][-1]
+    assert not any("found only" in sentence for sentence in whole.figures["statement"]["warnings"])

@@ -124,6 +124,24 @@ def test_an_unfinished_audit_is_taken_up_again(sets, tmp_path, monkeypatch):
     assert main(command(sets, out, "--quiet", "--no-controls")) == 1
 
 
+def test_overwrite_starts_again_where_the_unfinished_audit_was_another(sets, tmp_path, monkeypatch, capsys):
+    from memfast.auditing import AuditResult
+
+    out = tmp_path / "out"
+
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(AuditResult, "report", killed)
+        assert main(command(sets, out, "--quiet", "--no-controls")) != 0
+    assert main(command(sets, out, "--quiet", "--no-controls", "-k", "7")) == 1
+    assert "k was 50, is now 7" in capsys.readouterr().err
+    assert main(command(sets, out, "--quiet", "--no-controls", "-k", "7", "--overwrite")) == 0
+    assert "Starting again, as --overwrite says." in capsys.readouterr().err
+    assert figures(out)["parameters"]["k"] == 7
+
+
 def ranks(port, *arguments):
     """Two processes, as torchrun would start them."""
     common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
