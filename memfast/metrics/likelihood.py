@@ -77,10 +77,11 @@ def feature_likelihood(
     whole_number("epochs", epochs, least=1)
     if baseline is not None:
         baseline = finite_number("baseline", baseline)
-    scale = test.std(axis=0, ddof=1)
-    if not scale.any():
+    varying = (test != test[0]).any(axis=0)
+    if not varying.any():
         raise InputError("test", expected="features that vary", received="rows that are all equal")
-    mean, scale = test.mean(axis=0), np.where(scale > 0, scale, 1.0)
+    # The deviation of equal numbers is seldom 0: their mean is rounded.
+    mean, scale = test.mean(axis=0), np.where(varying, test.std(axis=0, ddof=1), 1.0)
     generated, training, test = ((rows - mean) / scale for rows in (generated, training, test))
     generator = np.random.default_rng(whole_number("seed", seed, least=0))
     if len(generated) > centres:

@@ -54,7 +54,7 @@ class PrincipalComponents:
         mean = matrix.mean(axis=0)
         centred = matrix - mean
         total = float(np.vdot(centred, centred)) / (len(matrix) - 1)
-        if total == 0:
+        if total == 0 or (matrix == matrix[0]).all():
             raise InputError("rows", expected="features that vary", received="rows that are all equal")
         randomized = solver == "randomized" or (solver == "auto" and matrix.size > EXACT_ENTRIES)
         values, components = (_randomized if randomized else _full)(centred, count, seed)

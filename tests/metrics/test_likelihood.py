@@ -79,3 +79,15 @@ def test_bad_input():
         feature_likelihood(generated, training, np.ones((9, 5)))
     with pytest.raises(InputError, match="test: expected at least 2 rows"):
         feature_likelihood(generated, training, generated[:1])
+
+
+@pytest.mark.parametrize("value", [0.1, 1.0])
+def test_a_feature_constant_in_the_held_out_set_keeps_its_scale(value):
+    """The mean of 150 times 0.1 is not 0.1, and a deviation of 1e-17 would weigh the feature above all others."""
+    generated, training, test = (np.c_[rows, np.full(len(rows), value)] for rows in sets())
+    generated[:, -1] += 1e-3
+    found = feature_likelihood(generated, training, test)
+    alike = feature_likelihood(*(np.c_[rows, np.zeros(len(rows))] for rows in sets()))
+    assert found.fld == pytest.approx(alike.fld, abs=0.01)
+    with pytest.raises(InputError, match="test: expected features that vary, received rows that are all equal"):
+        feature_likelihood(generated, training, np.full((150, 6), value))

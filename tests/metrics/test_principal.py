@@ -39,6 +39,7 @@ def test_signs_are_fixed():
     ("data", "count", "text"),
     [
         (np.ones((9, 4)), 2, "features that vary, received rows that are all equal"),
+        (np.full((9, 4), 0.1), 2, "features that vary, received rows that are all equal"),
         (rows(5, 30), 5, "components: expected a whole number from 1 to 4, received 5"),
         (rows(), 31, "from 1 to 30"),
     ],
