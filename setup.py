@@ -31,7 +31,6 @@ FLAGS_BY_SUFFIX = {
     # GCC 12 warns of its own AVX-512 header.
     "_avx512": [*AVX512, "-Wno-maybe-uninitialized", "-Wno-uninitialized"],
     "_avx512vnni": [*AVX512, "-mavx512vnni", "-Wno-maybe-uninitialized", "-Wno-uninitialized"],
-    "_avx512bf16": [*AVX512, "-mavx512bf16"],
 }
 
 # Machine code for A100 and H100/H200, and PTX of the latter for what comes after. No fused multiply-add here either.

@@ -1,4 +1,4 @@
-// What this processor offers, which instruction set the kernels use, and a test of the thread pool.
+// What this processor offers, and which instruction set the kernels use.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 

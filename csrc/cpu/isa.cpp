@@ -2,14 +2,19 @@
 
 #include <atomic>
 #include <stdexcept>
+#if MEMFAST_X86
+#include <cpuid.h>
+#endif
 
 namespace memfast {
 namespace {
 
 #if MEMFAST_X86
-bool supports_avx2() {
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+bool supports_f16c() {  // __builtin_cpu_supports knows the name from GCC 11 on
+    unsigned a, b, c, d;
+    return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
 }
+bool supports_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && supports_f16c(); }
 bool supports_avx512() {
     return supports_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
@@ -65,24 +70,14 @@ bool has_avx512_vnni() {
 #endif
 }
 
-bool has_avx512_bf16() {
-#if MEMFAST_X86
-    static const bool has = supports_avx512() && __builtin_cpu_supports("avx512bf16");
-    return has && current_isa() == Isa::avx512;
-#else
-    return false;
-#endif
-}
-
 std::vector<std::string> cpu_features() {
     std::vector<std::string> names;
 #if MEMFAST_X86
     if (__builtin_cpu_supports("avx2")) names.emplace_back("avx2");
     if (__builtin_cpu_supports("fma")) names.emplace_back("fma");
-    if (__builtin_cpu_supports("f16c")) names.emplace_back("f16c");
+    if (supports_f16c()) names.emplace_back("f16c");
     if (supports_avx512()) names.emplace_back("avx512");
     if (__builtin_cpu_supports("avx512vnni")) names.emplace_back("avx512_vnni");
-    if (__builtin_cpu_supports("avx512bf16")) names.emplace_back("avx512_bf16");
 #endif
     return names;
 }

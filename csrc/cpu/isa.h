@@ -12,9 +12,8 @@ Isa current_isa();                     // best_isa() unless set_isa() chose a lo
 void set_isa(const std::string& name);  // "portable", "avx2", "avx512" or "best"; throws std::invalid_argument
 const char* isa_name(Isa isa);
 
-// Features beyond a level, asked for one by one by the kernels that need them (and only where current_isa() allows).
+// A feature beyond a level, asked for by the kernels that need it (true only where current_isa() allows).
 bool has_avx512_vnni();
-bool has_avx512_bf16();
 std::vector<std::string> cpu_features();
 
 }  // namespace memfast
