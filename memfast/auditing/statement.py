@@ -158,8 +158,8 @@ def _warnings(result: dict[str, Any]) -> list[str]:
     if recall is not None and recall["estimate"] < LOW_RECALL:
         sentences.append(
             f"The approximate search found only {percent(recall['estimate'])} of the nearest training items. Copies "
-            "may be missing, and criteria that compare with the neighbourhood can flag too few or too many. Search more of "
-            "the index, or exactly."
+            "may be missing, and criteria that compare with the neighbourhood can flag too few or too many. Search "
+            "more of the index, or exactly."
         )
     for name, one in inputs.items():
         if isinstance(one, dict) and one.get("skipped"):

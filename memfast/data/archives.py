@@ -5,7 +5,7 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path, PurePosixPath
 from threading import Lock
@@ -21,23 +21,33 @@ MAX_RATIO = 200  # of a zip member's size to its compressed size; images hardly 
 
 
 def matches(path: Path) -> bool:
-    """Whether ``path`` is named like an archive this format reads."""
+    """Whether ``path`` is named like an archive this format reads, or is a folder of tar shards without images."""
+    if path.is_dir() and any(path.glob("*.tar")):
+        return not any(is_image_name(file.name) for file in path.rglob("*"))
     return path.is_file() and path.name.lower().endswith((".zip", ".tar", ".tar.gz", ".tgz"))
 
 
 def read(path: Path, *, part: str | None = None, **options: Any) -> Source:
     """The images of an archive, in the order of their names; webdataset's ``.cls`` and ``.json`` give labels.
 
+    Of a folder, the images of its tar shards, one after the other.
+
     Raises:
         InputError: the archive is damaged, holds no image, or a member has an absolute or parent path or is a bomb.
     """
-    try:
-        with _open_zip(path) if zipfile.is_zipfile(path) else _open_tar(path) as members:
-            images = sorted(name for name in members if is_image_name(name))
-            items = [ImageItem(name, members[name], _label(name, members)) for name in images]
-            return decode_images(items, name=str(path), **options)
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError) as error:
-        raise InputError(str(path), expected="a readable zip or tar archive", received=first_line(error)) from error
+    files, items = sorted(path.glob("*.tar")) if path.is_dir() else [path], []
+    with ExitStack() as opened:
+        for file in files:
+            try:
+                members = opened.enter_context(_open_zip(file) if zipfile.is_zipfile(file) else _open_tar(file))
+                images = sorted(name for name in members if is_image_name(name))
+                within = f"{file.name}/" if path.is_dir() else ""
+                items += [ImageItem(within + name, members[name], _label(name, members)) for name in images]
+            except (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error) as error:
+                raise InputError(
+                    str(file), expected="a readable zip or tar archive", received=first_line(error)
+                ) from error
+        return decode_images(items, name=str(path), **options)
 
 
 Members = dict[str, Callable[[], bytes]]
@@ -77,9 +87,12 @@ def _open_tar(path: Path) -> Iterator[Members]:
         lock = Lock()
 
         def content(info: tarfile.TarInfo) -> bytes:
-            with lock:
-                file = archive.extractfile(info)
-                return file.read() if file is not None else b""
+            try:
+                with lock:
+                    file = archive.extractfile(info)
+                    return file.read() if file is not None else b""
+            except (tarfile.TarError, EOFError, zlib.error) as error:
+                raise ValueError(first_line(error)) from error
 
         members: Members = {}
         for info in archive:

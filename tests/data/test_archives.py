@@ -1,5 +1,6 @@
 """Archives that lost something are refused, and a bad member is one bad image."""
 
+import gzip
 import io
 import tarfile
 import warnings
@@ -84,3 +85,30 @@ def test_a_tar_cut_or_damaged_between_its_members_is_refused(tmp_path):
             open_source(path, skip_bad=True)
     path.write_bytes(whole)
     assert len(open_source(path)) == 3
+
+
+def test_a_folder_of_tar_shards_reads_as_one_set(tmp_path):
+    (tmp_path / "shards").mkdir()
+    for number in (1, 0):
+        path = write_tar(tmp_path / f"shards/{number}.tar")
+        with tarfile.open(path, "a") as archive:
+            for item in range(3):
+                info = tarfile.TarInfo(f"{item}.cls")
+                info.size = 1
+                archive.addfile(info, io.BytesIO(str(item + number).encode()))
+    source = open_source(tmp_path / "shards")
+    np.testing.assert_array_equal(source.block(0, 6), np.concatenate([ITEMS, ITEMS]))
+    assert source.labels.tolist() == [0, 1, 2, 1, 2, 3]
+    assert [source.item_name(index) for index in (0, 5)] == ["0.tar/0.png", "1.tar/2.png"]
+    Image.fromarray(ITEMS[0]).save(tmp_path / "shards/a.png")
+    assert len(open_source(tmp_path / "shards")) == 1  # a folder of images stays one, whatever else lies in it
+
+
+def test_a_damaged_compressed_tar_is_refused(tmp_path):
+    whole = gzip.compress(write_tar(tmp_path / "a.tar").read_bytes())
+    (tmp_path / "a.tgz").write_bytes(whole)
+    assert len(open_source(tmp_path / "a.tgz")) == 3
+    for content in (whole[:-300], whole[:400] + b"x" * 60 + whole[460:]):
+        (tmp_path / "a.tgz").write_bytes(content)
+        with pytest.raises(InputError):
+            open_source(tmp_path / "a.tgz")
