@@ -15,7 +15,10 @@ ROWS_PER_UPDATE = 8192
 
 
 class FrechetInfinity(NamedTuple):
-    """The extrapolated distance, its standard error from the line fit (NaN of two points), and what was fitted."""
+    """The extrapolated distance, its standard error from the line fit (NaN of two points), and what was fitted.
+
+    The subsets share samples: the error is that of the line, less than that of the distance.
+    """
 
     value: float
     standard_error: float

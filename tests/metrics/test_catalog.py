@@ -55,3 +55,12 @@ def test_training_rows_on_a_line_have_no_second_component():
     found = metric.compute(Sets(generated, training, None, SharedNeighbors({})))
     assert sorted(found) == ["jensen_shannon_components", "wasserstein_1_components"]
     assert found["wasserstein_1_components"].details["components"] == 1
+
+
+def test_the_line_of_frechet_infinity_gives_no_interval():
+    generator = np.random.default_rng(0)
+    metric = next(row for row in CATALOG if row.name == "frechet_infinity")
+    sets = Sets(generator.standard_normal((60, 3)), generator.standard_normal((50, 3)), None, SharedNeighbors({}))
+    found = metric.compute(sets)["frechet_infinity"]
+    assert found.interval is None
+    assert found.details["standard_error_of_fit"] > 0
