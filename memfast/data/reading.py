@@ -33,7 +33,7 @@ def open_source(
     Args:
         data: an array ``[N, ...]`` (uint8 images channels last, or floats), a tensor, a torch or Hugging Face data set,
             a list of images, a source, or a path: a folder of images, npy, npz, pt, safetensors, a folder of npy
-            shards, zip, tar or a folder of tar shards (webdataset), parquet, a saved Hugging Face data set, or UCR text.
+            shards, zip, tar or a folder of tar shards (webdataset), parquet, a saved Hugging Face data set, UCR text.
             ``PATH::NAME`` names one array or column of a file that has several.
         skip_bad: leave unreadable images out and count them in ``.skipped`` instead of raising.
         mode: ``"L"``, ``"RGB"`` or ``"auto"``, for files of images.
