@@ -121,7 +121,10 @@ def test_dictionary():
         (lambda: ConfidenceInterval(1, 2).probabilities(0), "T: expected the number of timesteps, 1 or more"),
         (lambda: ConfidenceInterval(1, 2).quantile([1.5]), "q: expected fractions from 0 to 1"),
         (lambda: density_from_dict({"name": "gauss"}), "timestep density: expected one of uniform"),
-        (lambda: density_from_dict({"name": "confidence_interval", "lo": 1}), "expected its own arguments (low, high, coverage, tails,"),
+        (
+            lambda: density_from_dict({"name": "confidence_interval", "lo": 1}),
+            "expected its own arguments (low, high, coverage, tails,",
+        ),
     ],
 )
 def test_bad_input_is_named(make, text):
