@@ -107,7 +107,20 @@ def test_conditions_without_a_target_do_not_change_the_means():
     for key in ("w_target", "w_initial"):
         before, after = (curves(one, lambda c, key=key: (c[key] or {}).get("mean")) for one in (trace, lacking))
         assert [line.y for line in before] == [line.y for line in after]
+        assert [line.name for line in after] == ["memorized (2, mean)", "not memorized (3, mean)"]
     assert "1 condition without a target" in parse(render_trace(lacking)).text
+
+
+def test_the_axis_says_whether_the_finished_sample_is_among_the_states():
+    page = render_trace(make_trace())
+    chapters = dict(zip(*[iter(re.split(r'<section id="(\w+)"', page)[1:])] * 2, strict=True))
+    with_last, without = "the last is the finished sample", "the finished sample is left out"
+    for name in ("coefficients", "diversity"):
+        assert with_last in chapters[name]
+        assert without not in chapters[name]
+    for name in ("losses", "gap", "alignment"):
+        assert without in chapters[name]
+        assert with_last not in chapters[name]
 
 
 def test_a_single_seed_has_no_interval_and_a_rule_is_named():

@@ -21,6 +21,8 @@ HIGHLIGHTED = 6
 NAME_LENGTH = 36
 GROUPS = ((True, "memorized", 2), (False, "not memorized", 1), (None, "unlabelled", 0))
 STATE = "state (0 is pure noise, the last is the finished sample)"
+# Of what the network says of a state: it is not asked about the finished sample.
+STEP = "state (0 is pure noise; the finished sample is left out)"
 
 
 @dataclass(frozen=True)
@@ -75,15 +77,16 @@ def group_line(group: Group, series: Series) -> Line | None:
     if len(rows) > 1:
         filled = np.where(np.isnan(rows), _nan_mean(rows), rows)
         low, high = (np.quantile(filled, share, axis=0).tolist() for share in BAND)
-    count = len(group.members)
-    name = f"{group.name} ({count:,}, mean)" if count > 1 else short_name(group.members[0])
+    name = f"{group.name} ({len(rows):,}, mean)" if len(group.members) > 1 else short_name(group.members[0])
     return Line(name, range(rows.shape[1]), _nan_mean(rows).tolist(), group.series, low=low, high=high)
 
 
-def chart(trace: Mapping[str, Any], series: Series, *, extra: Sequence[Line] = (), **words: Any) -> Markup | None:
+def chart(
+    trace: Mapping[str, Any], series: Series, *, extra: Sequence[Line] = (), x_label: str = STATE, **words: Any
+) -> Markup | None:
     """The chart of ``curves`` over the states; None without data."""
     lines = curves(trace, series)
-    return line_chart([*lines, *extra], x_label=STATE, **words) if lines else None
+    return line_chart([*lines, *extra], x_label=x_label, **words) if lines else None
 
 
 def mean_of(group: Group, key: str) -> float | None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from memfast.reports.charts import Line, line_chart
 from memfast.reports.markup import Markup, join, tag
-from memfast.reports.trace_sections.groups import STATE, Series, chart, groups, inside, mean_curve
+from memfast.reports.trace_sections.groups import STEP, Series, chart, groups, inside, mean_curve
 
 BRANCHES = ("guided", "conditional", "unconditional")
 DIVERSITY = (
@@ -46,9 +46,10 @@ def losses(trace: Mapping[str, Any]) -> Markup | None:
     """The loss of each branch."""
     titles = ("Under guidance", "The condition alone", "Without a condition")
     charts = [
-        chart(trace, _of("loss", branch), title=title, y_label="squared error, logarithmic", logarithmic=True)
+        chart(trace, _of("loss", branch), title=title, x_label=STEP, y_label="squared error, logarithmic",
+              logarithmic=True)
         for branch, title in zip(BRANCHES, titles, strict=True)
-    ]
+    ]  # fmt: skip
     return join(tag("p", LOSSES), tag("div", charts, class_="grid")) if any(charts) else None
 
 
@@ -61,7 +62,7 @@ def alignment(trace: Mapping[str, Any]) -> Markup | None:
     ):
         lines = _branch_lines(trace, key)
         if lines:
-            charts.append(line_chart(lines, title=title, x_label=STATE, y_label="cosine", from_zero=False))
+            charts.append(line_chart(lines, title=title, x_label=STEP, y_label="cosine", from_zero=False))
     return join(tag("p", ALIGNMENT), tag("div", charts, class_="grid")) if charts else None
 
 
@@ -69,9 +70,10 @@ def branch_gap(trace: Mapping[str, Any]) -> Markup | None:
     """The gap between the branches, and the posterior over the training items."""
     charts = [
         (GAP, chart(trace, lambda condition: condition.get("branch_gap"), title="Gap between the branches",
-                    y_label="distance, logarithmic", logarithmic=True)),
+                    x_label=STEP, y_label="distance, logarithmic", logarithmic=True)),
         (POSTERIOR, chart(trace, _of("posterior", "max_weight"),
-                          title="Greatest posterior weight of one training item", y_label="weight")),
+                          title="Greatest posterior weight of one training item",
+                          x_label=STEP, y_label="weight")),
     ]  # fmt: skip
     shown = [(words, drawing) for words, drawing in charts if drawing is not None]
     if not shown:
