@@ -9,14 +9,22 @@ import typer
 
 from memfast.cli.conditions import Condition, of_labels, read_conditions, targets_of
 from memfast.cli.printing import JsonOption, OverwriteOption, QuietOption, SeedOption, print_json
-from memfast.cli.trace_sources import features_of, kind_of, load_pipeline, numbers, rule_of, seeds_of
+from memfast.cli.trace_sources import (
+    DTYPES,
+    features_of,
+    kind_of,
+    load_pipeline,
+    numbers,
+    rule_of,
+    seeds_of,
+    usable_device,
+)  # fmt: skip
 from memfast.foundation.errors import InputError
 
 if TYPE_CHECKING:
     from memfast.trace import TraceResult
 
 NAME = "trace"
-STATES_FILE = "states.npy"
 DEFAULT_GUIDANCE = 7.5
 MOST_PRINTED = 12
 SHOWN = ("d1", "d2", "overestimation", "normalised_loss")
@@ -48,8 +56,11 @@ def run(
     ] = None,
     guidance_rule: Annotated[str | None, typer.Option(help="delayed, opposite or dynamic: a mitigation.")] = None,
     until: Annotated[
-        float, typer.Option(min=0, help="End of the delay: share of the first timestep (up to 1), or a timestep.")
-    ] = 0.65,
+        float | None,
+        typer.Option(
+            min=0, help="End of the delay: share of the first timestep (up to 1; default 0.65), or a timestep."
+        ),
+    ] = None,
     sweep: Annotated[str | None, typer.Option(help="More guidance scales to compare: 1,3,7.5.")] = None,
     method: Annotated[
         str | None, typer.Option(help="ddim, ddpm or heun; for a pipeline ddim or own (its scheduler).")
@@ -72,7 +83,7 @@ def run(
 
     Nothing is loaded from a network, and no code of a pipeline's folder is run.
     """
-    from memfast.foundation.files import write_npy
+    from memfast.trace.result import PAGE_FILE, STATES_FILE
 
     kind = kind_of(source)
     if labels is not None and prompts is not None:
@@ -81,7 +92,9 @@ def run(
         raise InputError("--target", expected="train or final", received=repr(target))
     if target == "train" and targets is None:
         raise InputError("--target train", expected="--targets beside it", received="none")
-    # Whatever is wrong with the lists is found before a network is loaded.
+    # Whatever is wrong with the options is found before a network is loaded.
+    usable_device(device)
+    rule_of(guidance_rule, DEFAULT_GUIDANCE, until)
     conditions = read_conditions(prompts) if prompts is not None else None
     if labels is not None:
         conditions = of_labels(numbers("--labels", labels, int))
@@ -94,6 +107,8 @@ def run(
     if kind == "run":
         from memfast.models import load_run
 
+        if dtype != DTYPES[0]:
+            raise InputError("--dtype", expected="a diffusers pipeline", received="a run of `memfast train`")
         trained = load_run(source, weights=weights, checkpoint=checkpoint, device=device or "cpu")
         with _claimed(out, overwrite):
             result = _trace_run(
@@ -114,11 +129,9 @@ def run(
                 pipe, listed, rule_of(guidance_rule, DEFAULT_GUIDANCE if guidance is None else guidance, until),
                 targets, bank, features, device, quiet, options,
             )  # fmt: skip
-    result.save(out)
-    page = result.report(out)
-    if result.states is not None:
-        write_npy(out / STATES_FILE, result.states.float().cpu().numpy())
-    else:
+    result.save(out, page=True, states=True)
+    page = out / PAGE_FILE
+    if result.states is None:
         # Of an earlier trace in this folder: they would be taken for this one's.
         (out / STATES_FILE).unlink(missing_ok=True)
     if as_json:
@@ -186,7 +199,7 @@ def _claimed(out: Path, overwrite: bool) -> Iterator[None]:
 
 
 def _trace_run(
-    trained: Any, conditions: list[Condition] | None, guidance: float | None, rule: tuple[str | None, float],
+    trained: Any, conditions: list[Condition] | None, guidance: float | None, rule: tuple[str | None, float | None],
     targets: Any, bank: Any, features: Any, options: dict[str, Any],
 ) -> "TraceResult":  # fmt: skip
     from memfast.trace import trace_run

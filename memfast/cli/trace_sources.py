@@ -14,7 +14,7 @@ DTYPES = ("float32", "float16", "bfloat16")
 # Whose classes a pipeline may be made of: their code is installed, none of it comes from the folder.
 LIBRARIES = ("diffusers", "transformers")
 RULES = ("delayed", "opposite", "dynamic")
-OPPOSITE = -2.0
+OPPOSITE, UNTIL = -2.0, 0.65
 
 
 def kind_of(folder: Path) -> str:
@@ -72,19 +72,43 @@ def load_pipeline(folder: Path, *, method: str | None, device: str | None, dtype
     return pipe
 
 
-def rule_of(name: str | None, guidance: float, until: float) -> Any:
+def usable_device(name: str | None) -> None:
+    """Check that PyTorch can use the device of this name here; None is the CPU.
+
+    Raises:
+        InputError: it cannot.
+    """
+    import torch
+
+    try:
+        torch.zeros(1, device=name or "cpu").tolist()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        received = f"{name} ({first_line(error)})"
+        raise InputError("--device", expected="a device that PyTorch can use here", received=received) from error
+
+
+def rule_of(name: str | None, guidance: float, until: float | None) -> Any:
     """The guidance as ``trace_run`` takes it: a number, or the options of a rule.
 
-    >>> rule_of("opposite", 7.5, 0.65)
+    Raises:
+        InputError: an unknown rule, or an end of the delay where there is no delay.
+
+    >>> rule_of("opposite", 7.5, None)
     {'name': 'delayed', 'until': 0.65, 'scale': 7.5, 'before': -2.0}
     """
-    if name is None:
-        return guidance
-    if name not in RULES:
+    if name is not None and name not in RULES:
         raise InputError("--guidance-rule", expected="one of " + ", ".join(RULES), received=repr(name))
-    if name == "dynamic":
-        return {"name": "dynamic", "scale": guidance}
-    point = int(until) if until > 1 else until
+    if name not in ("delayed", "opposite"):
+        if until is not None:
+            raise InputError(
+                "--until", expected="--guidance-rule delayed or opposite beside it", received=name or "no rule"
+            )
+        return guidance if name is None else {"name": "dynamic", "scale": guidance}
+    point = UNTIL if until is None else until
+    if point > 1:
+        if point != int(point):
+            raise InputError("--until", expected="a share from 0 to 1, or a whole timestep", received=str(until))
+        point = int(point)
     return {"name": "delayed", "until": point, "scale": guidance, "before": OPPOSITE if name == "opposite" else 0.0}
 
 

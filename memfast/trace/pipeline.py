@@ -75,11 +75,12 @@ def trace_pipeline(
         InputError: a scheduler of another form, a prompt without a target, a target parallel to the initial noise, a
             run that diverged; the prompt is named.
     """
-    whole_number("steps", steps, least=1)
     for what, value in (("rows", rows), ("height", height), ("width", width)):
         if value is not None:
             whole_number(what, value, least=1)
-    Levels(pipe.scheduler)
+    flow = Levels(pipe.scheduler).flow
+    total = None if flow else pipe.scheduler.config.get("num_train_timesteps")
+    whole_number("steps", steps, least=1, greatest=total)
     latents = Latents(pipe, height, width)
     embedded = isinstance(prompts, torch.Tensor)
     if not len(prompts) or isinstance(prompts, str):

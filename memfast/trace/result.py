@@ -2,8 +2,10 @@
 
 import csv
 import io
+import json
 import math
 import os
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,11 +14,11 @@ import numpy as np
 import torch
 
 from memfast.detectors import roc
-from memfast.foundation.files import claim_output_folder, write_json, write_text
+from memfast.foundation.files import atomic_path, claim_output_folder
 from memfast.foundation.spreadsheet import guarded
 from memfast.trace.intervals import correlation
 
-TRACE_FILE, TABLE_FILE, PAGE_FILE = "trace.json", "trace.csv", "trace.html"
+TRACE_FILE, TABLE_FILE, PAGE_FILE, STATES_FILE = "trace.json", "trace.csv", "trace.html", "states.npy"
 FALSE_POSITIVE_RATE = 0.01
 
 
@@ -27,7 +29,7 @@ class TraceResult:
     Attributes:
         content: everything that was measured, as plain values; see docs/trace.md.
         samples: ``[P * K, ...]``, the finished samples, the seeds of a condition together; not saved.
-        states: ``[S, P * K, ...]`` if they were asked for, else None; not saved.
+        states: ``[S, P * K, ...]`` if they were asked for, else None; saved on request.
     """
 
     content: dict[str, Any]
@@ -43,15 +45,43 @@ class TraceResult:
         """One entry per condition."""
         return self.content["conditions"]
 
-    def save(self, folder: str | os.PathLike[str]) -> Path:
-        """Write trace.json and trace.csv (one row per condition and seed), each whole or not at all.
+    def save(self, folder: str | os.PathLike[str], *, page: bool = False, states: bool = False) -> Path:
+        """Write trace.json and trace.csv (one row per condition and seed), together or not at all.
+
+        All files are made whole beside those of an earlier trace before the first of them is replaced: whatever goes
+        wrong while they are written, the earlier trace stays as it was.
+
+        Args:
+            folder: made if it is not there.
+            page: also write the page, trace.html.
+            states: also write the states, states.npy (float32), if they were kept.
 
         Raises:
             OutputError: the folder cannot be made or written.
         """
+        contents: dict[str, str | np.ndarray] = {
+            TABLE_FILE: table(self.content),
+            TRACE_FILE: json.dumps(self.content, indent=2, allow_nan=False) + "\n",
+        }
+        if page:
+            from memfast.reports import render_trace
+
+            contents[PAGE_FILE] = render_trace(self.content)
+        if states and self.states is not None:
+            contents[STATES_FILE] = self.states.float().cpu().numpy()
         folder = claim_output_folder(folder, overwrite=True)
-        write_text(folder / TABLE_FILE, table(self.content))
-        write_json(folder / TRACE_FILE, self.content)
+        _remove_unfinished(folder)
+        with ExitStack() as stack:
+            for name, content in contents.items():
+                # The files take their places when the last one is whole and on the disk.
+                with open(stack.enter_context(atomic_path(folder / name)), "wb") as file:
+                    if isinstance(content, str):
+                        # What UTF-8 cannot hold (of a file's name) as \udcXX.
+                        file.write(content.encode("utf-8", "backslashreplace"))
+                    else:
+                        np.save(file, content, allow_pickle=False)
+                    file.flush()
+                    os.fsync(file.fileno())
         return folder
 
     def report(self, path: str | os.PathLike[str], **words: Any) -> Path:
@@ -140,3 +170,10 @@ def plain(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return value
+
+
+def _remove_unfinished(folder: Path) -> None:
+    """What a killed process left of these files while it wrote them: states may be large."""
+    for name in (TABLE_FILE, TRACE_FILE, PAGE_FILE, STATES_FILE):
+        for path in folder.glob(f".{name}.*.part"):
+            path.unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -115,9 +116,8 @@ def test_without_targets_each_sample_is_its_own(run, plain_run, tmp_path):
 def test_a_guidance_rule_changes_the_run(run, tmp_path, rule):
     common = ["trace", str(run), "--labels", "0", *FEW]
     assert main([*common, "--guidance", "3", "--out", str(tmp_path / "a")]) == 0
-    assert (
-        main([*common, "--guidance", "3", "--guidance-rule", rule, "--until", "0.5", "--out", str(tmp_path / "b")]) == 0
-    )
+    until = [] if rule == "dynamic" else ["--until", "0.5"]
+    assert main([*common, "--guidance", "3", "--guidance-rule", rule, *until, "--out", str(tmp_path / "b")]) == 0
     one, other = (json.loads((tmp_path / name / "trace.json").read_text()) for name in ("a", "b"))
     assert other["sampler"]["guidance"]["scale"] == 3
     assert one["conditions"][0]["alignment_initial"]["guided"] != other["conditions"][0]["alignment_initial"]["guided"]
@@ -156,6 +156,12 @@ def test_a_rule_that_starts_at_once_is_the_plain_scale(run, tmp_path):
         (["--features", "nope"], "features: expected"),
         (["--guidance-rule", "late"], "--guidance-rule: expected one of delayed, opposite, dynamic"),
         (["--weights", "nope"], "weights"),
+        (["--device", "nope"], "--device: expected a device that PyTorch can use here, received nope ("),
+        (["--device", "meta"], "--device: expected a device that PyTorch can use here, received meta ("),
+        (["--dtype", "float16"], "--dtype: expected a diffusers pipeline, received a run"),
+        (["--until", "0.5"], "--until: expected --guidance-rule delayed or opposite beside it, received no rule"),
+        (["--guidance-rule", "dynamic", "--until", "0.5"], "--until: expected --guidance-rule delayed or opposite"),
+        (["--guidance-rule", "delayed", "--until", "1.5"], "--until: expected a share from 0 to 1, or a whole"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -244,3 +250,24 @@ def test_targets_are_found_by_row_name_order_and_label():
             found(Condition("x", target=wrong))
     with pytest.raises(InputError, match="expected 1 items, one per condition"):
         found(Condition("x"))
+
+
+@pytest.mark.parametrize("written", [0, 1, 2, 3])
+def test_an_earlier_trace_stays_whole_where_a_new_one_cannot_be_written(run, tmp_path, monkeypatch, capsys, written):
+    common = ["trace", str(run), *FEW, "--keep-states", "--out", str(tmp_path)]
+    assert main([*common, "--labels", "0"]) == 0
+    (tmp_path / ".states.npy.0.part").write_text("what a killed process left")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    flush, calls = os.fsync, []
+
+    def full(handle):
+        calls.append(handle)
+        if len(calls) > written:
+            raise OSError(28, "No space left on device")
+        flush(handle)
+
+    monkeypatch.setattr(os, "fsync", full)
+    assert main([*common, "--labels", "1,2", "--overwrite"]) == 1
+    assert "No space left on device. Nothing there was changed." in capsys.readouterr().err
+    before.pop(".states.npy.0.part")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
