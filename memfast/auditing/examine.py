@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from memfast.auditing.inputs import as_images
+from memfast.auditing.near import SPARE, one_per_group
 from memfast.criteria import Evidence, worst_tile, worst_tiles
 from memfast.criteria.absolute import SMALLEST_SIDE
 from memfast.data import ArraySource, Source
@@ -31,6 +32,8 @@ class Examiner:
         gaps: whether to find the neighbours' own neighbours (`authenticity` needs them).
         tiles: whether to compute worst tiles, where the images are large enough; 0 for no, else tiles a side.
         similar: gives (similarity, index) of the most similar training item, or None where there are no features.
+        groups: int64, the number of every training item's group of near-duplicates: of each group only the member
+            nearest to a sample counts as its neighbour. None: every item counts.
 
     Attributes:
         exactness: of the searches so far: "exact", "certified" or "approximate".
@@ -51,9 +54,11 @@ class Examiner:
         gaps: bool = True,
         tiles: int = 0,
         similar: Similar | None = None,
+        groups: np.ndarray | None = None,
     ) -> None:
         self.training, self.neighbours, self.kind, self.unit = training, neighbours, kind, unit
         self.search, self.checkpoint, self.gaps, self.similar = dict(search or {}), checkpoint, gaps, similar
+        self.groups = groups
         self.tiles = tiles if kind == "images" and self._smallest_side() >= SMALLEST_SIDE else 0
         self.exactness = "exact"
         self.recall: dict[str, Any] | None = None
@@ -80,24 +85,44 @@ class Examiner:
             similar_indices=None if similarity is None else similarity[1],
         )
 
+    @property
+    def different(self) -> int:
+        """How many training items there are, near-duplicates counted once."""
+        return len(self.training) if self.groups is None else int(self.groups.max()) + 1
+
     def _nearest(self, samples: Source, stage: str, k: int, own: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         """Squared distances and indices of the k nearest, each sample's own training item left out."""
-        others = len(self.training) - (own is not None)
-        wanted = min(k, others)
+        wanted = min(k, self.different - (own is not None))
         if wanted < 1:
             raise InputError("training", expected="another training item to compare with", received="only one")
-        found = self._knn(samples, stage, wanted + (own is not None))
-        return (found[0], found[1]) if own is None else drop(found[0], found[1], own[:, None], wanted)
+        return self._others(
+            samples, stage, wanted, np.empty((len(samples), 0), np.int64) if own is None else own[:, None]
+        )
 
     def _gaps(self, nearest: np.ndarray, stage: str, own: np.ndarray | None) -> np.ndarray | None:
         """Squared distance from each nearest training item to its own nearest, itself and the sample left out."""
-        left_out = 1 + (own is not None)
-        if len(self.training) <= left_out:
+        if self.different <= 1 + (own is not None):
             return None
-        unique, where = np.unique(nearest, return_inverse=True)
-        squared, indices = self._knn(Subset(self.training, unique), f"{stage}-gaps", left_out + 1)
-        exclude = nearest[:, None] if own is None else np.stack([nearest, own], axis=1)
-        return drop(squared[where], indices[where], exclude, 1)[0][:, 0]
+        if own is None:
+            unique, where = np.unique(nearest, return_inverse=True)
+            return self._others(Subset(self.training, unique), f"{stage}-gaps", 1, unique[:, None])[0][where, 0]
+        exclude = np.stack([nearest, own], axis=1)
+        return self._others(Subset(self.training, nearest), f"{stage}-gaps", 1, exclude)[0][:, 0]
+
+    def _others(self, samples: Source, stage: str, k: int, exclude: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The k nearest training items that count, without those in ``exclude``, ``[n, e]``, and what equals them."""
+        if self.groups is None:
+            squared, indices = self._knn(samples, stage, k + exclude.shape[1])
+            return drop(squared, indices, exclude, k) if exclude.shape[1] else (squared, indices)
+        # Rows that meet too few groups are searched again for more neighbours; all items hold enough.
+        width = min(len(self.training), k + exclude.shape[1] + SPARE)
+        squared, indices = self._knn(samples, stage, width)
+        squared, indices, enough = one_per_group(squared, indices, self.groups, exclude, k)
+        while len(rows := np.flatnonzero(~enough)):
+            width = min(len(self.training), 2 * width)
+            more = self._knn(Subset(samples, rows), f"{stage}-{width}", width)
+            squared[rows], indices[rows], enough[rows] = one_per_group(*more, self.groups, exclude[rows], k)
+        return squared, indices
 
     def _tiles(self, samples: Source, indices: np.ndarray) -> np.ndarray:
         """Worst-tile distance of every sample to each of its neighbours, from the pixels themselves."""

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Mapping
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from memfast.auditing.describing import describe_inputs, describe_source, exact_
 from memfast.auditing.examine import Examiner
 from memfast.auditing.inputs import Inputs, open_inputs
 from memfast.auditing.judging import Statistics, judge, quantiles
+from memfast.auditing.near import describe_groups, near_groups
 from memfast.auditing.pairs import make_pairs
 from memfast.auditing.pictures import DEFAULT_PICTURES, take_pictures
 from memfast.auditing.projection import project
@@ -29,6 +31,7 @@ from memfast.foundation import provenance
 from memfast.foundation.arguments import whole_number
 from memfast.foundation.errors import InputError
 from memfast.neighbors.distributed import Ranks
+from memfast.neighbors.duplicates import DuplicateGroups
 from memfast.neighbors.memory import bytes_allowed
 
 DEFAULT_NEIGHBOURS = 50
@@ -56,6 +59,7 @@ def audit(
     backend: str = "auto",
     memory: int | None = None,
     approximate: Any = None,
+    near_duplicates: float | DuplicateGroups | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     pictures: int = DEFAULT_PICTURES,
     skip_bad: bool = False,
@@ -95,6 +99,11 @@ def audit(
         backend: of the search's kernels.
         memory: bytes the search may use.
         approximate: an index for an approximate search; see `memfast.knn`.
+        near_duplicates: training items up to this root mean square difference (in [0, 1] units; a chain of them is one
+            group) count as one item: of each group a sample's neighbours hold the nearest member only, so that a copy
+            of one is not hidden by the other. Or groups of the whole training set from
+            `memfast.neighbors.duplicates`, by the similarity of features for example. Finding them compares the
+            training set with itself, in every process.
         checkpoint: a folder; a killed audit continues from there with the same result.
         pictures: at most how many pairs keep their pictures.
         skip_bad: leave unreadable items out, and count them.
@@ -134,8 +143,7 @@ def audit(
         classes = read_classes(inputs, generated=labels, training=training_labels, test=test_labels)
         kept = inputs.scans["training"].firsts
         distinct = inputs.training if len(kept) == len(inputs.training) else Subset(inputs.training, kept)
-        neighbours, notes = _neighbours(k, len(distinct), len(inputs.training))
-        notes += classes.notes
+        notes = list(classes.notes)
     folder = None if checkpoint is None else Path(checkpoint)
     similar, used = None, None
     if any(criterion.name == "similarity" for criterion in chosen):
@@ -143,6 +151,12 @@ def audit(
             features, inputs, kept, search={"backend": backend, "memory": memory}, checkpoint=folder,
             extraction=extraction, progress=progress,
         )  # fmt: skip
+    with ranks.together():
+        groups = near_groups(
+            near_duplicates, distinct, kept, unit=inputs.unit, memory=memory, backend=backend, progress=progress
+        )
+        different = len(distinct) if groups is None else int(groups.max()) + 1
+        neighbours, fewer = _neighbours(k, different, len(inputs.training))
     examiner = Examiner(
         distinct,
         neighbours,
@@ -153,9 +167,11 @@ def audit(
         gaps=any(criterion.name == "authenticity" for criterion in chosen),
         tiles=next((one.tiles for one in chosen if isinstance(one, AbsoluteTiles)), 0),
         similar=similar,
+        groups=groups,
     )
     evidence = examiner.evidence(inputs.generated, "generated")
     described = describe_inputs(inputs, evidence)
+    described["training"]["near_duplicates"] = None if groups is None else describe_groups(groups, distinct)
     hashes = {
         "training set": described["training"]["sha256"],
         "held-out set": None if inputs.test is None else inputs.test.content_hash(),
@@ -163,6 +179,7 @@ def audit(
     options = {
         "k": neighbours, "value range": (inputs.low, inputs.unit), "controls": controls, "planted": planted,
         "confidence": confidence, "resamples": resamples, "seed": seed, "approximate": approximate,
+        "near-duplicates": None if groups is None else blake2b(groups.tobytes()).hexdigest(),
         "extraction": None if extraction is None else dict(extraction),
     }  # fmt: skip
     based_on = basis(hashes, chosen, features, options)
@@ -199,6 +216,7 @@ def audit(
         "parameters": {
             "k": neighbours, "asked_k": k, "confidence": confidence, "resamples": resamples, "seed": seed,
             "backend": backend, "approximate": None if approximate is None else str(approximate),
+            "near_duplicates": "given" if isinstance(near_duplicates, DuplicateGroups) else near_duplicates,
         },
         "features": used,
         "search": {
@@ -216,14 +234,19 @@ def audit(
         else came_back(training, canaries, known, inputs.scans["training"], judgements, statistics),
         "projection": project(inputs, seed=seed),
         "positive_control": found_controls.positive,
-        "notes": notes,
+        "notes": fewer + notes,
         "provenance": {
             "memfast_commit": provenance.commit(), "versions": provenance.versions(), "machine": provenance.machine(),
         },
     }  # fmt: skip
     figures["statement"] = statement(figures)
     found = {"generated": evidence} | ({} if floor is None or own is not None else {"test": floor})
-    whole = examiner.exactness != "approximate" and len(kept) == len(inputs.training) and canaries is None
+    whole = (
+        examiner.exactness != "approximate"
+        and groups is None
+        and len(kept) == len(inputs.training)
+        and canaries is None
+    )
     neighbors = {name: (one.squared_distances, one.indices) for name, one in found.items()} if whole else None
     return AuditResult(figures, pairs, take_pictures(inputs, pairs, pictures), neighbors, found_controls)
 
@@ -266,7 +289,7 @@ def _negative_control(
         evidence = examiner.evidence(inputs.test, "held-out")
         described = describe_source(inputs.test, len(inputs.scans["test"].firsts))
         return evidence, {**described, "origin": "given", "in_training": exact_copies(evidence)}, None
-    if not controls or len(examiner.training) < 3:
+    if not controls or examiner.different < 3:
         return None, None, None
     samples, own = leave_one_out(examiner.training, seed)
     evidence = examiner.evidence(samples, "held-out", own=own)

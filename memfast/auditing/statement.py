@@ -137,6 +137,14 @@ def _warnings(result: dict[str, Any]) -> list[str]:
             f"{_counted(training['duplicate_groups'], 'group', 'groups')}. Each group counted as one item in the test, "
             "since two equal nearest neighbours would hide a copy."
         )
+    near = training["near_duplicates"]
+    if near is not None:
+        joined = result["parameters"]["near_duplicates"]
+        how = "as given" if joined == "given" else f"up to a root mean square difference of {joined:g}"
+        sentences.append(
+            f"Near-duplicates in the training set ({how}) count as one item: {near['items']:,} items in "
+            f"{_counted(near['groups'], 'group', 'groups')}. A sample's neighbours hold the nearest of each group."
+        )
     if held_out is not None and held_out["in_training"]:
         sentences.append(
             f"{held_out['in_training']:,} of {held_out['count']:,} held-out items are exactly in the training set. "

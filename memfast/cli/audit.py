@@ -55,6 +55,9 @@ def run(
         float | None, typer.Option(min=0.0, max=1.0, help="Exit with code 3 if a larger share was copied.")
     ] = None,
     approximate: Annotated[str | None, typer.Option(help="A faiss index_factory string, exact re-ranking.")] = None,
+    near_duplicates: Annotated[
+        float | None, typer.Option(help="Training items up to this RMS difference (0 to 1) count as one.")
+    ] = None,
     controls: Annotated[bool, typer.Option(help="Run the negative and the positive control.")] = True,
     memory: Annotated[
         float | None, typer.Option(help="GiB the search may use; default: a quarter of what is free.")
@@ -107,6 +110,10 @@ def run(
             held_out = None if test is None else open_source(test, **options)
             sources = {label: open_source(path, **options) for label, path in _labels(generated).items()}
             _check_labels(of_generated, sources)
+            if of_test is not None and held_out is None:
+                raise InputError("--test-labels", expected="--test beside it", received="no held-out set")
+            if near_duplicates is not None:
+                finite_number("--near-duplicates", near_duplicates, above=0)
             if main:
                 _claim(out, overwrite)
         if progress and metrics is not None and features in (None, "pixels", "given"):
@@ -119,8 +126,8 @@ def run(
                 criteria=chosen, features=features,
                 labels=of_generated, training_labels=of_training, test_labels=of_test, canaries=added,
                 memory=None if memory is None else int(memory * 2**30), controls=controls, backend=backend,
-                approximate=approximate, checkpoint=out / PROGRESS / label, seed=seed, progress=progress,
-                reuse=earlier,
+                approximate=approximate, near_duplicates=near_duplicates,
+                checkpoint=out / PROGRESS / label, seed=seed, progress=progress, reuse=earlier,
             )  # fmt: skip
             try:
                 results[label] = audited()

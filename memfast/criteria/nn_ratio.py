@@ -19,8 +19,8 @@ class NnRatio(Criterion):
     the threshold 1/3 and integer distances, ``9 * d1**2 < d2**2`` in integers.
 
     It needs two training items, and exact duplicates in the training set must be collapsed first: they make
-    d1 = d2 and hide a copy. Near-duplicates in the training set hide copies in the same way, and it cannot see a copy
-    that was shifted, flipped or recoloured by much, because L2 cannot.
+    d1 = d2 and hide a copy. Near-duplicates hide copies in the same way (``memfast.audit(near_duplicates=...)`` counts
+    them as one), and it cannot see a copy that was shifted, flipped or recoloured by much, because L2 cannot.
 
     Args:
         threshold: the ratio of distances (not squared) below which a sample counts as a copy.

@@ -35,16 +35,22 @@ def _of_run(run: ReportRun, runs: int) -> Markup:
     inputs = table(["Set", "Name", "Items", "Different", "Each item", "SHA-256 of the content"], rows)
     values = table(["What", "Value"], [[key, str(value)] for key, value in settings.items()])
     details = folded("Settings, versions, machine", values)
-    return join(tag("h3", run.label) if runs > 1 else None, inputs, details, _duplicates(audit))
+    training = audit["inputs"]["training"]
+    near = training.get("near_duplicates") or {"listed": [], "groups": 0}
+    return join(
+        tag("h3", run.label) if runs > 1 else None,
+        inputs,
+        details,
+        _groups("Exact duplicates", training["duplicates"], training["duplicate_groups"]),
+        _groups("Near-duplicates", near["listed"], near["groups"]),
+    )
 
 
-def _duplicates(audit: Mapping[str, Any]) -> Markup | None:
-    groups = audit["inputs"]["training"]["duplicates"]
-    if not groups:
+def _groups(words: str, listed: Sequence[Sequence[str]], total: int) -> Markup | None:
+    if not listed:
         return None
-    shown = tag("ul", [tag("li", ", ".join(map(str, group))) for group in groups])
-    total = audit["inputs"]["training"]["duplicate_groups"]
-    return folded(f"Exact duplicates in the training set ({len(groups)} of {total} groups)", shown)
+    shown = tag("ul", [tag("li", ", ".join(map(str, group))) for group in listed])
+    return folded(f"{words} in the training set ({len(listed)} of {total} groups)", shown)
 
 
 def _flat(values: Mapping[str, Any] | None, prefix: str = "") -> dict[str, Any]:
