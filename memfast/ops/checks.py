@@ -10,6 +10,7 @@ TABLE_COLUMNS = 7
 # Four elements per counter and 32 bits of counter.
 MAX_ELEMENTS = 2**34
 MAX_STRATA = 2**31
+_PLAIN = (torch.Tensor, torch.nn.Parameter)
 FLOAT_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
@@ -76,6 +77,16 @@ def check_device(name: str, tensor: torch.Tensor, like: torch.Tensor) -> None:
             name, expected=f"a tensor on {like.device}, where the data is", received=f"one on {tensor.device}",
             do=f"Use {name}.to(device) once, outside the training step.",
         )  # fmt: skip
+
+
+def check_memory(name: str, tensor: torch.Tensor) -> None:
+    """Raise if the tensor's values are not where its address says, as a DTensor's."""
+    if type(tensor) in _PLAIN or tensor.device.type == "meta" or not tensor.numel() or tensor.data_ptr():
+        return
+    raise InputError(
+        name, expected="a tensor with memory of its own", received=f"a {type(tensor).__name__}",
+        do="Of a DTensor pass each process's part, tensor.to_local().",
+    )  # fmt: skip
 
 
 def check_no_gradient(name: str, tensor: torch.Tensor) -> None:

@@ -5,10 +5,9 @@ from collections.abc import Sequence
 import torch
 
 from memfast.foundation.errors import InputError
-from memfast.ops.checks import FLOAT_DTYPES, check_device, describe
+from memfast.ops.checks import FLOAT_DTYPES, check_device, check_memory, describe
 from memfast.ops.registry import implementation
 
-_PLAIN = (torch.Tensor, torch.nn.Parameter)
 _OTHER_ORDERS = (torch.channels_last, torch.channels_last_3d)
 
 
@@ -64,17 +63,8 @@ def _check(parameters: Sequence[torch.Tensor], averages: Sequence[torch.Tensor])
             raise InputError("averages", expected=f"float32 {list(parameter.shape)}", received=describe(average))
         check_device("averages", average, parameters[0])
         check_device("parameters", parameter, parameters[0])
-        if type(parameter) not in _PLAIN or type(average) not in _PLAIN:
-            _check_memory("parameters", parameter)
-            _check_memory("averages", average)
-
-
-def _check_memory(name: str, tensor: torch.Tensor) -> None:
-    if tensor.device.type != "meta" and tensor.numel() and not tensor.data_ptr():
-        raise InputError(
-            name, expected="tensors with memory of their own", received=f"a {type(tensor).__name__}",
-            do="Of a DTensor pass each process's part, tensor.to_local().",
-        )  # fmt: skip
+        check_memory("parameters", parameter)
+        check_memory("averages", average)
 
 
 def _in_one_order(tensors: Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 
 from memfast.foundation.errors import InputError
-from memfast.ops.checks import FLOAT_DTYPES, check_device, describe
+from memfast.ops.checks import FLOAT_DTYPES, check_device, check_memory, describe
 from memfast.ops.registry import implementation
 
 DTYPES = (*FLOAT_DTYPES, torch.float64)
@@ -59,5 +59,6 @@ def _rows(name: str, tensor: torch.Tensor, count: int, numel: int, like: torch.T
             name, expected=f"{count} rows of {numel} elements, or a divisor of that many", received=describe(tensor)
         )
     check_device(name, tensor, like)
+    check_memory(name, tensor)
     rows = (tensor.detach() if tensor.requires_grad else tensor).reshape(length, numel)
     return rows if numel <= 1 or rows.stride(1) == 1 else rows.contiguous()

@@ -82,7 +82,7 @@ def test_tensors_without_memory_of_their_own_are_refused():
             pytest.fail("an op was called")
 
     held, without = torch.randn(3), torch.Tensor._make_wrapper_subclass(Spread, (3,))
-    message = r"expected tensors with memory of their own, received a Spread\. Of a DTensor .*to_local"
+    message = r"expected a tensor with memory of its own, received a Spread\. Of a DTensor .*to_local"
     with pytest.raises(InputError, match=f"parameters: {message}"):
         ops.ema([without], [[held]], [0.5])
     with pytest.raises(InputError, match=f"averages: {message}"):

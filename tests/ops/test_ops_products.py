@@ -115,6 +115,25 @@ def test_a_row_with_nan_or_infinity_shows_it_and_no_other_row_does():
     assert found[2].isinf()
 
 
+def test_the_default_device_changes_nothing():
+    a = torch.randn(3, 40)
+    want = ops.products([a], [(0, 0)])
+    with torch.device("meta"):
+        assert torch.equal(ops.products([a], [(0, 0)]), want)
+
+
+def test_tensors_without_memory_are_refused():
+    with pytest.raises(InputError, match=r"tensors\[0\]: expected a tensor with memory of its own"):
+        ops.products([torch.empty(3, 40).as_subclass(Remote)], [(0, 0)])
+
+
+class Remote(torch.Tensor):
+    """As a DTensor: the values are elsewhere."""
+
+    def data_ptr(self):
+        return 0
+
+
 def test_nothing_to_do():
     a = torch.zeros(0, 5)
     assert ops.products([a, torch.ones(1, 5)], [(0, 1)]).shape == (0, 1)

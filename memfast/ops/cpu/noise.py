@@ -68,7 +68,7 @@ def gather_noise(
     if timesteps is None:
         assert thresholds is not None
         timesteps = draw_timesteps(thresholds, sample_ids, key, positions, total)
-    out = torch.empty((len(indices), dataset.shape[1]), dtype=dtype)
+    out = torch.empty((len(indices), dataset.shape[1]), dtype=dtype, device="cpu")
     bad = kernels().noise(
         *out.shape, *_addresses(table, timesteps, sample_ids, fixed_ids, key), *_data_set(dataset, indices, width),
         NUMBERS[dtype], out.data_ptr(), torch.get_num_threads(),
@@ -105,7 +105,7 @@ def _loss(
     prediction: torch.Tensor, data: tuple, addresses: tuple, mean: bool, gradient_scale: float | None
 ) -> tuple[torch.Tensor, torch.Tensor | None, int]:
     gradient = None if gradient_scale is None else torch.empty_like(prediction)
-    value = torch.empty(() if mean else (prediction.shape[0],), dtype=torch.float32)
+    value = torch.empty(() if mean else (prediction.shape[0],), dtype=torch.float32, device="cpu")
     bad = kernels().loss(
         *prediction.shape, *addresses, *data, prediction.data_ptr(), NUMBERS[prediction.dtype], mean,
         gradient_scale or 0.0, 0 if gradient is None else gradient.data_ptr(), value.data_ptr(),

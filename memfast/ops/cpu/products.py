@@ -10,7 +10,7 @@ def products(tensors: list[torch.Tensor], rows: int, pairs: list[tuple[int, int]
     """result[r, p] = sum of row r of tensors[i] times that of tensors[j]; float64 tensors go to the reference."""
     if any(tensor.dtype == torch.float64 for tensor in tensors):
         return reference.products(tensors, rows, pairs)
-    result = torch.empty(len(pairs), rows, dtype=torch.float64)
+    result = torch.empty(len(pairs), rows, dtype=torch.float64, device="cpu")
     kernels().inner_products(
         [tensor.data_ptr() for tensor in tensors],
         [NUMBERS[tensor.dtype] for tensor in tensors],

@@ -15,7 +15,7 @@ def philox(counter: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
 
 def standard_normal(sample_ids: torch.Tensor, numel: int, key: torch.Tensor, stream: int, offset: int) -> torch.Tensor:
     """float32 ``[B, numel]``."""
-    out = torch.empty((sample_ids.shape[0], numel), dtype=torch.float32)
+    out = torch.empty((sample_ids.shape[0], numel), dtype=torch.float32, device="cpu")
     bad = kernels().standard_normal(
         sample_ids.shape[0], numel, sample_ids.data_ptr(), key.data_ptr(), stream, offset, out.data_ptr(),
         torch.get_num_threads(),
