@@ -7,8 +7,7 @@ from typing import Any
 def training_story(folder: Path) -> dict[str, Any]:
     """What ``memfast.reports.ReportRun`` wants to know of the run in ``folder``."""
     from memfast.foundation.errors import InputError
-    from memfast.foundation.files import read_json
-    from memfast.models.checkpoints import RUN_FILE
+    from memfast.models.checkpoints import RUN_FILE, read_run
     from memfast.objective import DenoisingObjective
     from memfast.schedules import Schedule
     from memfast.timesteps import learning_contribution
@@ -16,7 +15,7 @@ def training_story(folder: Path) -> dict[str, Any]:
 
     if not (folder / RUN_FILE).is_file():
         raise InputError(str(folder), expected=f"a run's folder, with {RUN_FILE}", received="no such file")
-    settings = read_json(folder / RUN_FILE)
+    settings = read_run(folder)
     entries = read_log(folder)
     log = [entry for entry in entries if "loss" in entry]
     audits = [entry for entry in entries if "memorized" in entry]
