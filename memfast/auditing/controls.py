@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from memfast.auditing.describing import describe_source, exact_copies
 from memfast.auditing.examine import Examiner
-from memfast.auditing.inputs import as_images
+from memfast.auditing.inputs import Inputs, as_images
 from memfast.auditing.judging import Statistics
 from memfast.auditing.plants import Plant, plants
 from memfast.auditing.scan import Scan
@@ -28,6 +29,7 @@ class Controls:
     Attributes:
         basis: everything that they follow from, by name.
         scans: content hash -> what one pass over the set found, of the training and the held-out set.
+        groups: the group of near-duplicates of each different training item, or None.
         floor: evidence of the held-out items, or None.
         held_out: what the result says about those.
         own: int64, the training items that stood in for held-out ones, or None.
@@ -36,6 +38,7 @@ class Controls:
 
     basis: Mapping[str, Any]
     scans: Mapping[str, Scan]
+    groups: np.ndarray | None
     floor: Evidence | None
     held_out: dict[str, Any] | None
     own: np.ndarray | None
@@ -53,6 +56,18 @@ class Controls:
                     "reuse", expected=f"the result of an audit with the same {name}",
                     received="one with another", do="Leave reuse out, or repeat that audit's options.",
                 )  # fmt: skip
+
+
+def make_controls(
+    based_on: dict[str, Any], inputs: Inputs, examiner: Examiner, criteria: Sequence[Criterion], statistics: Statistics,
+    *, controls: bool, planted: int,
+) -> Controls:  # fmt: skip
+    """Both controls: of held-out data, and of planted copies where ``controls`` are wanted."""
+    floor, held_out, own = _negative_control(inputs, examiner, controls, statistics.seed)
+    positive = positive_control(examiner, criteria, statistics, low=inputs.low, planted=planted) if controls else None
+    sets = {"training": inputs.training} | ({} if inputs.test is None else {"test": inputs.test})
+    scans = {source.content_hash(): inputs.scans[name] for name, source in sets.items()}
+    return Controls(based_on, scans, examiner.groups, floor, held_out, own, positive)
 
 
 def basis(
@@ -127,6 +142,22 @@ def positive_control(
             }
         )
     return {"planted": len(chosen), "rows": rows}
+
+
+def _negative_control(
+    inputs: Inputs, examiner: Examiner, controls: bool, seed: int
+) -> tuple[Evidence | None, dict[str, Any] | None, np.ndarray | None]:
+    """Evidence of held-out data, what to say about it, and the training items that stand in where none was given."""
+    if inputs.test is not None:
+        evidence = examiner.evidence(inputs.test, "held-out")
+        described = describe_source(inputs.test, len(inputs.scans["test"].firsts))
+        return evidence, {**described, "origin": "given", "in_training": exact_copies(evidence)}, None
+    if not controls or examiner.different < 3:
+        return None, None, None
+    samples, own = leave_one_out(examiner.training, seed)
+    evidence = examiner.evidence(samples, "held-out", own=own)
+    described = {"name": samples.name, "count": len(samples), "distinct": len(samples)}
+    return evidence, {**described, "origin": "leave-one-out", "in_training": 0}, own
 
 
 def _plant(

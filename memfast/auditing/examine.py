@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from memfast.auditing.inputs import as_images
-from memfast.auditing.near import SPARE, one_per_group
+from memfast.auditing.near import SPARE, count_of, one_per_group
 from memfast.criteria import Evidence, worst_tile, worst_tiles
 from memfast.criteria.absolute import SMALLEST_SIDE
 from memfast.data import ArraySource, Source
@@ -88,7 +88,7 @@ class Examiner:
     @property
     def different(self) -> int:
         """How many training items there are, near-duplicates counted once."""
-        return len(self.training) if self.groups is None else int(self.groups.max()) + 1
+        return len(self.training) if self.groups is None else count_of(self.groups)
 
     def _nearest(self, samples: Source, stage: str, k: int, own: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         """Squared distances and indices of the k nearest, each sample's own training item left out."""

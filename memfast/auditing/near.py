@@ -1,5 +1,6 @@
 """Near-duplicates in the training set: items that count as one where neighbours are compared."""
 
+from hashlib import blake2b
 from typing import Any
 
 import numpy as np
@@ -62,6 +63,18 @@ def near_groups(
             do="Join fewer: give a smaller difference.",
         )  # fmt: skip
     return groups
+
+
+def count_of(groups: np.ndarray) -> int:
+    """How many groups there are."""
+    return int(groups.max()) + 1
+
+
+def near_basis(wanted: float | DuplicateGroups | None) -> float | str | None:
+    """What tells two choices of near-duplicates apart: the difference, or a hash of the groups."""
+    if not isinstance(wanted, DuplicateGroups):
+        return wanted
+    return blake2b(np.ascontiguousarray(wanted.representative).tobytes()).hexdigest()
 
 
 def describe_groups(groups: np.ndarray, training: Source) -> dict[str, Any]:

@@ -2,27 +2,24 @@
 
 import os
 from collections.abc import Iterable, Mapping
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from memfast.auditing.canaries import add_canaries, came_back, open_canaries
 from memfast.auditing.classes import Judged, per_class, read_classes
-from memfast.auditing.controls import DEFAULT_PLANTED, Controls, basis, leave_one_out, positive_control
-from memfast.auditing.describing import describe_inputs, describe_source, exact_copies
+from memfast.auditing.controls import DEFAULT_PLANTED, Controls, basis, make_controls
+from memfast.auditing.describing import describe_inputs
 from memfast.auditing.examine import Examiner
-from memfast.auditing.inputs import Inputs, open_inputs
+from memfast.auditing.inputs import open_inputs
 from memfast.auditing.judging import Statistics, judge, quantiles
-from memfast.auditing.near import describe_groups, near_groups
+from memfast.auditing.near import count_of, describe_groups, near_basis, near_groups
 from memfast.auditing.pairs import make_pairs
 from memfast.auditing.pictures import DEFAULT_PICTURES, take_pictures
 from memfast.auditing.projection import project
 from memfast.auditing.result import SCHEMA, AuditResult
 from memfast.auditing.similar import similarity_search
 from memfast.auditing.statement import statement
-from memfast.criteria import AbsoluteTiles, Criterion, Evidence, Judgement, choose, closer_than
+from memfast.criteria import AbsoluteTiles, Criterion, Judgement, choose, closer_than
 from memfast.criteria.intervals import DEFAULT_CONFIDENCE, DEFAULT_RESAMPLES
 from memfast.data import open_source
 from memfast.data.canaries import WithCanaries
@@ -115,6 +112,7 @@ def audit(
         InputError: an empty set, other shapes or dtypes, values that are not finite, k above the training set, or a
             result to reuse that comes from other data or options.
 
+    >>> import numpy as np
     >>> training = np.random.default_rng(0).integers(0, 256, (200, 8, 8), dtype=np.uint8)
     >>> result = audit(training[:5], training, controls=False)
     >>> result.fraction("nn_ratio")
@@ -151,12 +149,22 @@ def audit(
             features, inputs, kept, search={"backend": backend, "memory": memory}, checkpoint=folder,
             extraction=extraction, progress=progress,
         )  # fmt: skip
+    hashes = {
+        "training set": inputs.training.content_hash(),
+        "held-out set": None if inputs.test is None else inputs.test.content_hash(),
+    }
+    options = {
+        "k": k, "value range": (inputs.low, inputs.unit), "controls": controls, "planted": planted,
+        "confidence": confidence, "resamples": resamples, "seed": seed, "approximate": approximate,
+        "near-duplicates": near_basis(near_duplicates), "extraction": None if extraction is None else dict(extraction),
+    }  # fmt: skip
+    based_on = basis(hashes, chosen, features, options)
+    earlier = None if reuse is None else _taken_over(reuse, based_on)
     with ranks.together():
-        groups = near_groups(
+        groups = earlier.groups if earlier is not None else near_groups(
             near_duplicates, distinct, kept, unit=inputs.unit, memory=memory, backend=backend, progress=progress
-        )
-        different = len(distinct) if groups is None else int(groups.max()) + 1
-        neighbours, fewer = _neighbours(k, different, len(inputs.training))
+        )  # fmt: skip
+        neighbours, fewer = _neighbours(k, len(distinct) if groups is None else count_of(groups), len(inputs.training))
     examiner = Examiner(
         distinct,
         neighbours,
@@ -172,21 +180,9 @@ def audit(
     evidence = examiner.evidence(inputs.generated, "generated")
     described = describe_inputs(inputs, evidence)
     described["training"]["near_duplicates"] = None if groups is None else describe_groups(groups, distinct)
-    hashes = {
-        "training set": described["training"]["sha256"],
-        "held-out set": None if inputs.test is None else inputs.test.content_hash(),
-    }
-    options = {
-        "k": neighbours, "value range": (inputs.low, inputs.unit), "controls": controls, "planted": planted,
-        "confidence": confidence, "resamples": resamples, "seed": seed, "approximate": approximate,
-        "near-duplicates": None if groups is None else blake2b(groups.tobytes()).hexdigest(),
-        "extraction": None if extraction is None else dict(extraction),
-    }  # fmt: skip
-    based_on = basis(hashes, chosen, features, options)
-    if reuse is None:
-        found_controls = _controls(based_on, inputs, examiner, chosen, statistics, controls=controls, planted=planted)
-    else:
-        found_controls = _taken_over(reuse, based_on)
+    found_controls = earlier or make_controls(
+        based_on, inputs, examiner, chosen, statistics, controls=controls, planted=planted
+    )
     floor, held_out, own = found_controls.floor, found_controls.held_out, found_controls.own
     entries = []
     judgements: dict[str, Judgement] = {}
@@ -261,17 +257,6 @@ def _neighbours(k: int, distinct: int, whole: int) -> tuple[int, list[str]]:
     return distinct, [f"k is {distinct} instead of {k}: there are no more different training items."]
 
 
-def _controls(
-    based_on: dict[str, Any], inputs: Inputs, examiner: Examiner, chosen: list[Criterion], statistics: Statistics,
-    *, controls: bool, planted: int,
-) -> Controls:  # fmt: skip
-    floor, held_out, own = _negative_control(inputs, examiner, controls, statistics.seed)
-    positive = positive_control(examiner, chosen, statistics, low=inputs.low, planted=planted) if controls else None
-    sets = {"training": inputs.training} | ({} if inputs.test is None else {"test": inputs.test})
-    scans = {source.content_hash(): inputs.scans[name] for name, source in sets.items()}
-    return Controls(based_on, scans, floor, held_out, own, positive)
-
-
 def _taken_over(reuse: AuditResult, based_on: dict[str, Any]) -> Controls:
     if reuse.controls is None:
         raise InputError(
@@ -279,19 +264,3 @@ def _taken_over(reuse: AuditResult, based_on: dict[str, Any]) -> Controls:
         )
     reuse.controls.check(based_on)
     return reuse.controls
-
-
-def _negative_control(
-    inputs: Inputs, examiner: Examiner, controls: bool, seed: int
-) -> tuple[Evidence | None, dict[str, Any] | None, np.ndarray | None]:
-    """Evidence of held-out data, what to say about it, and the training items that stand in where none was given."""
-    if inputs.test is not None:
-        evidence = examiner.evidence(inputs.test, "held-out")
-        described = describe_source(inputs.test, len(inputs.scans["test"].firsts))
-        return evidence, {**described, "origin": "given", "in_training": exact_copies(evidence)}, None
-    if not controls or examiner.different < 3:
-        return None, None, None
-    samples, own = leave_one_out(examiner.training, seed)
-    evidence = examiner.evidence(samples, "held-out", own=own)
-    described = {"name": samples.name, "count": len(samples), "distinct": len(samples)}
-    return evidence, {**described, "origin": "leave-one-out", "in_training": 0}, own

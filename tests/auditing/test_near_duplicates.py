@@ -103,6 +103,17 @@ def test_k_shrinks_to_the_number_of_groups():
     assert any("k is 3 instead of 50" in note for note in result.figures["notes"])
 
 
+def test_another_audit_of_the_same_training_set_takes_the_groups_over(monkeypatch):
+    training = np.concatenate([draw(30, 9), near_copies(draw(9), 4)])
+    options = {"k": 3, "criteria": "nn_ratio", "planted": 4, "near_duplicates": 0.02}
+    first, alone = (audit(draw(5, 9, seed=seed), training, **options) for seed in (3, 4))
+    monkeypatch.setattr("memfast.auditing.near.duplicates", None)
+    second = audit(draw(5, 9, seed=4), training, **options, reuse=first)
+    assert second.figures == alone.figures
+    with pytest.raises(InputError, match="same near-duplicates"):
+        audit(draw(5, 9), training, **{**options, "near_duplicates": 0.03}, reuse=first)
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
