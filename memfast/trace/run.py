@@ -86,6 +86,8 @@ def trace_run(
     sweep = [cast(float, choose_guidance(scale)) for scale in sweep]
     if conditions.labels is None and guide != 1.0:
         raise InputError("guidance", expected="1 without labels", received=str(guidance))
+    if conditions.labels is None and sweep:
+        raise InputError("sweep", expected="none without labels: there is nothing to guide", received=str(list(sweep)))
     if method not in METHODS:
         raise InputError("method", expected="one of " + ", ".join(METHODS), received=repr(method))
     clean = None if bank is None else _items(run, "bank", bank)

@@ -186,6 +186,7 @@ BAD = [
     ({"labels": [0.5, 1]}, r"labels: expected labels from 0 to 3, received \[0.5, 1"),
     ({"labels": ["a", "b"]}, r"labels: expected labels from 0 to 3, received \['a', 'b'\]"),
     ({"labels": None}, "guidance: expected 1 without labels"),
+    ({"labels": None, "guidance": 1, "sweep": [3]}, r"sweep: expected none without labels.*received \[3\]"),
     ({"guidance": float("nan")}, "guidance: expected a finite scale, received nan"),
     ({"guidance": "7"}, "guidance: expected a scale, a rule, or a rule's options, received '7'"),
     ({"sweep": [float("inf")]}, "guidance: expected a finite scale, received inf"),
