@@ -135,8 +135,8 @@ class Assembly:
         if part.targets is not None:
             if self.features is not None:
                 name, extract = f"cosine of {self.features[0]}", self.features[1]
-                own = torch.as_tensor(extract(samples)).double().reshape(*shape, -1)
-                goal = torch.as_tensor(extract(part.targets)).double().reshape(shape[0], 1, -1)
+                own = _features(extract, samples).reshape(*shape, -1)
+                goal = _features(extract, part.targets).reshape(shape[0], 1, -1)
                 similarity = torch.nn.functional.cosine_similarity(own, goal, dim=2).numpy()
             else:
                 goal = part.targets.to(samples.device).double().flatten(1)
@@ -217,6 +217,15 @@ def known_labels(memorized: Sequence[bool | None] | None, count: int) -> list[bo
     found = [None if one is None else bool(one) for one in given]
     if len(found) != count:
         raise InputError("memorized", expected=f"{count} flags, one per condition", received=str(len(found)))
+    return found
+
+
+def _features(extract: Features, items: torch.Tensor) -> torch.Tensor:
+    """float64 ``[n, F]`` on the CPU, wherever the extractor left them, and without its graph."""
+    with torch.no_grad():
+        found = torch.as_tensor(extract(items)).detach().cpu().double()
+    if found.ndim == 0 or len(found) != len(items):
+        raise InputError("features", expected=f"one row for each of {len(items)} items", received=str([*found.shape]))
     return found
 
 

@@ -56,7 +56,7 @@ def flat(tensor):
 
 
 def cosines(a, b):
-    return (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
+    return (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=-1)
 
 
 @pytest.mark.parametrize("label", [0, 2])
@@ -261,3 +261,20 @@ def test_a_bank_of_one_item_leaves_the_ratio_out(bed, run):
     found = trace.trace_run(run, labels=[0], seeds=2, steps=2, targets=bed.targets[:1], bank=bed.targets[:1])
     assert "nearest_distance" in found.conditions[0]["detectors"]
     assert "nearest_ratio" not in found.conditions[0]["detectors"]
+
+
+def test_features_may_come_from_a_network(bed, run):
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(196, 5))
+    options = {"labels": [0, 1], "seeds": SEEDS, "steps": 2, "targets": bed.targets[:2]}
+    found = trace.trace_run(run, features=("network", network), **options)
+    own, goal = (
+        flat(network(items).detach())
+        for items in (found.samples, run.format.to_network(torch.from_numpy(bed.targets[:2])))
+    )
+    for place, entry in enumerate(found.conditions):
+        rows = own[place * len(SEEDS) : (place + 1) * len(SEEDS)]
+        assert np.allclose(entry["similarity"]["per_seed"], cosines(rows, goal[place]), rtol=0, atol=1e-6)
+        assert entry["similarity"]["name"] == "cosine of network"
+    with pytest.raises(InputError, match=r"features: expected one row for each of 6 items, received \[1, 196\]"):
+        trace.trace_run(run, features=("mean", lambda items: items.flatten(1).mean(0, keepdim=True)), **options)

@@ -73,7 +73,8 @@ def _correlation(trace: Mapping[str, Any]) -> Markup | None:
     other = inside(trace, "correlations", "d2")
     parts = [tag("dt", "D1"), tag("dd", correlation_words(entry).rsplit(", ", 1)[0])]
     parts += [tag("dt", "D2"), tag("dd", correlation_words(other).rsplit(", ", 1)[0])] if other else []
-    text = f"is the correlation of D1 with the similarity to the target, over {short(entry['n'])} conditions."
+    count = short(entry["n"])
+    text = f"is the correlation of D1 with the samples' similarity to their training items, over {count} conditions."
     return _card("Deviation and similarity", f"{entry['pearson']:.2f}", text, parts)
 
 
