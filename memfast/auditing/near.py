@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from memfast.criteria import Evidence, Judgement
+from memfast.criteria.absolute import DEFAULT_DELTA as CLOSE
 from memfast.data import Source
 from memfast.foundation.arguments import finite_number
 from memfast.foundation.errors import InputError
@@ -75,6 +77,21 @@ def near_basis(wanted: float | DuplicateGroups | None) -> float | str | None:
     if not isinstance(wanted, DuplicateGroups):
         return wanted
     return blake2b(np.ascontiguousarray(wanted.representative).tobytes()).hexdigest()
+
+
+def hidden_copies(evidence: Evidence, ratio: Judgement | None) -> list[str]:
+    """A note where samples come so close to two training items that the nearest-neighbour ratio sees no copy."""
+    if ratio is None:
+        return []
+    count = int(((evidence.rms(1) <= CLOSE) & ~ratio.flags).sum())
+    if not count:
+        return []
+    samples = "1 sample lies" if count == 1 else f"{count:,} samples lie"
+    return [
+        f"{samples} within a root mean square difference of {CLOSE:g} of two training items or more, which the "
+        "nearest-neighbour ratio cannot call a copy. If such items are near-duplicates, let them count as one "
+        "(near_duplicates, --near-duplicates)."
+    ]
 
 
 def describe_groups(groups: np.ndarray, training: Source) -> dict[str, Any]:

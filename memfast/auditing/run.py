@@ -12,7 +12,7 @@ from memfast.auditing.describing import describe_inputs
 from memfast.auditing.examine import Examiner
 from memfast.auditing.inputs import open_inputs
 from memfast.auditing.judging import Statistics, judge, quantiles
-from memfast.auditing.near import count_of, describe_groups, near_basis, near_groups
+from memfast.auditing.near import count_of, describe_groups, hidden_copies, near_basis, near_groups
 from memfast.auditing.pairs import make_pairs
 from memfast.auditing.pictures import DEFAULT_PICTURES, take_pictures
 from memfast.auditing.projection import project
@@ -230,7 +230,7 @@ def audit(
         else came_back(training, canaries, known, inputs.scans["training"], judgements, statistics),
         "projection": project(inputs, seed=seed),
         "positive_control": found_controls.positive,
-        "notes": fewer + notes,
+        "notes": fewer + notes + ([] if groups is not None else hidden_copies(evidence, judgements.get("nn_ratio"))),
         "provenance": {
             "memfast_commit": provenance.commit(), "versions": provenance.versions(), "machine": provenance.machine(),
         },

@@ -61,9 +61,11 @@ def test_a_copy_that_a_near_duplicate_hides_is_found():
     samples = np.concatenate([near_copies(pictures[7], 5, seed=9), draw(15, 12, 12, seed=4)])
     hidden = audit(samples, training, k=5, criteria="nn_ratio", planted=8)
     assert hidden.fraction() == 0
+    assert any(note.startswith("5 samples lie within") for note in hidden.figures["notes"])
     assert hidden.figures["inputs"]["training"]["near_duplicates"] is None
     found = audit(samples, training, k=5, criteria="nn_ratio", planted=8, near_duplicates=0.01)
     assert found.fraction() == 0.25
+    assert found.figures["notes"] == []
     assert found.figures["parameters"]["near_duplicates"] == 0.01
     described = found.figures["inputs"]["training"]["near_duplicates"]
     assert (described["groups"], described["items"], described["largest"]) == (1, 3, 3)
