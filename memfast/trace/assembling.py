@@ -18,6 +18,8 @@ from memfast.trace.theory import level_lines
 
 # Sample ids, which the seeds of a run are, have 56 bits.
 SEED_LIMIT = 1 << 56
+# The diversity of a condition compares every two of its seeds in every state.
+MOST_SEEDS = 2_000
 NEGATIVE_RMS = "negative RMS"
 BOTH_BRANCHES = "both branches (labels; in a pipeline also a guidance above 1)"
 DEFAULT_DETECTORS = ("wen", "wen_first", "jeon", "hintersdorf")
@@ -186,11 +188,11 @@ def seed_numbers(seeds: Any, conditions: int) -> list[int]:
     """The seeds' numbers from a count, a list, or one equal list per condition.
 
     Raises:
-        InputError: no seed, one twice, or lists that differ between conditions.
+        InputError: no seed, one twice, more than ``MOST_SEEDS``, or lists that differ between conditions.
     """
     rows = np.asarray(seeds).tolist() if isinstance(seeds, np.ndarray | np.generic | torch.Tensor) else seeds
     if isinstance(rows, int) and not isinstance(rows, bool):
-        numbers = list(range(rows))
+        numbers = list(range(min(rows, MOST_SEEDS + 1)))
     else:
         rows = list(rows) if isinstance(rows, Sequence | range) and not isinstance(rows, str) else [rows]
         if rows and isinstance(rows[0], Sequence) and not isinstance(rows[0], str):
@@ -204,6 +206,11 @@ def seed_numbers(seeds: Any, conditions: int) -> list[int]:
             rows = lists[0]
         whole = [isinstance(seed, int | np.integer) and not isinstance(seed, bool) for seed in rows]
         numbers = [int(seed) if fits else -1 for seed, fits in zip(rows, whole, strict=True)]
+    if len(numbers) > MOST_SEEDS:
+        raise InputError(
+            "seeds", expected=f"at most {MOST_SEEDS:,}: every two of them are compared",
+            received=f"{rows if isinstance(rows, int) else len(numbers):,}",
+        )  # fmt: skip
     if not numbers or len(set(numbers)) != len(numbers) or min(numbers) < 0 or max(numbers) >= SEED_LIMIT:
         raise InputError("seeds", expected="a count, or different numbers from 0", received=repr(seeds))
     return numbers
