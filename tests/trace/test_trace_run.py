@@ -193,7 +193,7 @@ BAD = [
     ({"targets": None}, "target of '0': expected a training item, received none.*or None in its place"),
     ({"targets": 1}, "target of '1': expected a training item, received none"),
     ({"seeds": [[0, 1], [0, 2]]}, "seeds: expected the same seeds for every condition, received lists that differ"),
-    ({"seeds": 10**15}, "seeds: expected at most 2,000: every two of them are compared, received 1,000,000,000,000,000"),
+    ({"seeds": 10**15}, "seeds: expected at most 2,000: every two of them are compared, received 1,000,000,000,000"),
     ({"seeds": range(2001)}, "seeds: expected at most 2,000: every two of them are compared, received 2,001"),
     ({"seeds": [1, 1]}, "seeds: expected a count, or different numbers"),
     ({"seeds": [0.5]}, r"seeds: expected a count, or different numbers from 0, received \[0.5\]"),
