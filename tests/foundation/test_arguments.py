@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from diffusers import DDIMScheduler
 
 import memfast
 from memfast import criteria, features, metrics, ops, sampling, schedules, timesteps, trace, training
@@ -276,7 +277,7 @@ def traced(run, **changed):
 
 
 def traced_pipeline(**changed):
-    return trace.trace_pipeline(SimpleNamespace(), prompts=["a"], **changed)
+    return trace.trace_pipeline(SimpleNamespace(scheduler=DDIMScheduler()), prompts=["a"], **changed)
 
 
 def refusal(call, *given):
