@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from memfast.auditing.inputs import as_images
-from memfast.auditing.near import SPARE, count_of, one_per_group
+from memfast.auditing.near import count_of, nearest_groups
 from memfast.criteria import Evidence, worst_tile, worst_tiles
 from memfast.criteria.absolute import SMALLEST_SIDE
 from memfast.data import ArraySource, Source
@@ -114,15 +114,13 @@ class Examiner:
         if self.groups is None:
             squared, indices = self._knn(samples, stage, k + exclude.shape[1])
             return drop(squared, indices, exclude, k) if exclude.shape[1] else (squared, indices)
-        # Rows that meet too few groups are searched again for more neighbours; all items hold enough.
-        width = min(len(self.training), k + exclude.shape[1] + SPARE)
-        squared, indices = self._knn(samples, stage, width)
-        squared, indices, enough = one_per_group(squared, indices, self.groups, exclude, k)
-        while len(rows := np.flatnonzero(~enough)):
-            width = min(len(self.training), 2 * width)
-            more = self._knn(Subset(samples, rows), f"{stage}-{width}", width)
-            squared[rows], indices[rows], enough[rows] = one_per_group(*more, self.groups, exclude[rows], k)
-        return squared, indices
+
+        def search(rows: np.ndarray | None, width: int) -> tuple[np.ndarray, np.ndarray]:
+            if rows is None:
+                return self._knn(samples, stage, width)
+            return self._knn(Subset(samples, rows), f"{stage}-{width}-{rows[0]}", width)
+
+        return nearest_groups(search, self.groups, exclude, k)
 
     def _tiles(self, samples: Source, indices: np.ndarray) -> np.ndarray:
         """Worst-tile distance of every sample to each of its neighbours, from the pixels themselves."""

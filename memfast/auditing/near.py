@@ -1,5 +1,6 @@
 """Near-duplicates in the training set: items that count as one where neighbours are compared."""
 
+from collections.abc import Callable
 from hashlib import blake2b
 from typing import Any
 
@@ -12,15 +13,18 @@ from memfast.foundation.arguments import finite_number
 from memfast.foundation.errors import InputError
 from memfast.neighbors.duplicates import DuplicateGroups, duplicates
 
-LISTED_GROUPS = 100
-# Neighbours that are looked at beyond the wanted ones before a search is made wider.
-SPARE = 16
+LISTED_GROUPS, LISTED_MEMBERS = 100, 100
+# Neighbours that are looked at beyond the wanted ones before a search is made wider, and how many a wide one holds.
+SPARE, WIDE = 16, 1 << 21
+# (rows, width) -> the ``width`` nearest of some samples, of all for None: distances or similarities, and indices.
+Search = Callable[[np.ndarray | None, int], tuple[np.ndarray, np.ndarray]]
 
 
 def near_groups(
     wanted: float | DuplicateGroups | None,
     training: Source,
     kept: np.ndarray,
+    whole: int,
     *,
     unit: float,
     memory: int | None = None,
@@ -33,6 +37,7 @@ def near_groups(
         wanted: a root mean square difference in [0, 1] units up to which items are joined, or groups of the whole set.
         training: the training set without exact duplicates.
         kept: which items of the whole set those are.
+        whole: how many items the whole set has.
         unit: raw units in one [0, 1] unit.
         memory: as for ``memfast.neighbors.duplicates``.
         backend: as there.
@@ -45,12 +50,11 @@ def near_groups(
         return None
     if isinstance(wanted, DuplicateGroups):
         grouped = wanted.representative
-        if len(grouped) <= kept[-1]:
+        if len(grouped) != whole:
             raise InputError(
-                "near_duplicates",
-                expected="groups of the whole training set",
-                received=f"groups of {len(grouped)} items",
-            )
+                "near_duplicates", expected=f"groups of the whole training set, {whole} items",
+                received=f"groups of {len(grouped)}", do="Canaries that were added count too.",
+            )  # fmt: skip
         grouped = grouped[kept]
     else:
         rms = finite_number("near_duplicates", wanted, above=0, do="Or give memfast.neighbors.duplicates(...).")
@@ -79,23 +83,28 @@ def near_basis(wanted: float | DuplicateGroups | None) -> float | str | None:
     return blake2b(np.ascontiguousarray(wanted.representative).tobytes()).hexdigest()
 
 
-def hidden_copies(evidence: Evidence, ratio: Judgement | None) -> list[str]:
-    """A note where samples come so close to two training items that the nearest-neighbour ratio sees no copy."""
-    if ratio is None:
-        return []
-    count = int(((evidence.rms(1) <= CLOSE) & ~ratio.flags).sum())
+def hidden_copies(evidence: Evidence, ratio: Judgement | None, *, joined: bool) -> list[str]:
+    """A note where samples come so close to two training items that the nearest-neighbour ratio sees no copy.
+
+    Args:
+        evidence: of the samples.
+        ratio: what the nearest-neighbour ratio said of them, or None.
+        joined: whether near-duplicates count as one already.
+    """
+    count = 0 if ratio is None else int(((evidence.rms(1) <= CLOSE) & ~ratio.flags).sum())
     if not count:
         return []
     samples = "1 sample lies" if count == 1 else f"{count:,} samples lie"
+    do = "join more of them" if joined else "let them count as one"
     return [
         f"{samples} within a root mean square difference of {CLOSE:g} of two training items or more, which the "
-        "nearest-neighbour ratio cannot call a copy. If such items are near-duplicates, let them count as one "
-        "(near_duplicates, --near-duplicates)."
+        f"nearest-neighbour ratio does not call a copy. If such items are near-duplicates, {do} (near_duplicates, "
+        "--near-duplicates)."
     ]
 
 
 def describe_groups(groups: np.ndarray, training: Source) -> dict[str, Any]:
-    """How many groups of two or more there are, the items in them, and the names of the first groups."""
+    """How many groups of two or more there are, the items in them, and names in the first groups."""
     sizes = np.bincount(groups)
     order = np.argsort(groups, kind="stable")
     members = np.split(order, np.cumsum(sizes)[:-1])
@@ -104,8 +113,31 @@ def describe_groups(groups: np.ndarray, training: Source) -> dict[str, Any]:
         "groups": len(several),
         "items": int(sizes[sizes > 1].sum()),
         "largest": int(sizes.max()),
-        "listed": [[training.item_name(int(index)) for index in group] for group in several[:LISTED_GROUPS]],
+        "listed": [
+            [training.item_name(int(index)) for index in group[:LISTED_MEMBERS]] for group in several[:LISTED_GROUPS]
+        ],
     }
+
+
+def nearest_groups(search: Search, groups: np.ndarray, exclude: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The k nearest groups of each sample, each by the member nearest to it: distances and indices ``[n, k]``.
+
+    Samples whose neighbours lie in too few groups are searched again for twice as many, a bounded number at a time; all
+    items hold enough.
+
+    Args:
+        search: see ``Search``.
+        groups: int64, the group of every item.
+        exclude: ``[n, e]`` items whose groups are left out of each row.
+        k: at most the number of groups, less ``e``.
+    """
+    width = min(len(groups), k + exclude.shape[1] + SPARE)
+    found, indices, enough = one_per_group(*search(None, width), groups, exclude, k)
+    while len(rows := np.flatnonzero(~enough)):
+        width = min(len(groups), 2 * width)
+        for some in np.split(rows, range(max(1, WIDE // width), len(rows), max(1, WIDE // width))):
+            found[some], indices[some], enough[some] = one_per_group(*search(some, width), groups, exclude[some], k)
+    return found, indices
 
 
 def one_per_group(

@@ -33,7 +33,8 @@ class AuditResult:
         pairs: one row per generated sample, worst first.
         pictures: small pictures of the worst pairs, or None.
         neighbors: set name -> (squared distances, indices) of the nearest training items, for `memfast.evaluate`; not
-            saved. None where the search was approximate, left out duplicates, or had canaries beside the training set.
+            saved. None where the search was approximate, left out duplicates or joined near ones, or had canaries
+            beside the training set.
         controls: of this audit, for others against the same training set (`audit(..., reuse=)`); not saved.
     """
 

@@ -143,12 +143,6 @@ def audit(
         distinct = inputs.training if len(kept) == len(inputs.training) else Subset(inputs.training, kept)
         notes = list(classes.notes)
     folder = None if checkpoint is None else Path(checkpoint)
-    similar, used = None, None
-    if any(criterion.name == "similarity" for criterion in chosen):
-        similar, used = similarity_search(
-            features, inputs, kept, search={"backend": backend, "memory": memory}, checkpoint=folder,
-            extraction=extraction, progress=progress,
-        )  # fmt: skip
     hashes = {
         "training set": inputs.training.content_hash(),
         "held-out set": None if inputs.test is None else inputs.test.content_hash(),
@@ -162,9 +156,16 @@ def audit(
     earlier = None if reuse is None else _taken_over(reuse, based_on)
     with ranks.together():
         groups = earlier.groups if earlier is not None else near_groups(
-            near_duplicates, distinct, kept, unit=inputs.unit, memory=memory, backend=backend, progress=progress
+            near_duplicates, distinct, kept, len(inputs.training),
+            unit=inputs.unit, memory=memory, backend=backend, progress=progress,
         )  # fmt: skip
         neighbours, fewer = _neighbours(k, len(distinct) if groups is None else count_of(groups), len(inputs.training))
+    similar, used = None, None
+    if any(criterion.name == "similarity" for criterion in chosen):
+        similar, used = similarity_search(
+            features, inputs, kept, search={"backend": backend, "memory": memory}, checkpoint=folder,
+            extraction=extraction, groups=groups, progress=progress,
+        )  # fmt: skip
     examiner = Examiner(
         distinct,
         neighbours,
@@ -230,7 +231,7 @@ def audit(
         else came_back(training, canaries, known, inputs.scans["training"], judgements, statistics),
         "projection": project(inputs, seed=seed),
         "positive_control": found_controls.positive,
-        "notes": fewer + notes + ([] if groups is not None else hidden_copies(evidence, judgements.get("nn_ratio"))),
+        "notes": fewer + notes + hidden_copies(evidence, judgements.get("nn_ratio"), joined=groups is not None),
         "provenance": {
             "memfast_commit": provenance.commit(), "versions": provenance.versions(), "machine": provenance.machine(),
         },

@@ -10,6 +10,7 @@ import numpy as np
 from memfast.auditing.examine import Similar, drop
 from memfast.auditing.extracting import open_features
 from memfast.auditing.inputs import Inputs
+from memfast.auditing.near import count_of, nearest_groups
 from memfast.data import Source
 from memfast.foundation.errors import InputError
 
@@ -24,6 +25,7 @@ def similarity_search(
     search: dict[str, Any],
     checkpoint: Path | None = None,
     extraction: Mapping[str, Any] | None = None,
+    groups: np.ndarray | None = None,
     progress: bool = False,
 ) -> tuple[Similar | None, dict[str, Any] | None]:
     """A function that gives (similarity, index) of the most similar training item of each sample, and what it uses.
@@ -37,6 +39,7 @@ def similarity_search(
         search: options handed to `memfast.knn`.
         checkpoint: folder for the progress of the searches.
         extraction: options of `memfast.features.extract`.
+        groups: the group of near-duplicates of each of those items; an item's own group is left out of its search.
         progress: show progress.
     """
     if features is None:
@@ -47,12 +50,18 @@ def similarity_search(
         known = given["training"]
         _check_shape("training", known, len(inputs.training), known.shape[1])
         searcher = _searcher(
-            known[kept], lambda _, stage: given.get("test" if stage == "held-out" else stage), search, checkpoint
+            known[kept],
+            lambda _, stage: given.get("test" if stage == "held-out" else stage),
+            search,
+            checkpoint,
+            groups,
         )
         return searcher, {"name": "arrays that were given", "width": known.shape[1]}
     extract, description = _opened(features, inputs, extraction, progress)
     known = _finite("training", extract(inputs.training))
-    searcher = _searcher(known[kept], lambda samples, stage: _finite(stage, extract(samples)), search, checkpoint)
+    searcher = _searcher(
+        known[kept], lambda samples, stage: _finite(stage, extract(samples)), search, checkpoint, groups
+    )
     return searcher, {**description, "width": known.shape[1]}
 
 
@@ -86,19 +95,30 @@ def _searcher(
     of_samples: Callable[[Source, str], np.ndarray | None],
     search: dict[str, Any],
     checkpoint: Path | None,
+    groups: np.ndarray | None,
 ) -> Similar:
+    different = len(training) if groups is None else count_of(groups)
+
     def similar(samples: Source, stage: str, own: np.ndarray | None) -> tuple[np.ndarray, np.ndarray] | None:
         from memfast.neighbors import knn
 
         rows = training[own] if own is not None else of_samples(samples, stage)
-        if rows is None or len(training) <= (own is not None):
+        if rows is None or different <= (own is not None):
             return None
         _check_shape(stage, rows, len(samples), training.shape[1])
-        options = {**search, "checkpoint": None if checkpoint is None else checkpoint / f"{stage}-similar"}
-        found = knn(rows, training, 1 + (own is not None), metric="cosine", **options)
-        similarities, indices = np.asarray(found.similarities), np.asarray(found.indices)
-        if own is not None:
-            similarities, indices = drop(similarities, indices, own[:, None], 1)
+
+        def nearest(some: np.ndarray | None, width: int) -> tuple[np.ndarray, np.ndarray]:
+            name = f"{stage}-similar" + ("" if some is None else f"-{width}-{some[0]}")
+            options = {**search, "checkpoint": None if checkpoint is None else checkpoint / name}
+            found = knn(rows if some is None else rows[some], training, width, metric="cosine", **options)
+            return np.asarray(found.similarities), np.asarray(found.indices)
+
+        if own is None:
+            similarities, indices = nearest(None, 1)
+        elif groups is None:
+            similarities, indices = drop(*nearest(None, 2), own[:, None], 1)
+        else:
+            similarities, indices = nearest_groups(nearest, groups, own[:, None], 1)
         return similarities[:, 0], indices[:, 0]
 
     return similar

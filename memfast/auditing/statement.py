@@ -70,7 +70,11 @@ def _tested(result: dict[str, Any]) -> list[str]:
     else:
         sentences.append(
             f"No held-out set was given. In its place, {held_out['count']:,} training items were each compared with "
-            "all the others. Give real held-out data for a floor that near-duplicates cannot raise."
+            + (
+                "all the others. Give real held-out data for a floor that near-duplicates cannot raise."
+                if training["near_duplicates"] is None
+                else "all others that are no near-duplicates of it."
+            )
         )
     if result["positive_control"] is not None:
         control = result["positive_control"]
@@ -141,9 +145,14 @@ def _warnings(result: dict[str, Any]) -> list[str]:
     if near is not None:
         joined = result["parameters"]["near_duplicates"]
         how = "as given" if joined == "given" else f"up to a root mean square difference of {joined:g}"
+        found = (
+            f"{near['items']:,} items in {_counted(near['groups'], 'group', 'groups')}"
+            if near["groups"]
+            else "none found"
+        )
         sentences.append(
-            f"Near-duplicates in the training set ({how}) count as one item: {near['items']:,} items in "
-            f"{_counted(near['groups'], 'group', 'groups')}. A sample's neighbours hold the nearest of each group."
+            f"Near-duplicates in the training set ({how}) count as one item: {found}. A sample's neighbours hold the "
+            "nearest of each group."
         )
     if held_out is not None and held_out["in_training"]:
         sentences.append(

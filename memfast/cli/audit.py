@@ -132,10 +132,10 @@ def run(
             try:
                 results[label] = audited()
             except CheckpointError as error:
-                if not overwrite:
-                    raise CheckpointError(f"{error} Or start the audit again with --overwrite.") from error
                 if ranks.size > 1:
                     raise
+                if not overwrite:
+                    raise CheckpointError(f"{error} Or start the audit again with --overwrite.") from error
                 print(f"memfast: {error} Starting again, as --overwrite says.", file=sys.stderr)
                 shutil.rmtree(out / PROGRESS / label)
                 results[label] = audited()

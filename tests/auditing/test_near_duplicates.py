@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from memfast.auditing import audit
+from memfast.auditing import audit, near
 from memfast.auditing.examine import Examiner
 from memfast.data import ArraySource
 from memfast.foundation.errors import InputError
@@ -69,12 +69,43 @@ def test_a_copy_that_a_near_duplicate_hides_is_found():
     assert found.figures["parameters"]["near_duplicates"] == 0.01
     described = found.figures["inputs"]["training"]["near_duplicates"]
     assert (described["groups"], described["items"], described["largest"]) == (1, 3, 3)
-    assert described["listed"] == [[found_name(index) for index in (7, 60, 61)]]
+    assert described["listed"] == [["7", "60", "61"]]
     assert any("3 items in 1 group" in sentence for sentence in found.figures["statement"]["warnings"])
 
 
-def found_name(index):
-    return ArraySource(draw(62, 2)).item_name(index)
+def test_a_difference_that_joins_nothing_says_so_and_that_copies_are_hidden():
+    pictures = draw(60, 12, 12)
+    training = np.concatenate([pictures, near_copies(pictures[7], 2)])
+    result = audit(near_copies(pictures[7], 5, seed=9), training, k=5, controls=False, near_duplicates=1e-4)
+    assert any("none found" in sentence for sentence in result.figures["statement"]["warnings"])
+    assert any("5 samples lie within" in note and "join more" in note for note in result.figures["notes"])
+
+
+def test_the_floor_of_similarity_leaves_the_own_group_out_too():
+    training = np.concatenate([draw(40, 12, 12), near_copies(draw(12, 12, seed=8), 3)])
+    features = np.random.default_rng(1).normal(size=(43, 16)).astype(np.float32)
+    features[41:] = features[40]
+    options = {"k": 3, "criteria": "similarity", "features": {"training": features, "generated": features[:5]}}
+    counts = [
+        audit(training[:5], training, **options, planted=4, near_duplicates=given).figures["criteria"][0]["held_out"]
+        for given in (None, 0.02)
+    ]
+    assert [one["count"] for one in counts] == [3, 0]
+
+
+def test_a_wide_search_is_cut_into_parts_of_the_same_result(monkeypatch):
+    training = np.concatenate([near_copies(draw(9), 300), draw(5, 9, seed=2)])
+    groups = np.repeat([0, 1, 2, 3, 4, 5], [300, 1, 1, 1, 1, 1])
+    samples = ArraySource(near_copies(training[0], 40, seed=7))
+    whole, parts = (Examiner(ArraySource(training), 3, kind="values", unit=255.0, groups=groups) for _ in range(2))
+    want, sizes, search = whole.evidence(samples, "generated"), [], parts._knn
+    monkeypatch.setattr(near, "WIDE", 1000)
+    monkeypatch.setattr(parts, "_knn", lambda one, stage, k: sizes.append(len(one) * k) or search(one, stage, k))
+    found = parts.evidence(samples, "generated")
+    assert len(sizes) > 10
+    assert max(sizes) <= 1000
+    np.testing.assert_array_equal(found.indices, want.indices)
+    np.testing.assert_array_equal(found.squared_distances, want.squared_distances)
 
 
 def test_groups_may_come_from_features(tmp_path):
@@ -122,7 +153,11 @@ def test_another_audit_of_the_same_training_set_takes_the_groups_over(monkeypatc
         (0, "near_duplicates: expected a finite number above 0"),
         (float("nan"), "near_duplicates: expected a finite number above 0"),
         (2.0, "near_duplicates: expected at least two groups"),
-        (duplicates(draw(5, 9)), "near_duplicates: expected groups of the whole training set, received groups of 5"),
+        (duplicates(draw(50, 9)), "near_duplicates: expected groups of the whole training set, 20 items, .* of 50"),
+        (
+            duplicates(draw(5, 9)),
+            "near_duplicates: expected groups of the whole training set, 20 items, .* of 5",
+        ),
     ],
 )
 def test_bad_input(given, message):

@@ -42,6 +42,23 @@ def test_audit_finds_what_was_planted(sets, capsys):
     assert not (out / ".progress").exists()
 
 
+def test_near_duplicates_count_as_one_item(sets, capsys):
+    image = np.asarray(Image.open(sets / "train/17.png")).copy()
+    image[0, 0] ^= 1
+    Image.fromarray(image).save(sets / "train/twin of 17.png")
+    arguments = ["audit", str(sets / "gen"), str(sets / "train"), "--quiet", "--no-controls", "--json"]
+    counts = []
+    for more in ([], ["--near-duplicates", "0.01"]):
+        assert main([*arguments, *more, "--out", str(sets / f"out{len(more)}")]) == 0
+        result = json.loads(capsys.readouterr().out)
+        entry = next(one for one in result["criteria"] if one["name"] == "calibrated")
+        counts.append((result["parameters"]["near_duplicates"], entry["generated"]["count"]))
+        listed = result["inputs"]["training"]["near_duplicates"]
+    assert counts == [(None, 2), (0.01, 2)]
+    assert listed["listed"] == [["17.png", "twin of 17.png"]]
+    assert "Near-duplicates in the training set" in (sets / "out2/report.html").read_text()
+
+
 def test_a_gate_that_is_not_met_is_exit_code_3(sets, capsys):
     arguments = ["audit", str(sets / "gen"), str(sets / "train"), "--quiet", "--no-controls"]
     assert main([*arguments, "--out", str(sets / "a"), "--max-memorized", "0.01"]) == 3
@@ -75,10 +92,17 @@ def test_several_sets_side_by_side(sets):
 
 @pytest.mark.parametrize(
     ("option", "words"),
-    [(["--metrics", "nope"], "expected names among"), (["--run", "nowhere"], "nowhere: expected a run's folder")],
-    ids=["metric", "run"],
+    [
+        (["--metrics", "nope"], "expected names among"),
+        (["--run", "nowhere"], "nowhere: expected a run's folder"),
+        (["--test-labels", "labels.txt"], "--test-labels: expected --test beside it, received no held-out set"),
+        (["--near-duplicates", "0"], "--near-duplicates: expected a finite number above 0"),
+    ],
+    ids=["metric", "run", "labels", "near-duplicates"],
 )
-def test_mistakes_are_found_before_the_search(sets, capsys, option, words):
+def test_mistakes_are_found_before_the_search(sets, capsys, monkeypatch, option, words):
+    monkeypatch.chdir(sets)
+    (sets / "labels.txt").write_text("1\n" * 5)
     out = sets / "out"
     assert main(["audit", str(sets / "gen"), str(sets / "train"), "--out", str(out), "--quiet", *option]) == 1
     assert words in capsys.readouterr().err
