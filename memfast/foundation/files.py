@@ -3,14 +3,16 @@
 import json
 import os
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from memfast.foundation.errors import OutputError
+
+_UNFINISHED = ".part"
 
 
 @contextmanager
@@ -24,7 +26,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=_UNFINISHED)
         os.close(handle)
         temporary = Path(name)
         yield temporary
@@ -47,18 +49,46 @@ def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
 
 def write_text(path: str | os.PathLike[str], content: str) -> None:
     """Write ``content`` to ``path`` in UTF-8, atomically; what UTF-8 cannot hold (a file's name) as ``\\udcXX``."""
-    write_bytes(path, content.encode("utf-8", "backslashreplace"))
+    with atomic_path(path) as temporary:
+        _fill(temporary, content)
 
 
 def write_json(path: str | os.PathLike[str], content: Any) -> None:
-    """Write ``content`` as strict JSON (no NaN, no infinity) to ``path``, atomically; NumPy's numbers as Python's."""
-    write_text(path, json.dumps(content, indent=2, allow_nan=False, default=_plain) + "\n")
+    """Write ``json_text`` of ``content`` to ``path``, atomically."""
+    write_text(path, json_text(content))
+
+
+def json_text(content: Any) -> str:
+    """``content`` as strict JSON (no NaN, no infinity); NumPy's numbers as Python's."""
+    return json.dumps(content, indent=2, allow_nan=False, default=_plain) + "\n"
 
 
 def write_npy(path: str | os.PathLike[str], array: np.ndarray) -> None:
     """Write ``array`` as an npy file without pickles to ``path``, atomically."""
-    with atomic_path(path) as temporary, open(temporary, "wb") as file:
-        np.save(file, array, allow_pickle=False)
+    with atomic_path(path) as temporary:
+        _fill(temporary, array)
+
+
+def write_together(folder: str | os.PathLike[str], contents: Mapping[str, str | np.ndarray]) -> None:
+    """Write several files of a folder, texts as ``write_text`` does and arrays as ``write_npy``.
+
+    None takes its place before all are whole and on the disk: whatever goes wrong until then changes nothing there.
+
+    Raises:
+        OutputError: a file could not be written.
+    """
+    with ExitStack() as places:
+        for name, content in contents.items():
+            temporary = places.enter_context(atomic_path(Path(folder) / name))
+            _fill(temporary, content)
+            _flush_to_disk(temporary)
+
+
+def remove_unfinished(folder: str | os.PathLike[str], names: Iterable[str]) -> None:
+    """Remove what a killed process left of files of these names while it wrote them."""
+    for name in names:
+        for path in Path(folder).glob(f".{name}.*{_UNFINISHED}"):
+            path.unlink(missing_ok=True)
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:
@@ -97,6 +127,14 @@ def _plain(value: Any) -> Any:
     if isinstance(value, np.generic):
         return value.item()
     raise TypeError(f"{type(value).__name__} has no place in a JSON file")
+
+
+def _fill(path: Path, content: str | np.ndarray) -> None:
+    with open(path, "wb") as file:
+        if isinstance(content, str):
+            file.write(content.encode("utf-8", "backslashreplace"))
+        else:
+            np.save(file, content, allow_pickle=False)
 
 
 def _flush_to_disk(path: Path) -> None:

@@ -2,10 +2,8 @@
 
 import csv
 import io
-import json
 import math
 import os
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,7 @@ import numpy as np
 import torch
 
 from memfast.detectors import roc
-from memfast.foundation.files import atomic_path, claim_output_folder
+from memfast.foundation.files import claim_output_folder, json_text, remove_unfinished, write_together
 from memfast.foundation.spreadsheet import guarded
 from memfast.trace.intervals import correlation
 
@@ -61,7 +59,7 @@ class TraceResult:
         """
         contents: dict[str, str | np.ndarray] = {
             TABLE_FILE: table(self.content),
-            TRACE_FILE: json.dumps(self.content, indent=2, allow_nan=False) + "\n",
+            TRACE_FILE: json_text(self.content),
         }
         if page:
             from memfast.reports import render_trace
@@ -70,18 +68,8 @@ class TraceResult:
         if states and self.states is not None:
             contents[STATES_FILE] = self.states.float().cpu().numpy()
         folder = claim_output_folder(folder, overwrite=True)
-        _remove_unfinished(folder)
-        with ExitStack() as stack:
-            for name, content in contents.items():
-                # The files take their places when the last one is whole and on the disk.
-                with open(stack.enter_context(atomic_path(folder / name)), "wb") as file:
-                    if isinstance(content, str):
-                        # What UTF-8 cannot hold (of a file's name) as \udcXX.
-                        file.write(content.encode("utf-8", "backslashreplace"))
-                    else:
-                        np.save(file, content, allow_pickle=False)
-                    file.flush()
-                    os.fsync(file.fileno())
+        remove_unfinished(folder, (TABLE_FILE, TRACE_FILE, PAGE_FILE, STATES_FILE))
+        write_together(folder, contents)
         return folder
 
     def report(self, path: str | os.PathLike[str], **words: Any) -> Path:
@@ -170,10 +158,3 @@ def plain(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return value
-
-
-def _remove_unfinished(folder: Path) -> None:
-    """What a killed process left of these files while it wrote them: states may be large."""
-    for name in (TABLE_FILE, TRACE_FILE, PAGE_FILE, STATES_FILE):
-        for path in folder.glob(f".{name}.*.part"):
-            path.unlink(missing_ok=True)
