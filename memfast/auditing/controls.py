@@ -17,6 +17,7 @@ from memfast.criteria import Criterion, Evidence
 from memfast.data import ArraySource, Source
 from memfast.data.subset import Subset
 from memfast.foundation.errors import InputError
+from memfast.neighbors.duplicates import DuplicateGroups
 
 DEFAULT_PLANTED = 64
 LARGEST_LEAVE_ONE_OUT = 1000
@@ -29,7 +30,7 @@ class Controls:
     Attributes:
         basis: everything that they follow from, by name.
         scans: content hash -> what one pass over the set found, of the training and the held-out set.
-        groups: the group of near-duplicates of each different training item, or None.
+        groups: of near-duplicates among the different training items, or None.
         floor: evidence of the held-out items, or None.
         held_out: what the result says about those.
         own: int64, the training items that stood in for held-out ones, or None.
@@ -38,7 +39,7 @@ class Controls:
 
     basis: Mapping[str, Any]
     scans: Mapping[str, Scan]
-    groups: np.ndarray | None
+    groups: DuplicateGroups | None
     floor: Evidence | None
     held_out: dict[str, Any] | None
     own: np.ndarray | None

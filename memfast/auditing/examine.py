@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 
 from memfast.auditing.inputs import as_images
-from memfast.auditing.near import count_of, nearest_groups
+from memfast.auditing.near import count_different, nearest_others
 from memfast.criteria import Evidence, worst_tile, worst_tiles
 from memfast.criteria.absolute import SMALLEST_SIDE
 from memfast.data import ArraySource, Source
 from memfast.data.subset import Subset
 from memfast.foundation.errors import InputError
+from memfast.neighbors.duplicates import DuplicateGroups
 
 TILE_ROWS = 256
 TILE_BYTES = 1 << 28
@@ -32,8 +33,8 @@ class Examiner:
         gaps: whether to find the neighbours' own neighbours (`authenticity` needs them).
         tiles: whether to compute worst tiles, where the images are large enough; 0 for no, else tiles a side.
         similar: gives (similarity, index) of the most similar training item, or None where there are no features.
-        groups: int64, the number of every training item's group of near-duplicates: of each group only the member
-            nearest to a sample counts as its neighbour. None: every item counts.
+        groups: near-duplicates: of each group only the member nearest to a sample counts as its neighbour. None: every
+            item counts.
 
     Attributes:
         exactness: of the searches so far: "exact", "certified" or "approximate".
@@ -54,7 +55,7 @@ class Examiner:
         gaps: bool = True,
         tiles: int = 0,
         similar: Similar | None = None,
-        groups: np.ndarray | None = None,
+        groups: DuplicateGroups | None = None,
     ) -> None:
         self.training, self.neighbours, self.kind, self.unit = training, neighbours, kind, unit
         self.search, self.checkpoint, self.gaps, self.similar = dict(search or {}), checkpoint, gaps, similar
@@ -88,7 +89,7 @@ class Examiner:
     @property
     def different(self) -> int:
         """How many training items there are, near-duplicates counted once."""
-        return len(self.training) if self.groups is None else count_of(self.groups)
+        return count_different(self.training, self.groups)
 
     def _nearest(self, samples: Source, stage: str, k: int, own: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         """Squared distances and indices of the k nearest, each sample's own training item left out."""
@@ -111,16 +112,13 @@ class Examiner:
 
     def _others(self, samples: Source, stage: str, k: int, exclude: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The k nearest training items that count, without those in ``exclude``, ``[n, e]``, and what equals them."""
-        if self.groups is None:
-            squared, indices = self._knn(samples, stage, k + exclude.shape[1])
-            return drop(squared, indices, exclude, k) if exclude.shape[1] else (squared, indices)
 
         def search(rows: np.ndarray | None, width: int) -> tuple[np.ndarray, np.ndarray]:
             if rows is None:
                 return self._knn(samples, stage, width)
             return self._knn(Subset(samples, rows), f"{stage}-{width}-{rows[0]}", width)
 
-        return nearest_groups(search, self.groups, exclude, k)
+        return nearest_others(search, len(self.training), self.groups, exclude, k)
 
     def _tiles(self, samples: Source, indices: np.ndarray) -> np.ndarray:
         """Worst-tile distance of every sample to each of its neighbours, from the pixels themselves."""
@@ -166,20 +164,3 @@ class Examiner:
         shape = self.training.item_shape
         sides = shape if len(shape) == 2 else sorted(shape)[1:]
         return min(sides) if len(sides) >= 2 else 0
-
-
-def drop(squared: np.ndarray, indices: np.ndarray, exclude: np.ndarray, keep: int) -> tuple[np.ndarray, np.ndarray]:
-    """Leave some items out of lists of neighbours and keep the first ``keep`` of the rest.
-
-    Args:
-        squared: ``[n, k]``.
-        indices: ``[n, k]``.
-        exclude: ``[n, e]`` items to leave out of each row.
-        keep: how many columns stay, at most ``k - e``.
-
-    >>> drop(np.array([[0, 4, 9]]), np.array([[7, 2, 5]]), np.array([[7]]), 2)
-    (array([[4, 9]]), array([[2, 5]]))
-    """
-    stays = (indices[:, :, None] != exclude[:, None, :]).all(axis=2)
-    order = np.argsort(~stays, axis=1, kind="stable")[:, :keep]
-    return np.take_along_axis(squared, order, axis=1), np.take_along_axis(indices, order, axis=1)

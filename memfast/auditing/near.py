@@ -1,8 +1,7 @@
 """Near-duplicates in the training set: items that count as one where neighbours are compared."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from hashlib import blake2b
-from typing import Any
 
 import numpy as np
 
@@ -13,7 +12,6 @@ from memfast.foundation.arguments import finite_number
 from memfast.foundation.errors import InputError
 from memfast.neighbors.duplicates import DuplicateGroups, duplicates
 
-LISTED_GROUPS, LISTED_MEMBERS = 100, 100
 # Neighbours that are looked at beyond the wanted ones before a search is made wider, and how many a wide one holds.
 SPARE, WIDE = 16, 1 << 21
 # (rows, width) -> the ``width`` nearest of some samples, of all for None: distances or similarities, and indices.
@@ -30,8 +28,8 @@ def near_groups(
     memory: int | None = None,
     backend: str = "auto",
     progress: bool = False,
-) -> np.ndarray | None:
-    """The number of every item's group, int64 ``[len(kept)]``; None where no near-duplicates are to be joined.
+) -> DuplicateGroups | None:
+    """The groups of these items; None where no near-duplicates are to be joined.
 
     Args:
         wanted: a root mean square difference in [0, 1] units up to which items are joined, or groups of the whole set.
@@ -49,21 +47,18 @@ def near_groups(
     if wanted is None:
         return None
     if isinstance(wanted, DuplicateGroups):
-        grouped = wanted.representative
-        if len(grouped) != whole:
+        if len(wanted.representative) != whole:
             raise InputError(
                 "near_duplicates", expected=f"groups of the whole training set, {whole} items",
-                received=f"groups of {len(grouped)}", do="Canaries that were added count too.",
+                received=f"groups of {len(wanted.representative)}", do="Canaries that were added count too.",
             )  # fmt: skip
-        grouped = grouped[kept]
+        _, first, group = np.unique(wanted.representative[kept], return_index=True, return_inverse=True)
+        groups = DuplicateGroups(first[group.reshape(-1)].astype(np.int64))
     else:
         rms = finite_number("near_duplicates", wanted, above=0, do="Or give memfast.neighbors.duplicates(...).")
         squared = (rms * unit) ** 2 * int(np.prod(training.item_shape, dtype=np.int64))
-        grouped = duplicates(
-            training, radius_squared=squared, memory=memory, backend=backend, progress=progress
-        ).representative
-    groups: np.ndarray = np.unique(grouped, return_inverse=True)[1].reshape(-1).astype(np.int64)
-    if len(groups) > 1 and groups.max() == 0:
+        groups = duplicates(training, radius_squared=squared, memory=memory, backend=backend, progress=progress)
+    if len(training) > 1 and count_different(training, groups) == 1:
         raise InputError(
             "near_duplicates", expected="at least two groups of training items", received="one that holds all of them",
             do="Join fewer: give a smaller difference.",
@@ -71,9 +66,9 @@ def near_groups(
     return groups
 
 
-def count_of(groups: np.ndarray) -> int:
-    """How many groups there are."""
-    return int(groups.max()) + 1
+def count_different(items: Sized, groups: DuplicateGroups | None) -> int:
+    """How many items there are, near-duplicates counted once."""
+    return len(items) if groups is None else int(groups.keep.sum())
 
 
 def near_basis(wanted: float | DuplicateGroups | None) -> float | str | None:
@@ -103,40 +98,32 @@ def hidden_copies(evidence: Evidence, ratio: Judgement | None, *, joined: bool) 
     ]
 
 
-def describe_groups(groups: np.ndarray, training: Source) -> dict[str, Any]:
-    """How many groups of two or more there are, the items in them, and names in the first groups."""
-    sizes = np.bincount(groups)
-    order = np.argsort(groups, kind="stable")
-    members = np.split(order, np.cumsum(sizes)[:-1])
-    several = [group for group in members if len(group) > 1]
-    return {
-        "groups": len(several),
-        "items": int(sizes[sizes > 1].sum()),
-        "largest": int(sizes.max()),
-        "listed": [
-            [training.item_name(int(index)) for index in group[:LISTED_MEMBERS]] for group in several[:LISTED_GROUPS]
-        ],
-    }
+def nearest_others(
+    search: Search, items: int, groups: DuplicateGroups | None, exclude: np.ndarray, k: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The k nearest items of each sample that count: distances (or similarities) and indices ``[n, k]``.
 
-
-def nearest_groups(search: Search, groups: np.ndarray, exclude: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The k nearest groups of each sample, each by the member nearest to it: distances and indices ``[n, k]``.
-
-    Samples whose neighbours lie in too few groups are searched again for twice as many, a bounded number at a time; all
-    items hold enough.
+    With groups, of each group the member nearest to the sample. Samples whose neighbours lie in too few groups are
+    searched again for twice as many, a bounded number at a time; all items hold enough.
 
     Args:
         search: see ``Search``.
-        groups: int64, the group of every item.
-        exclude: ``[n, e]`` items whose groups are left out of each row.
-        k: at most the number of groups, less ``e``.
+        items: how many items there are.
+        groups: the items' groups, or None where every item counts.
+        exclude: ``[n, e]`` items that are left out of each row, with their groups.
+        k: at most the number of items that count, less ``e``.
     """
-    width = min(len(groups), k + exclude.shape[1] + SPARE)
-    found, indices, enough = one_per_group(*search(None, width), groups, exclude, k)
+    wanted = k + exclude.shape[1]
+    if groups is None or wanted == 1:
+        found, indices = search(None, wanted)
+        return drop(found, indices, exclude, k) if exclude.shape[1] else (found, indices)
+    group = groups.representative
+    width = min(items, wanted + SPARE)
+    found, indices, enough = one_per_group(*search(None, width), group, exclude, k)
     while len(rows := np.flatnonzero(~enough)):
-        width = min(len(groups), 2 * width)
+        width = min(items, 2 * width)
         for some in np.split(rows, range(max(1, WIDE // width), len(rows), max(1, WIDE // width))):
-            found[some], indices[some], enough[some] = one_per_group(*search(some, width), groups, exclude[some], k)
+            found[some], indices[some], enough[some] = one_per_group(*search(some, width), group, exclude[some], k)
     return found, indices
 
 
@@ -172,3 +159,20 @@ def one_per_group(
         np.take_along_axis(indices, chosen, axis=1),
         first.sum(axis=1) >= keep,
     )
+
+
+def drop(squared: np.ndarray, indices: np.ndarray, exclude: np.ndarray, keep: int) -> tuple[np.ndarray, np.ndarray]:
+    """Leave some items out of lists of neighbours and keep the first ``keep`` of the rest.
+
+    Args:
+        squared: ``[n, k]``.
+        indices: ``[n, k]``.
+        exclude: ``[n, e]`` items to leave out of each row.
+        keep: how many columns stay, at most ``k - e``.
+
+    >>> drop(np.array([[0, 4, 9]]), np.array([[7, 2, 5]]), np.array([[7]]), 2)
+    (array([[4, 9]]), array([[2, 5]]))
+    """
+    stays = (indices[:, :, None] != exclude[:, None, :]).all(axis=2)
+    order = np.argsort(~stays, axis=1, kind="stable")[:, :keep]
+    return np.take_along_axis(squared, order, axis=1), np.take_along_axis(indices, order, axis=1)

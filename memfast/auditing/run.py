@@ -12,7 +12,7 @@ from memfast.auditing.describing import describe_inputs
 from memfast.auditing.examine import Examiner
 from memfast.auditing.inputs import open_inputs
 from memfast.auditing.judging import Statistics, judge, quantiles
-from memfast.auditing.near import count_of, describe_groups, hidden_copies, near_basis, near_groups
+from memfast.auditing.near import count_different, hidden_copies, near_basis, near_groups
 from memfast.auditing.pairs import make_pairs
 from memfast.auditing.pictures import DEFAULT_PICTURES, take_pictures
 from memfast.auditing.projection import project
@@ -159,7 +159,7 @@ def audit(
             near_duplicates, distinct, kept, len(inputs.training),
             unit=inputs.unit, memory=memory, backend=backend, progress=progress,
         )  # fmt: skip
-        neighbours, fewer = _neighbours(k, len(distinct) if groups is None else count_of(groups), len(inputs.training))
+        neighbours, fewer = _neighbours(k, count_different(distinct, groups), len(inputs.training))
     similar, used = None, None
     if any(criterion.name == "similarity" for criterion in chosen):
         similar, used = similarity_search(
@@ -179,8 +179,7 @@ def audit(
         groups=groups,
     )
     evidence = examiner.evidence(inputs.generated, "generated")
-    described = describe_inputs(inputs, evidence)
-    described["training"]["near_duplicates"] = None if groups is None else describe_groups(groups, distinct)
+    described = describe_inputs(inputs, evidence, distinct, groups)
     found_controls = earlier or make_controls(
         based_on, inputs, examiner, chosen, statistics, controls=controls, planted=planted
     )

@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from memfast.auditing.examine import Similar, drop
+from memfast.auditing.examine import Similar
 from memfast.auditing.extracting import open_features
 from memfast.auditing.inputs import Inputs
-from memfast.auditing.near import count_of, nearest_groups
+from memfast.auditing.near import count_different, nearest_others
 from memfast.data import Source
 from memfast.foundation.errors import InputError
+from memfast.neighbors.duplicates import DuplicateGroups
 
 BATCH = 256
 
@@ -25,7 +26,7 @@ def similarity_search(
     search: dict[str, Any],
     checkpoint: Path | None = None,
     extraction: Mapping[str, Any] | None = None,
-    groups: np.ndarray | None = None,
+    groups: DuplicateGroups | None = None,
     progress: bool = False,
 ) -> tuple[Similar | None, dict[str, Any] | None]:
     """A function that gives (similarity, index) of the most similar training item of each sample, and what it uses.
@@ -39,7 +40,7 @@ def similarity_search(
         search: options handed to `memfast.knn`.
         checkpoint: folder for the progress of the searches.
         extraction: options of `memfast.features.extract`.
-        groups: the group of near-duplicates of each of those items; an item's own group is left out of its search.
+        groups: of near-duplicates among those items; an item's own group is left out of its search.
         progress: show progress.
     """
     if features is None:
@@ -95,9 +96,9 @@ def _searcher(
     of_samples: Callable[[Source, str], np.ndarray | None],
     search: dict[str, Any],
     checkpoint: Path | None,
-    groups: np.ndarray | None,
+    groups: DuplicateGroups | None,
 ) -> Similar:
-    different = len(training) if groups is None else count_of(groups)
+    different = count_different(training, groups)
 
     def similar(samples: Source, stage: str, own: np.ndarray | None) -> tuple[np.ndarray, np.ndarray] | None:
         from memfast.neighbors import knn
@@ -113,12 +114,8 @@ def _searcher(
             found = knn(rows if some is None else rows[some], training, width, metric="cosine", **options)
             return np.asarray(found.similarities), np.asarray(found.indices)
 
-        if own is None:
-            similarities, indices = nearest(None, 1)
-        elif groups is None:
-            similarities, indices = drop(*nearest(None, 2), own[:, None], 1)
-        else:
-            similarities, indices = nearest_groups(nearest, groups, own[:, None], 1)
+        exclude = np.empty((len(rows), 0), np.int64) if own is None else own[:, None]
+        similarities, indices = nearest_others(nearest, len(training), groups, exclude, 1)
         return similarities[:, 0], indices[:, 0]
 
     return similar

@@ -7,7 +7,7 @@ from memfast.auditing import audit, near
 from memfast.auditing.examine import Examiner
 from memfast.data import ArraySource
 from memfast.foundation.errors import InputError
-from memfast.neighbors import duplicates
+from memfast.neighbors import DuplicateGroups, duplicates
 
 
 def draw(*shape, seed=0):
@@ -18,6 +18,12 @@ def near_copies(items, count, seed=1):
     """Items that differ from the given one by a grey level in a few values."""
     noise = np.random.default_rng(seed).integers(-1, 2, (count, *items.shape))
     return np.clip(items.astype(int) + noise, 0, 255).astype(np.uint8)
+
+
+def as_groups(numbers):
+    """Groups of the items that share a number."""
+    _, first, group = np.unique(numbers, return_index=True, return_inverse=True)
+    return DuplicateGroups(first[group.reshape(-1)])
 
 
 def by_brute_force(samples, training, groups, k, exclude):
@@ -43,7 +49,7 @@ def test_neighbours_and_gaps_are_those_of_groups(own, k):
     training, groups = training[order], groups[order]
     chosen = np.array([0, 7, 20, 48]) if own else None
     samples = training[chosen] if own else np.concatenate([near_copies(training[0], 3), draw(4, 9, seed=6)])
-    examiner = Examiner(ArraySource(training), k, kind="values", unit=255.0, groups=groups)
+    examiner = Examiner(ArraySource(training), k, kind="values", unit=255.0, groups=as_groups(groups))
     found = examiner.evidence(ArraySource(samples), "generated", own=chosen)
     exclude = chosen[:, None].tolist() if own else [[]] * len(samples)
     want = by_brute_force(samples, training, groups, k, exclude)
@@ -95,7 +101,7 @@ def test_the_floor_of_similarity_leaves_the_own_group_out_too():
 
 def test_a_wide_search_is_cut_into_parts_of_the_same_result(monkeypatch):
     training = np.concatenate([near_copies(draw(9), 300), draw(5, 9, seed=2)])
-    groups = np.repeat([0, 1, 2, 3, 4, 5], [300, 1, 1, 1, 1, 1])
+    groups = as_groups(np.repeat([0, 1, 2, 3, 4, 5], [300, 1, 1, 1, 1, 1]))
     samples = ArraySource(near_copies(training[0], 40, seed=7))
     whole, parts = (Examiner(ArraySource(training), 3, kind="values", unit=255.0, groups=groups) for _ in range(2))
     want, sizes, search = whole.evidence(samples, "generated"), [], parts._knn
