@@ -1,8 +1,6 @@
 """Numbers that are none, or out of range: every public entry point says which argument, what it expected, what came."""
 
-import math
 import re
-from fractions import Fraction
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,7 +11,6 @@ from diffusers import DDIMScheduler
 import memfast
 from memfast import criteria, features, metrics, ops, sampling, schedules, timesteps, trace, training
 from memfast.detectors import detector
-from memfast.foundation.arguments import finite_number, seed_number, whole_number
 from memfast.foundation.errors import InputError
 from memfast.objective import Ambient, weights
 
@@ -300,70 +297,6 @@ def test_what_is_no_number_or_out_of_range_is_refused_by_name(tmp_path, trained,
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize(
-    ("value", "found"),
-    [(0, 0), (np.int64(3), 3), (np.uint8(7), 7), (np.array(4), 4), (torch.tensor(5), 5), (2**70, 2**70)],
-    ids=["int", "int64", "uint8", "array", "tensor", "large"],
-)
-def test_whole_numbers_of_python_numpy_and_torch(value, found):
-    number = whole_number("k", value, least=0)
-    assert type(number) is int
-    assert number == found
-
-
-@pytest.mark.parametrize("value", [True, np.True_, np.array(True), torch.tensor(True), np.array([1, 2]), "3", b"3"])
-def test_what_is_no_whole_number(value):
-    with pytest.raises(InputError, match=r"^k: expected a whole number, received "):
-        whole_number("k", value)
-
-
-@pytest.mark.parametrize(
-    ("value", "found"),
-    [(1, 1.0), (np.float32(0.5), 0.5), (np.int64(3), 3.0), (Fraction(1, 4), 0.25), (-0.0, -0.0)],
-    ids=["int", "float32", "int64", "fraction", "minus-zero"],
-)
-def test_finite_numbers_of_python_and_numpy(value, found):
-    number = finite_number("x", value)
-    assert type(number) is float
-    assert number == found
-    assert math.copysign(1, number) == math.copysign(1, found)
-
-
-@pytest.mark.parametrize("value", [True, np.True_, "1", 1j, 10**400, -INF, np.float32("nan"), np.array([1.0]), None])
-def test_what_is_no_finite_number(value):
-    with pytest.raises(InputError, match=r"^x: expected a finite number, received "):
-        finite_number("x", value)
-
-
-@pytest.mark.parametrize(
-    ("limits", "words", "inside", "outside"),
-    [
-        ({"least": 0}, "of at least 0", (0, 1e300), (-1e-300,)),
-        ({"greatest": 1}, ", at most 1", (1, -5), (1.0000001,)),
-        ({"above": 0}, "above 0", (1e-300,), (0, -1)),
-        ({"below": 1}, ", below 1", (0.999,), (1,)),
-        ({"least": 0, "greatest": 1}, "from 0 to 1", (0, 1), (-0.1, 1.1)),
-        ({"above": 0, "greatest": 1.75194}, "above 0 and at most 1.75194", (1.75,), (0, 1.76)),
-        ({"least": 0, "below": 1}, "of at least 0 and below 1", (0,), (1,)),
-        ({"above": 0, "below": 1}, "above 0 and below 1", (0.5,), (0, 1)),
-    ],
-    ids=["least", "greatest", "above", "below", "closed", "half-open", "half-open-2", "open"],
-)
-def test_limits_and_how_they_are_said(limits, words, inside, outside):
-    for value in inside:
-        assert finite_number("x", value, **limits) == value
-    for value in outside:
-        with pytest.raises(InputError, match=re.escape(f"a finite number{'' if words[0] == ',' else ' '}{words}, rec")):
-            finite_number("x", value, **limits)
-
-
-def test_a_seed_is_64_bits():
-    assert [seed_number("seed", value) for value in (-(2**63), 2**64 - 1)] == [-(2**63), 2**64 - 1]
-    for value in (-(2**63) - 1, 2**64):
-        with pytest.raises(InputError, match="seed: expected a 64-bit whole number"):
-            seed_number("seed", value)
-
-
 def test_numbers_of_numpy_train_and_sample_like_pythons(tmp_path):
     made = trainer(tmp_path, steps=np.int64(2), batch_size=np.int32(4), lr=np.float32(0.5), seed=np.uint8(3)).settings
     assert (made["training"]["batch_size"], made["training"]["lr"]["base"], made["training"]["seed"]) == (4, 0.5, 3)
@@ -388,14 +321,3 @@ def test_limits_and_orders_of_numpy_mean_what_pythons_do():
     assert metrics.vendi(FEW, order=np.float32(INF)) == metrics.vendi(FEW, order=INF)
     ids, key = torch.arange(2), ops.key(0)
     assert torch.equal(ops.standard_normal(ids, 4, key, np.int64(3)), ops.standard_normal(ids, 4, key, 3))
-
-
-def test_a_number_too_long_to_be_written_is_refused_too():
-    for call in (whole_number, finite_number):
-        with pytest.raises(InputError, match=r"^x: expected .*, received an int of thousands of digits\.$"):
-            call("x", 10**5000, greatest=9)
-
-
-def test_a_long_value_is_cut():
-    with pytest.raises(InputError, match=r"received '3{79} \.\.\.\."):
-        whole_number("k", "3" * 1000)
