@@ -1,7 +1,9 @@
 """Numbers that a user gives: whole or finite, within their range, or an error that says so."""
 
+import inspect
 import math
 import operator
+from collections.abc import Callable
 from numbers import Real
 from typing import Any
 
@@ -95,6 +97,15 @@ def seed_number(name: str, value: Any) -> int:
         InputError: it is something else.
     """
     return whole_number(name, value, least=LEAST_SEED, greatest=GREATEST_SEED, words="a 64-bit whole number")
+
+
+def own_arguments(made: Callable[..., Any]) -> str:
+    """What an error says of the arguments that a class or function takes.
+
+    >>> own_arguments(seed_number)
+    'its own arguments (name, value)'
+    """
+    return f"its own arguments ({', '.join(inspect.signature(made).parameters) or 'none'})"
 
 
 def _index(value: Any) -> int | None:

@@ -1,9 +1,9 @@
 """The schedules by name. To add one: write its function and add it here."""
 
-import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from memfast.foundation.arguments import own_arguments
 from memfast.foundation.errors import InputError
 from memfast.schedules import continuous, discrete
 from memfast.schedules.continuous import ContinuousSchedule
@@ -34,5 +34,5 @@ def schedule_from_dict(config: Mapping[str, Any]) -> Schedule | ContinuousSchedu
     except InputError:
         raise
     except (TypeError, ValueError) as error:
-        expected = f"its own arguments ({', '.join(inspect.signature(SCHEDULES[name]).parameters) or 'none'})"
+        expected = own_arguments(SCHEDULES[name])
         raise InputError(f"schedule {name}", expected=expected, received=str(error)) from error

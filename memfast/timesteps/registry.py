@@ -1,9 +1,9 @@
 """The densities by name, for configurations. To add one: write its class and add it here."""
 
-import inspect
 from collections.abc import Mapping
 from typing import Any
 
+from memfast.foundation.arguments import own_arguments
 from memfast.foundation.errors import InputError
 from memfast.timesteps.adaptive import LossSecondMoment
 from memfast.timesteps.bands import SpeeD, TimestepBias
@@ -46,5 +46,5 @@ def density_from_dict(config: Mapping[str, Any]) -> Density:
     except InputError:
         raise
     except (TypeError, KeyError, ValueError) as error:
-        expected = f"its own arguments ({', '.join(inspect.signature(DENSITIES[name]).parameters) or 'none'})"
+        expected = own_arguments(DENSITIES[name])
         raise InputError(f"timestep density {name}", expected=expected, received=str(error)) from error

@@ -1,9 +1,9 @@
 """The loss weights by name. To add one: write its class and add it here."""
 
-import inspect
 from collections.abc import Mapping
 from typing import Any
 
+from memfast.foundation.arguments import own_arguments
 from memfast.foundation.errors import InputError
 from memfast.objective.weights.base import LossWeight
 from memfast.objective.weights.by_level import EDM, P2, SD3, Debiased, MinSNR, Unweighted
@@ -37,5 +37,5 @@ def weight_from_dict(config: "LossWeight | str | Mapping[str, Any]") -> LossWeig
     except InputError:
         raise
     except (TypeError, ValueError) as error:
-        expected = f"its own arguments ({', '.join(inspect.signature(WEIGHTS[name]).parameters) or 'none'})"
+        expected = own_arguments(WEIGHTS[name])
         raise InputError(f"loss_weight {name}", expected=expected, received=str(error)) from error
