@@ -101,11 +101,14 @@ def cosine(both: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarra
     return np.clip(found, -1.0, 1.0, out=found)
 
 
-def distances_within(vectors: torch.Tensor, group: int, cancellation: float = CANCELLATION) -> np.ndarray:
+def distances_within(
+    vectors: torch.Tensor, squared_norms: np.ndarray, group: int, cancellation: float = CANCELLATION
+) -> np.ndarray:
     """Distances between the rows of each group of consecutive ones, each pair once.
 
     Args:
         vectors: ``[R, ...]``.
+        squared_norms: theirs, float64 ``[R]``.
         group: rows in a group; it divides R.
         cancellation: see ``CANCELLATION``.
 
@@ -113,10 +116,11 @@ def distances_within(vectors: torch.Tensor, group: int, cancellation: float = CA
         float64 ``[R / group, group * (group - 1) / 2]``.
     """
     members = vectors.reshape(len(vectors) // group, group, -1)
-    numbers, first, second = _within(group)
-    products = ops.products(members.unbind(1), numbers).t().cpu().numpy()
-    size = products[first] + products[second]
-    squared = size - 2.0 * products[group:]
+    pairs, first, second = _within(group)
+    products = ops.products(members.unbind(1), pairs).t().cpu().numpy()
+    norms = squared_norms.reshape(-1, group).T
+    size = norms[first] + norms[second]
+    squared = size - 2.0 * products
     for pair, owner in np.argwhere(squared < cancellation * size):
         a, b = (members[int(owner), int(member[pair])].double() for member in (first, second))
         squared[pair, owner] = float((a - b).square().sum())
@@ -136,7 +140,6 @@ def _numbers(names: tuple[str, ...], pairs: tuple[Pair, ...]) -> list[tuple[int,
 
 @cache
 def _within(group: int) -> tuple[list[tuple[int, int]], np.ndarray, np.ndarray]:
-    """The pairs of a group's members: each with itself, then each two once; and the two of these."""
+    """Every two of a group's members, once: as pairs, and the first and the second ones."""
     first, second = np.triu_indices(group, 1)
-    pairs = [(k, k) for k in range(group)] + list(zip(first.tolist(), second.tolist(), strict=True))
-    return pairs, first, second
+    return list(zip(first.tolist(), second.tolist(), strict=True)), first, second

@@ -104,7 +104,9 @@ class Statistics:
         for name in OF_TARGET:
             if name in values:
                 values[name][~self.has_target] = np.nan
-        diversity = distances_within(step.state.detach(), count, CANCELLATION).mean(axis=1) if count > 1 else None
+        diversity = None
+        if count > 1:
+            diversity = distances_within(vectors["s"], gram["s", "s"], count, CANCELLATION).mean(axis=1)
         measured = StateMeasures(step.timestep, step.alpha, step.sigma, values, diversity)
         self.states.append(measured)
         return measured

@@ -71,7 +71,9 @@ def test_distances_within_groups(group):
     vectors[group - 1] = vectors[0]
     vectors[group - 1, 4, 8] += 1e-3
     flat = vectors.double().numpy().reshape(-1, group, 45)
-    np.testing.assert_allclose(distances_within(vectors, group), [pdist(one) for one in flat], rtol=1e-10)
+    np.testing.assert_allclose(
+        distances_within(vectors, (flat**2).sum(-1).reshape(-1), group), [pdist(one) for one in flat], rtol=1e-10
+    )
 
 
 def test_the_rest_of_a_least_squares_fit():
