@@ -37,6 +37,19 @@ def problem(shape, dtype):
     }
 
 
+def capture(step):
+    """A CUDA graph of ``step``, which has run once on another stream before, and what the captured call gave."""
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        step()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured = step()
+    return graph, captured
+
+
 def on_gpu(values):
     return {name: value.cuda() for name, value in values.items()}
 
@@ -127,14 +140,7 @@ def test_a_captured_graph_replays_with_a_new_step(backend):
         x_in = ops.noise(values["x0"], table, timesteps, *rest, backend=backend)
         return timesteps, x_in, ops.loss(x_in, values["x0"], table, timesteps, *rest, backend=backend)
 
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        step()
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        captured = step()
+    graph, captured = capture(step)
     seen = []
     for number in (1, 2, 3):
         values["key"].copy_(ops.key(9, number))
@@ -212,14 +218,7 @@ def test_averages_in_a_captured_graph():
     def step():
         ops.ema(weights, [averages], [0.5], backend="triton")
 
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        step()
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        step()
+    graph, _ = capture(step)
     for size in range(1, 40):
         # Many other sets of tensors: the graph's table must stay.
         ops.ema([torch.ones(size).cuda()], [[torch.zeros(size).cuda()]], [0.5], backend="triton")
