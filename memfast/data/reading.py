@@ -94,10 +94,8 @@ def _open_path(text: str, **options: Any) -> Source:
 
 def _check_needs_no_conversion(source: Source, mode: str, image_size: int | None) -> None:
     """Raise where a size or mode was asked for that an array does not have: arrays are taken as they are."""
-    shape, do = (
-        source.item_shape,
-        "Convert the array first, or leave the option out: only files of images are converted.",
-    )
+    shape = source.item_shape
+    do = "Convert the array first, or leave the option out: only files of images are converted."
     if image_size is not None and shape[:2] != (image_size, image_size):
         raise InputError(
             f"{source.name}: image_size (--image-size)", expected=f"items of {image_size}x{image_size}",

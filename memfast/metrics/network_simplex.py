@@ -3,9 +3,8 @@
 import numpy as np
 
 from memfast.foundation.errors import MemfastError, MissingPackageError
-from memfast.metrics.assignment import cost_blocks
+from memfast.metrics.assignment import FLOAT64_ROUNDING, cost_blocks
 
-FLOAT64_ROUNDING = 2.0**-52
 MAXIMUM_ITERATIONS = 1_000_000_000
 OPTIMAL = 1
 

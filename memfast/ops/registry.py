@@ -20,7 +20,7 @@ from memfast.foundation.errors import BackendUnavailableError, InputError
 # From when it is loaded the module sees forks. A child that does not know that it is one would wait for ever for
 # PyTorch's threads, which only its parent has. Without the module, its backend's probe says why.
 with contextlib.suppress(ImportError):
-    import memfast._C  # noqa: F401
+    importlib.import_module("memfast._C")
 
 BACKEND_VARIABLE = "MEMFAST_BACKEND"
 

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -122,9 +123,11 @@ def copy_to_all(module: nn.Module, world: World, device: torch.device) -> nn.Mod
             dist.broadcast(buffer, 0)
     # PyTorch 2.13 gave the option another name, and warns of the old one.
     known = inspect.signature(wrapper).parameters
-    option = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
+    options: dict[str, Any] = {
+        "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers": False
+    }
     devices = [device.index] if device.type == "cuda" and device.index is not None else None
-    return wrapper(module, device_ids=devices, **{option: False})  # type: ignore[arg-type]
+    return wrapper(module, device_ids=devices, **options)
 
 
 @contextmanager
