@@ -1,0 +1,99 @@
+"""Plain values: what JSON holds, how people read a number, and the hash of a file."""
+
+import dataclasses
+import hashlib
+import math
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+_CHUNK = 1 << 22
+
+
+def plain(value: Any) -> Any:
+    """``value`` as strict JSON holds it: dataclasses and mappings as dicts, arrays and tuples as lists, NumPy's numbers
+    as Python's, and None for a float that is not finite.
+
+    >>> plain({"a": np.float32(0.5), "b": (1, float("nan")), "c": np.arange(2)})
+    {'a': 0.5, 'b': [1, None], 'c': [0, 1]}
+    """
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(name): plain(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(one) for one in value]
+    if isinstance(value, np.ndarray):
+        return plain(value.tolist())
+    if isinstance(value, np.generic):
+        return plain(value.item())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value
+
+
+def percent(fraction: float) -> str:
+    """A fraction as per cent, with as many digits as it needs.
+
+    >>> percent(0.0), percent(0.1234), percent(0.00042), percent(1.0)
+    ('0 %', '12.3 %', '0.042 %', '100 %')
+    """
+    value = 100 * fraction
+    if value == 0 or value >= 99.95:
+        return f"{value:.0f} %"
+    return f"{value:.1f} %" if abs(value) >= 1 else f"{value:.2g} %"
+
+
+def percent_range(interval: Sequence[float]) -> str:
+    """Two fractions as one range.
+
+    >>> percent_range((0.01, 0.05))
+    '1.0 to 5.0 %'
+    """
+    low, high = interval
+    return f"{percent(low)[:-2]} to {percent(high)}"
+
+
+def file_hash(path: str | os.PathLike[str]) -> str:
+    """The SHA-256 of a file's content, in hexadecimal."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def first_difference(old: Any, new: Any, path: str, *, was: str = "in the checkpoint", now: str = "now") -> str | None:
+    """The first place where two plain values differ, in words; None where they agree.
+
+    Args:
+        old: the value on record.
+        new: the value of this run.
+        path: what the error calls the whole, for example ``"training"``.
+        was: where ``old`` stands.
+        now: where ``new`` stands.
+
+    >>> first_difference({"a": [1, 2]}, {"a": [1, 3]}, "run")
+    'run.a[1] is 2 in the checkpoint and 3 now'
+    """
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        for name in [*old, *(name for name in new if name not in old)]:
+            if name not in new:
+                return f"{path}.{name} is {old[name]!r} {was} and missing {now}"
+            if name not in old:
+                return f"{path}.{name} is missing {was} and {new[name]!r} {now}"
+            difference = first_difference(old[name], new[name], f"{path}.{name}", was=was, now=now)
+            if difference:
+                return difference
+        return None
+    if isinstance(old, list | tuple) and isinstance(new, list | tuple):
+        if len(old) != len(new):
+            return f"{path} has {len(old)} entries {was} and {len(new)} {now}"
+        differences = (
+            first_difference(a, b, f"{path}[{i}]", was=was, now=now)
+            for i, (a, b) in enumerate(zip(old, new, strict=True))
+        )
+        return next((difference for difference in differences if difference), None)
+    return None if old == new else f"{path} is {old!r} {was} and {new!r} {now}"
