@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from memfast.foundation.errors import MissingPackageError
-from memfast.foundation.files import atomic_path
+from memfast.runtime.files import atomic_path
 
 COLORS = ("#1b6ca8", "#c8553d", "#3f7d20", "#7b4b94", "#b8860b", "#555555")
 STYLE: dict[str, Any] = {

@@ -8,7 +8,7 @@ import torch
 
 from benchmarks.papers import data, results
 from benchmarks.papers.study import study_of
-from memfast.foundation.files import write_json
+from memfast.runtime.files import write_json
 
 
 def main(slug: str, size_name: str, seed: str, out: str, folder: str = "") -> None:

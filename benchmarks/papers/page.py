@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from benchmarks.papers import results
 from benchmarks.papers.spread import kind_of_interval
 from benchmarks.papers.study import Judgement, Result, Size, Study, Table, studies
-from memfast.foundation.files import write_text
+from memfast.runtime.files import write_text
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 SHOWN = ("full", "quick")

@@ -8,7 +8,7 @@ from typing import Any
 
 from benchmarks.papers.study import Size, Study
 from memfast.foundation import provenance
-from memfast.foundation.files import read_json, write_json
+from memfast.runtime.files import read_json, write_json
 
 FOLDER = Path(__file__).parent / "results"
 # What a run of the studies itself changes in the checkout.

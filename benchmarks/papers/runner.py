@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from benchmarks.papers import results
 from benchmarks.papers.study import Size, Study
-from memfast.foundation.files import read_json
+from memfast.runtime.files import read_json
 
 ROOT = Path(__file__).resolve().parents[2]
 # One thread a job: these networks are too small for two, and spinning threads slow the other jobs.

@@ -29,7 +29,7 @@ from memfast.criteria import wilson
 from memfast.data.demo_images import demo_images
 from memfast.detectors import DETECTORS, detector, roc
 from memfast.foundation import provenance
-from memfast.foundation.files import write_json
+from memfast.runtime.files import write_json
 from memfast.models import Run, load_run
 from memfast.neighbors import knn
 from memfast.sampling import (

@@ -24,7 +24,7 @@ import torch
 from memfast import schedules
 from memfast.data import ImageSource
 from memfast.data.demo_images import CLASS_NAMES, demo_images
-from memfast.foundation.files import write_json, write_npy
+from memfast.runtime.files import write_json, write_npy
 from memfast.objective import DenoisingObjective
 from memfast.training import Trainer
 

@@ -55,11 +55,11 @@ def open_features(
 def _on_every_rank(source: Source, opened: Any, options: dict[str, Any], progress: bool) -> np.ndarray:
     """Rank 0 extracts; the others then find the same bits in the cache."""
     from memfast.features import extract
-    from memfast.neighbors.distributed import Ranks
+    from memfast.runtime.distributed import Ranks
 
     ranks = Ranks.current()
     for turn in (True, False) if ranks.size > 1 else (True,):
-        with ranks.together():
+        with ranks.fail_together():
             if (ranks.rank == 0) == turn:
                 found = extract(source, opened, progress=progress and ranks.rank == 0, **options).values
     return found

@@ -12,8 +12,8 @@ import numpy as np
 from memfast.criteria import Evidence, Judgement
 from memfast.data import Source
 from memfast.foundation.errors import InputError, MissingPackageError
-from memfast.foundation.files import atomic_path, write_text
 from memfast.foundation.spreadsheet import guarded, unguarded
+from memfast.runtime.files import atomic_path, write_text
 
 FIXED = ("generated", "training", "generated_name", "training_name", "distance", "ratio", "criteria")
 WHOLE = ("generated", "training", "generated_label", "training_label")

@@ -7,8 +7,8 @@ import numpy as np
 from memfast.auditing.inputs import Inputs, as_images
 from memfast.auditing.pairs import Pairs
 from memfast.data import Source
-from memfast.foundation.files import atomic_path
 from memfast.reports import Pictures
+from memfast.runtime.files import atomic_path
 
 LARGEST_SIDE = 96
 LONGEST_SIGNAL = 512

@@ -14,8 +14,8 @@ from memfast.auditing.pairs import Pairs
 from memfast.auditing.pictures import load_pictures, save_pictures
 from memfast.auditing.statement import canary_sentences, percent
 from memfast.foundation.errors import InputError
-from memfast.foundation.files import claim_output_folder, read_json, write_json
 from memfast.reports import Pictures, ReportRun, write_report
+from memfast.runtime.files import claim_output_folder, read_json, write_json
 
 SCHEMA = "memfast.audit/1"
 RESULT_FILE, PAIRS_FILE, PARQUET_FILE, PICTURES_FILE, REPORT_FILE = (

@@ -27,9 +27,9 @@ from memfast.data.subset import Subset
 from memfast.foundation import provenance
 from memfast.foundation.arguments import whole_number
 from memfast.foundation.errors import InputError
-from memfast.neighbors.distributed import Ranks
 from memfast.neighbors.duplicates import DuplicateGroups
-from memfast.neighbors.memory import bytes_allowed
+from memfast.runtime.distributed import Ranks
+from memfast.runtime.memory import bytes_allowed
 
 DEFAULT_NEIGHBOURS = 50
 
@@ -126,7 +126,7 @@ def audit(
     if memory is not None:
         memory = bytes_allowed(memory)
     ranks = Ranks.current()
-    with ranks.together():
+    with ranks.fail_together():
         known = True
         if canaries is not None:
             canaries, known = open_canaries(canaries)
@@ -154,7 +154,7 @@ def audit(
     }  # fmt: skip
     based_on = basis(hashes, chosen, features, options)
     earlier = None if reuse is None else _taken_over(reuse, based_on)
-    with ranks.together():
+    with ranks.fail_together():
         groups = earlier.groups if earlier is not None else near_groups(
             near_duplicates, distinct, kept, len(inputs.training),
             unit=inputs.unit, memory=memory, backend=backend, progress=progress,

@@ -14,7 +14,7 @@ from memfast.cli.printing import JsonOption, OverwriteOption, QuietOption, SeedO
 from memfast.cli.story import training_story
 from memfast.foundation.arguments import finite_number
 from memfast.foundation.errors import CheckpointError, InputError
-from memfast.foundation.files import claim_output_folder, write_json
+from memfast.runtime.files import claim_output_folder, write_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -84,8 +84,8 @@ def run(
     from memfast.auditing.result import FILES
     from memfast.data import open_source
     from memfast.metrics.catalog import choose
-    from memfast.neighbors import distributed
     from memfast.reports import write_report
+    from memfast.runtime import distributed
 
     generated, training = _split(paths, training)
     if memory is not None:
@@ -96,7 +96,7 @@ def run(
         options: dict[str, Any] = {
             "skip_bad": skip_bad, "image_size": image_size, "mode": mode, "progress": progress,
         }  # fmt: skip
-        with ranks.together():
+        with ranks.fail_together():
             # Whatever can be wrong is found before the search, which may take hours.
             chosen = _criteria(criteria, similarity, features)
             if metrics is not None:

@@ -42,8 +42,8 @@ def run(
     One model learns at uniform timesteps, one mostly at late (noisy) ones. Both are audited against the images they
     were trained on and against images that neither has seen.
     """
-    from memfast.foundation.files import claim_output_folder, write_json
     from memfast.reports import write_report
+    from memfast.runtime.files import claim_output_folder, write_json
 
     started = time.monotonic()
     claim_output_folder(out, overwrite=overwrite)
@@ -113,8 +113,8 @@ def audit_one(
 
     import memfast
     from memfast.data import ArraySource
-    from memfast.foundation.files import write_npy
     from memfast.models import load_run
+    from memfast.runtime.files import write_npy
     from memfast.sampling import sample
 
     made = sample(load_run(folder), samples, steps=SAMPLING_STEPS, seed=seed)

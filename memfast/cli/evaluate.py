@@ -33,7 +33,7 @@ def run(
     """Measure how near GENERATED is to TRAINING by every metric whose needs are met."""
     import memfast
     from memfast.data import open_source
-    from memfast.foundation.files import claim_output_folder, write_json
+    from memfast.runtime.files import claim_output_folder, write_json
 
     if out is not None:
         claim_output_folder(out, overwrite=overwrite)

@@ -29,10 +29,10 @@ def run(
     as_json: JsonOption = False,
 ) -> None:
     """Draw samples from RUN. The same seed gives the same samples, whatever the batch size."""
-    from memfast.foundation.files import claim_output_folder, write_json, write_npy
     from memfast.foundation.progress import Progress
     from memfast.foundation.provenance import content_hash, versions
     from memfast.models import load_run
+    from memfast.runtime.files import claim_output_folder, write_json, write_npy
     from memfast.sampling import sample
 
     trained = load_run(run_folder, weights=weights, checkpoint=checkpoint)
@@ -63,7 +63,7 @@ def write_images(folder: Path, samples: np.ndarray) -> None:
     """Write uint8 images as PNG files named by their index."""
     from PIL import Image
 
-    from memfast.foundation.files import atomic_path
+    from memfast.runtime.files import atomic_path
 
     digits = len(str(len(samples) - 1))
     for index, image in enumerate(samples):

@@ -187,7 +187,7 @@ def print_summary(trace: dict[str, Any]) -> None:
 @contextmanager
 def _claimed(out: Path, overwrite: bool) -> Iterator[None]:
     """Take the output folder; a new one is given back where the trace cannot be made."""
-    from memfast.foundation.files import claim_output_folder
+    from memfast.runtime.files import claim_output_folder
 
     claim_output_folder(out, overwrite=overwrite)
     try:

@@ -71,14 +71,14 @@ def run(
     try:
         result = trainer.run()
     except (KeyboardInterrupt, SystemExit):
-        if trainer.world.writes:
+        if trainer.world.is_main:
             print(f"memfast: interrupted; {out} holds a checkpoint, and --resume continues it", file=sys.stderr)
         raise
     facts = {
         "folder": str(result.folder), "step": result.step, "loss": result.loss, "seconds": result.seconds,
         "stopped": result.stopped,
     }  # fmt: skip
-    if not trainer.world.writes:
+    if not trainer.world.is_main:
         return
     if as_json:
         print_json(facts)

@@ -11,7 +11,7 @@ import numpy as np
 from memfast.data.reading import open_source
 from memfast.data.source import Source
 from memfast.foundation.errors import InputError
-from memfast.foundation.files import read_json, write_json, write_npy
+from memfast.runtime.files import read_json, write_json, write_npy
 
 ITEMS_FILE, REPEATS_FILE = "canaries.npy", "canaries.json"
 

@@ -15,8 +15,8 @@ from memfast.features.extractor import Extractor
 from memfast.features.opening import open_extractor
 from memfast.foundation.arguments import whole_number
 from memfast.foundation.errors import InputError, OutputError
-from memfast.foundation.files import read_json, write_json, write_npy
 from memfast.foundation.progress import Progress
+from memfast.runtime.files import read_json, write_json, write_npy
 
 CACHE_VARIABLE = "MEMFAST_CACHE"
 DEFAULT_CACHE = Path("~/.cache/memfast")

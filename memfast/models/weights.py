@@ -9,7 +9,6 @@ import torch
 from torch import nn
 
 from memfast.foundation.errors import CheckpointError, InputError
-from memfast.foundation.files import read_json
 from memfast.models.build import build
 from memfast.models.checkpoints import (
     MODEL_FILE,
@@ -21,6 +20,7 @@ from memfast.models.checkpoints import (
     read_checkpoint,
     read_run,
 )
+from memfast.runtime.files import read_json
 
 UNET_2D = "UNet2DModel"
 DIFFUSERS_WEIGHTS = "diffusion_pytorch_model.safetensors"

@@ -18,9 +18,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from memfast.foundation.errors import CheckpointError, OutputError
-from memfast.foundation.files import read_json, write_bytes, write_json
 from memfast.neighbors.rows import Rows
 from memfast.neighbors.topk import RunningTopK
+from memfast.runtime.files import read_json, write_bytes, write_json
 
 FORMAT = 1
 MANIFEST = "manifest.json"

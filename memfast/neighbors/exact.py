@@ -13,13 +13,13 @@ from memfast.foundation.errors import InputError
 from memfast.foundation.progress import Progress
 from memfast.neighbors.checkpoint import Checkpoint, PartStore, hash_rows
 from memfast.neighbors.device import search_device, to_device
-from memfast.neighbors.distributed import Ranks
 from memfast.neighbors.reading import read_ahead
 from memfast.neighbors.result import Neighbors
 from memfast.neighbors.sets import Sets
 from memfast.neighbors.stream import units
 from memfast.neighbors.tiles import search_block
-from memfast.neighbors.topk import RunningTopK, merge_lists
+from memfast.neighbors.topk import RunningTopK, merge_lists, merge_ranks
+from memfast.runtime.distributed import Ranks
 
 
 @dataclass(frozen=True)
@@ -61,22 +61,22 @@ class ExactSearch:
 
     def run(self, ranks: Ranks, progress: bool) -> Neighbors:
         """Search this rank's parts and merge with the others'."""
-        with ranks.together():
+        with ranks.fail_together():
             plan = self._plan(ranks.size) if ranks.rank == 0 else None
-        self.plan = Plan(**ranks.from_main(None if plan is None else vars(plan)))
+        self.plan = Plan(**ranks.broadcast(None if plan is None else vars(plan)))
         done = self.checkpoint.result(self.k) if self.checkpoint is not None and ranks.rank == 0 else None
-        finished, identity = ranks.from_main([done is not None, done[1]["identity"] if done else None])
+        finished, identity = ranks.broadcast([done is not None, done[1]["identity"] if done else None])
         mine = range(ranks.rank, len(self.plan.parts), ranks.size)
-        with ranks.together():
+        with ranks.fail_together():
             if finished:
                 lists = done[0] if done is not None else self._empty()
                 if identity is None or identity != self.sets.database.identity():
                     self._verify(mine)
             else:
                 lists = self._search_parts(mine, ranks, progress)
-        lists.squared_distances, lists.indices = ranks.merge(lists.squared_distances, lists.indices, self.k)
+        lists.squared_distances, lists.indices = merge_ranks(ranks, lists.squared_distances, lists.indices, self.k)
         lists.fallbacks = ranks.total(lists.fallbacks)
-        with ranks.together():
+        with ranks.fail_together():
             if self.checkpoint is not None and ranks.rank == 0 and not finished:
                 self.checkpoint.finish(lists, self.sets.database.identity())
         exactness = "exact" if self.sets.integers else "certified"

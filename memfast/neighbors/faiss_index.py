@@ -10,13 +10,13 @@ import numpy as np
 
 from memfast.foundation.arguments import whole_number
 from memfast.foundation.errors import CheckpointError, InputError, MissingPackageError
-from memfast.foundation.files import atomic_path, read_json, write_json
 from memfast.foundation.progress import Progress
 from memfast.neighbors.memory import block_sizes
 from memfast.neighbors.precision import Converter
 from memfast.neighbors.reading import read_ahead
 from memfast.neighbors.rows import open_rows
 from memfast.neighbors.stream import units
+from memfast.runtime.files import atomic_path, read_json, write_json
 
 TRAINING_ROWS = 100_000
 CANDIDATES_PER_NEIGHBOR = 4

@@ -1,15 +1,12 @@
 """How much memory a search may take, and the block sizes that follow from it."""
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-from memfast.foundation.arguments import whole_number
 from memfast.foundation.errors import InputError
+from memfast.runtime.memory import bytes_allowed, free_memory
 
 SHARE_OF_FREE = 4
 LARGEST_BLOCK = 1 << 27
-FALLBACK_FREE = 4 << 30
 # A database block is alive up to three times: being computed, waiting, being read or converted.
 BLOCKS_IN_FLIGHT = 3
 
@@ -20,12 +17,6 @@ class BlockSizes:
 
     queries: int
     rows: int
-
-
-def free_memory() -> int:
-    """Bytes that are free on this machine or in this container."""
-    free = [_available(), _container_room()]
-    return min([one for one in free if one is not None], default=FALLBACK_FREE)
 
 
 def block_sizes(
@@ -68,35 +59,6 @@ def block_sizes(
     return BlockSizes(_even(queries, group), _even(rows, min(rows, max(1, row_budget // per_row))))
 
 
-def bytes_allowed(memory: Any) -> int:
-    """A memory budget as a whole number of bytes; floats like 4e9 are such numbers here.
-
-    Raises:
-        InputError: it is none.
-    """
-    if isinstance(memory, float) and memory.is_integer():
-        memory = int(memory)
-    return whole_number("memory", memory, least=0, words="a number of bytes", do="2 GiB are 2 * 2**30.")
-
-
 def _even(total: int, largest: int) -> int:
     """The block size that splits ``total`` into as few, nearly equal blocks as ``largest`` allows."""
     return -(-total // -(-total // largest))
-
-
-def _available() -> int | None:
-    try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    return None
-
-
-def _container_room() -> int | None:
-    try:
-        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
-        return None if limit == "max" else max(0, int(limit) - int(Path("/sys/fs/cgroup/memory.current").read_text()))
-    except (OSError, ValueError):
-        return None

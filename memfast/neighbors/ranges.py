@@ -11,11 +11,12 @@ from memfast import ops
 from memfast.foundation.arguments import finite_number
 from memfast.foundation.errors import InputError
 from memfast.foundation.progress import Progress
-from memfast.neighbors.memory import SHARE_OF_FREE, BlockSizes, free_memory
+from memfast.neighbors.memory import SHARE_OF_FREE, BlockSizes
 from memfast.neighbors.reading import read_ahead
 from memfast.neighbors.sets import Sets
 from memfast.neighbors.stream import units
 from memfast.neighbors.tiles import in_halves
+from memfast.runtime.memory import free_memory
 
 # A pair costs 24 bytes, and as much again while it is sorted and collected.
 _BYTES_PER_PAIR = 64

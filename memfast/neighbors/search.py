@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from memfast.neighbors.distributed import Ranks
 from memfast.neighbors.exact import ExactSearch
 from memfast.neighbors.result import Neighbors
+from memfast.runtime.distributed import Ranks
 
 if TYPE_CHECKING:
     from memfast.neighbors.faiss_index import ApproximateIndex
@@ -73,7 +73,7 @@ def knn(
         )  # fmt: skip
         return _as_given(found, queries)
     ranks = Ranks.current(distributed)
-    with ranks.together():
+    with ranks.fail_together():
         search = ExactSearch(queries, database, k, exclude_self, metric, memory, checkpoint, backend)
         search.prepare(ranks)
     found = search.run(ranks, progress)

@@ -2,7 +2,10 @@
 
 import numpy as np
 
+from memfast.runtime.distributed import Ranks
+
 NOBODY = -1
+_MERGE_QUERIES = 1 << 14
 
 
 def fill_value(dtype: np.dtype) -> float | int:
@@ -47,3 +50,16 @@ def merge_lists(squared_distances: np.ndarray, indices: np.ndarray, k: int) -> t
     candidates = np.concatenate(list(indices), axis=1)
     order = np.lexsort((candidates, distances), axis=1)[:, :k]
     return np.take_along_axis(distances, order, axis=1), np.take_along_axis(candidates, order, axis=1)
+
+
+def merge_ranks(
+    ranks: Ranks, squared_distances: np.ndarray, indices: np.ndarray, k: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The k best of all ranks' lists ``[Q, k]``: exact, the same bits on every rank."""
+    if ranks.size == 1:
+        return squared_distances, indices
+    for start in range(0, len(indices), _MERGE_QUERIES):
+        some = slice(start, start + _MERGE_QUERIES)
+        both = [ranks.gather(part[some]) for part in (squared_distances, indices)]
+        squared_distances[some], indices[some] = merge_lists(both[0], both[1], k)
+    return squared_distances, indices

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from memfast.objective.levels import Tables
+from memfast.runtime.distributed import Ranks
 from memfast.timesteps import Density, LossSecondMoment, Plan, thresholds
 
 HIGHEST = 2**63 - 1
@@ -35,20 +36,10 @@ def rewrite(tables: dict[torch.device, Tables], made: Tables) -> None:
 def gathered(timesteps: Tensor, losses: Tensor, sample_ids: Tensor) -> tuple[np.ndarray, np.ndarray]:
     """(timesteps, losses) of all ranks in the order of their sample ids: the same on every rank, whatever their number.
 
-    Batches may differ in length between ranks. Without ``torch.distributed`` it is this process' own.
+    Batches may differ in length between ranks. Without ``torch.distributed`` it is this process's own.
     """
-    columns = torch.stack([timesteps.double(), losses.detach().double(), sample_ids.double()], 1)
-    parts = [columns]
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        world = torch.distributed.get_world_size()
-        length = torch.tensor([len(columns)], device=columns.device)
-        lengths = [torch.zeros_like(length) for _ in range(world)]
-        torch.distributed.all_gather(lengths, length)
-        longest = max(int(one) for one in lengths)
-        padded = torch.nn.functional.pad(columns, (0, 0, 0, longest - len(columns)))
-        parts = [torch.zeros_like(padded) for _ in range(world)]
-        torch.distributed.all_gather(parts, padded)
-        parts = [part[: int(one)] for part, one in zip(parts, lengths, strict=True)]
-    together = torch.cat(parts).cpu().numpy()
-    order = np.argsort(together[:, 2], kind="stable")
-    return together[order, 0].astype(np.int64), together[order, 1]
+    ranks = Ranks.current()
+    whole = ranks.concatenate(torch.stack([timesteps.long(), sample_ids.long()], 1).cpu().numpy())
+    order = np.argsort(whole[:, 1], kind="stable")
+    values = ranks.concatenate(losses.detach().double().cpu().numpy())
+    return whole[order, 0], values[order]

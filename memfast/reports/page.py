@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from memfast.foundation.errors import InputError
-from memfast.foundation.files import write_text
 from memfast.reports.document import document
 from memfast.reports.run import ReportRun
 from memfast.reports.sections import SECTIONS
 from memfast.reports.sections.gallery import gallery_data
+from memfast.runtime.files import write_text
 
 DEFAULT_TITLE = "What the model copies"
 

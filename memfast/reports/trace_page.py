@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from memfast.foundation.errors import InputError
-from memfast.foundation.files import write_text
 from memfast.reports.document import document
 from memfast.reports.trace_sections import TRACE_SECTIONS
 from memfast.reports.trace_sections.rows import tables_data
+from memfast.runtime.files import write_text
 
 DEFAULT_TRACE_TITLE = "How samples come to be"
 

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from memfast.detectors import roc
-from memfast.foundation.files import claim_output_folder, json_text, remove_unfinished, write_together
 from memfast.foundation.spreadsheet import guarded
+from memfast.runtime.files import claim_output_folder, json_text, remove_unfinished, write_together
 from memfast.trace.intervals import correlation
 
 TRACE_FILE, TABLE_FILE, PAGE_FILE, STATES_FILE = "trace.json", "trace.csv", "trace.html", "states.npy"

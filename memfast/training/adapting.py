@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 
 from memfast.objective import Batch, DenoisingObjective
-from memfast.training.processes import World
+from memfast.runtime.distributed import Ranks
 
 
 def fresh(objective: DenoisingObjective) -> DenoisingObjective:
@@ -17,7 +17,7 @@ def fresh(objective: DenoisingObjective) -> DenoisingObjective:
     return type(objective).from_dict(objective.to_dict()) if learned else objective
 
 
-def observe_together(objective: DenoisingObjective, parts: Sequence[tuple[Batch, torch.Tensor]], world: World) -> None:
+def observe_together(objective: DenoisingObjective, parts: Sequence[tuple[Batch, torch.Tensor]], world: Ranks) -> None:
     """Tell the density a step's losses: all parts of the batch at once, so that none is drawn from another density.
 
     A loss that is not finite ends the run when the losses are next read; until then the density stays as it is.

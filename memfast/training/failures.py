@@ -6,9 +6,9 @@ from pathlib import Path
 import torch
 
 from memfast.foundation.errors import MemfastError
-from memfast.foundation.files import write_json
+from memfast.runtime.distributed import Ranks
+from memfast.runtime.files import write_json
 from memfast.training.items import Items
-from memfast.training.processes import World
 from memfast.training.step import Forward
 
 NOT_FINITE_FILE = "not-finite.json"
@@ -21,7 +21,7 @@ class NotFiniteError(MemfastError, ArithmeticError):
 
 @torch.no_grad()
 def not_finite(
-    folder: Path, step: int, loss: float, forward: Forward, items: Items, key: torch.Tensor, world: World
+    folder: Path, step: int, loss: float, forward: Forward, items: Items, key: torch.Tensor, world: Ranks
 ) -> NotFiniteError:
     """Find the samples behind a loss that is not finite and save them beside the run; every process calls.
 
@@ -47,7 +47,7 @@ def not_finite(
     }
     if elsewhere:
         return NotFiniteError(f"step {step}: the loss is {loss}; another process names its samples.")
-    if world.writes or len(bad) > 0:
+    if world.is_main or len(bad) > 0:
         write_json(folder / NOT_FINITE_FILE, record)
     what = f"the loss is {loss}" + (", its gradient is not finite" if math.isfinite(loss) else "")
     first = [

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import torch
 
-from memfast.training.processes import World
+from memfast.runtime.distributed import Ranks
 
 # On a GPU the losses are read back in groups, so that the device is not waited for at every step.
 STEPS_PER_READING = 20
@@ -19,7 +19,7 @@ class Ledger:
         norm: the last gradient norm.
     """
 
-    def __init__(self, world: World, *, on_cpu: bool) -> None:
+    def __init__(self, world: Ranks, *, on_cpu: bool) -> None:
         self._world = world
         self._every = 1 if on_cpu and world.size == 1 else STEPS_PER_READING
         self._pending: list[tuple[int, torch.Tensor, torch.Tensor]] = []

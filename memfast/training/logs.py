@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from memfast.foundation.errors import MissingPackageError, OutputError
-from memfast.foundation.files import write_text
+from memfast.runtime.files import write_text
 
 LOG_FILE = "log.jsonl"
 

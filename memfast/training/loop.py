@@ -34,7 +34,7 @@ class TrainingResult:
 
 def run_to_the_end(trainer: "Trainer") -> TrainingResult:
     """Train to the last step, and write the final checkpoint."""
-    writes = trainer.world.writes
+    writes = trainer.world.is_main
     trainer.model.train()
     log = RunLog(trainer.out, after=trainer.step, tensorboard=trainer.tensorboard) if writes else None
     trainer.run_log, trainer.saved_step = log, trainer.step if trainer.step else -1

@@ -139,7 +139,7 @@ class Monitor(Hook):
         if budget is not None and self.curve and self.curve[-1]["memorized"] > budget:
             # The audit that ended the run is behind it: further steps would be beyond the budget.
             trainer.stopped = "memorized"
-        if not trainer.world.writes or self.every > trainer.steps:
+        if not trainer.world.is_main or self.every > trainer.steps:
             return
         representative = exact_duplicates(source).representative
         kept = np.flatnonzero(representative == np.arange(len(representative)))
@@ -171,8 +171,8 @@ class Monitor(Hook):
         entry: dict[str, Any] = {"step": trainer.step}
         counted = torch.zeros(2, dtype=torch.float64, device=trainer.device)
         # A network spread over processes can only run in all of them.
-        drawn = self.draw(trainer) if trainer.world.writes or trainer.sharded else None
-        if trainer.world.writes and drawn is not None:
+        drawn = self.draw(trainer) if trainer.world.is_main or trainer.sharded else None
+        if trainer.world.is_main and drawn is not None:
             judgement, evidence = self._judge(drawn)
             counted += torch.tensor([judgement.flags.sum(), len(judgement.flags)]).to(counted)
             entry |= self._entry(judgement, evidence)

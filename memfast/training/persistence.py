@@ -4,10 +4,10 @@ from typing import TYPE_CHECKING, Any
 
 from memfast.data.canaries import ITEMS_FILE, REPEATS_FILE, WithCanaries
 from memfast.foundation.errors import CheckpointError, MemfastError
-from memfast.foundation.files import claim_output_folder, write_json
 from memfast.models import newest_checkpoint
 from memfast.models.checkpoints import MODEL_FILE, OBJECTIVE_FILE, OPTIMIZER_FILE, RUN_FILE, Checkpoint, ema_file
 from memfast.models.weights import load_state
+from memfast.runtime.files import claim_output_folder, write_json
 from memfast.training.describing import check_same_run
 from memfast.training.failures import NOT_FINITE_FILE
 from memfast.training.saving import remove_checkpoints, remove_leftovers, save_checkpoint
@@ -27,11 +27,11 @@ def find(trainer: "Trainer", *, resume: bool, overwrite: bool) -> tuple[bool, Ch
         CheckpointError: it holds another run, or no whole checkpoint.
     """
     folder = trainer.out
-    with trainer.world.together(str(folder)):
+    with trainer.world.fail_together(str(folder)):
         if resume and (folder / RUN_FILE).is_file():
             check_same_run(folder, trainer.settings)
             return True, newest_checkpoint(folder)
-        if trainer.world.writes and folder.exists():
+        if trainer.world.is_main and folder.exists():
             claim_output_folder(folder, overwrite=overwrite)
     return False, None
 
@@ -44,8 +44,8 @@ def claim(trainer: "Trainer", *, continued: bool) -> None:
     """
     folder = trainer.out
     # Every process has looked by now: those of ``find`` ended together.
-    with trainer.world.together(str(folder)):
-        if not trainer.world.writes:
+    with trainer.world.fail_together(str(folder)):
+        if not trainer.world.is_main:
             return
         claim_output_folder(folder, overwrite=True)
         remove_leftovers(folder)
@@ -70,8 +70,8 @@ def save(trainer: "Trainer", name: str | None) -> None:
     forget_gathered(trainer.model)
     files = {MODEL_FILE: trainer.model.state_dict(), OPTIMIZER_FILE: optimizer}
     files |= {ema_file(ema): trainer.averages.state(ema) for ema in names}
-    files = {file: collected(tensors, keep=trainer.world.writes) for file, tensors in files.items()}
-    if not trainer.world.writes:
+    files = {file: collected(tensors, keep=trainer.world.is_main) for file, tensors in files.items()}
+    if not trainer.world.is_main:
         return
     if trainer.adaptive:
         files[OBJECTIVE_FILE] = trainer.objective.state_dict()

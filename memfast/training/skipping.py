@@ -7,8 +7,8 @@ import torch
 from memfast.foundation.arguments import finite_number, whole_number
 from memfast.foundation.errors import InputError
 from memfast.objective import DenoisingObjective
+from memfast.runtime.distributed import Ranks
 from memfast.schedules import Schedule
-from memfast.training.processes import World
 
 
 class LossGate:
@@ -61,7 +61,7 @@ class LossGate:
         self._sums.index_add_(1, group, columns)
         return torch.where(keep, losses, torch.zeros_like(losses)).mean()
 
-    def finish_step(self, world: World) -> None:
+    def finish_step(self, world: Ranks) -> None:
         """Update the running means and the counts with all parts and processes of the step."""
         sums = world.sum(self._sums)
         self._counts += torch.stack([sums[2].sum(), sums[1].sum()])

@@ -13,6 +13,7 @@ from memfast import ops, schedules
 from memfast.data import open_source
 from memfast.models import ItemFormat, load_weights
 from memfast.objective import DenoisingObjective
+from memfast.runtime.distributed import join
 from memfast.timesteps import LossSecondMoment
 from memfast.training import persistence
 from memfast.training.adapting import fresh
@@ -41,7 +42,7 @@ from memfast.training.logs import RunLog
 from memfast.training.loop import TrainingResult, run_to_the_end
 from memfast.training.order import SampleOrder
 from memfast.training.preparing import choose_config, choose_device, count_steps, make_model
-from memfast.training.processes import copy_to_all, join_world
+from memfast.training.processes import check_batch, copy_to_all
 from memfast.training.sharding import spread
 from memfast.training.skipping import LossGate
 from memfast.training.step import Conditions, Forward
@@ -159,8 +160,8 @@ class Trainer:
         betas = check_betas(betas)
         check_lr_decay(lr_decay)
         check_precision(precision)
-        self.world = join_world()
-        self.world.check_batch(batch_size, accumulate)
+        self.world = join()
+        check_batch(self.world, batch_size, accumulate)
         self.device = choose_device(device, self.world.local_rank)
         self.source = open_source(data)
         self.format = ItemFormat.of(self.source.item_shape, self.source.dtype)
@@ -275,8 +276,8 @@ class Trainer:
         self.read_losses()
         if name is None and self.saved_step == self.step:
             return
-        with self.world.together(str(self.out)):
-            if self.world.writes or self.sharded:
+        with self.world.fail_together(str(self.out)):
+            if self.world.is_main or self.sharded:
                 persistence.save(self, name)
         if name is None:
             self.saved_step = self.step

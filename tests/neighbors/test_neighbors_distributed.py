@@ -31,7 +31,7 @@ def failing(*arguments, **options):
         raise OSError("the disk of this machine is on fire")
     if rank == 0 and calls == 4 and failure == "raise":
         distributed._store().set("test/rank 0 is in its fourth block", "yes")
-        wait_for(f"memfast/failed/{distributed.Ranks._calls}")
+        wait_for(f"memfast/failed/{distributed.Ranks._open[0]}")
     return real(*arguments, **options)
 
 def wait_for(key):
@@ -121,7 +121,7 @@ def test_a_rank_that_cannot_open_its_data_ends_the_search_for_all(failed):
 
 def test_a_rank_that_fails_half_way_is_named_and_its_blocks_are_kept(failed, folder):
     _, (first, second) = failed
-    text = "RankError: rank 1 of 2 failed: OSError: the disk of this machine is on fire. Finished blocks are kept"
+    text = "RankError: rank 1 of 2 failed: OSError: the disk of this machine is on fire. Finished work is kept"
     assert text in said(first, "[raise]")
     assert "OSError: the disk of this machine is on fire" in said(second, "[raise]")
     assert (folder / "shared" / "part-00001" / "group-00000.safetensors").exists()
@@ -167,6 +167,6 @@ def test_world_sizes_agree_in_every_bit_with_one_process(folder, failed, free_po
 def test_without_a_launcher_one_process_is_the_main_one():
     with distributed.session() as ranks:
         assert (ranks.rank, ranks.size) == (0, 1)
-        assert ranks.from_main({"a": [1, None]}) == {"a": [1, None]}
+        assert ranks.broadcast({"a": [1, None]}) == {"a": [1, None]}
     assert distributed.is_main()
     assert not distributed.launched()

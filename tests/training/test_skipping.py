@@ -7,8 +7,8 @@ import torch
 from memfast import schedules
 from memfast.foundation.errors import InputError
 from memfast.objective import DenoisingObjective
+from memfast.runtime.distributed import Ranks
 from memfast.training import LossGate
-from memfast.training.processes import World
 
 
 def test_low_losses_count_as_zero_after_the_warmup():
@@ -30,7 +30,7 @@ def test_low_losses_count_as_zero_after_the_warmup():
             for half in (slice(8), slice(8, 16))
         ]
         assert float(sum(parts)) / 2 == pytest.approx(np.mean(expected), rel=1e-5)
-        gate.finish_step(World())
+        gate.finish_step(Ranks())
         for group, values in groups.items():
             mean = np.mean(values)
             means[group] = 0.9 * means[group] + 0.1 * mean if group in means else mean
@@ -43,7 +43,7 @@ def test_skipped_samples_have_no_gradient():
     gate = LossGate(ratio=0.5, bins=1, warmup=0)
     gate.prepare(DenoisingObjective(schedules.linear(10)), torch.device("cpu"))
     gate.gate(torch.ones(4), torch.zeros(4, dtype=torch.int64))
-    gate.finish_step(World())
+    gate.finish_step(Ranks())
     losses = torch.tensor([0.4, 0.6], requires_grad=True)
     gate.gate(losses, torch.zeros(2, dtype=torch.int64)).backward()
     assert losses.grad.tolist() == [0.0, 0.5]

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from memfast import schedules, timesteps
-from memfast.foundation.errors import OutputError
+from memfast.foundation.errors import MemfastError
 from memfast.objective import DenoisingObjective
 from memfast.training import Hook, LossGate, Monitor, NotFiniteError, Trainer
 
@@ -121,7 +121,7 @@ def refused(out):
     """The folder holds something: every process must say so, and none may wait for another."""
     try:
         Trainer({"kind": "mlp"}, DATA, out=out, steps=1, batch_size=8, device="cpu", progress=False)
-    except OutputError as error:
+    except MemfastError as error:
         Path(f"{out}-refused-{os.environ.get('RANK', '0')}.txt").write_text(str(error))
 
 

@@ -6,8 +6,8 @@ import json
 import numpy as np
 import pytest
 
-from memfast.foundation import files
 from memfast.foundation.errors import OutputError
+from memfast.runtime import files
 
 
 def test_a_failed_write_keeps_the_old_file_and_leaves_nothing_else(tmp_path):
