@@ -25,7 +25,7 @@ bench: $(VENV)/installed-bench
 	$(BIN)/python -m benchmarks.neighbors
 
 evidence: $(VENV)/installed-bench
-	$(BIN)/python -m benchmarks.papers --quick --seeds 3 --jobs 2
+	$(BIN)/python -m studies --quick --seeds 3 --jobs 2
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

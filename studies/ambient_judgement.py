@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from benchmarks.papers.ambient_runs import CRITERIA, HEADLINE
-from benchmarks.papers.figures import COLORS
-from benchmarks.papers.spread import Spread
-from benchmarks.papers.study import Judgement, Result, Table
+from studies.ambient_runs import CRITERIA, HEADLINE
+from studies.figures import COLORS
+from studies.spread import Spread
+from studies.study import Judgement, Result, Table
 
 CLAIMED = 0.92
 # Curves whose Frechet distance differs by less than this share count as of one quality at the end of training.

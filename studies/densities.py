@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 from scipy import optimize
 
-from benchmarks.papers import data, figures
-from benchmarks.papers.spread import Spread
-from benchmarks.papers.study import Judgement, Result, Size, Study, Table
-from benchmarks.papers.training import T, distances, generate, memorized_fraction, objective, train, workspace
 from memfast import schedules
 from memfast.timesteps import Beta, ConfidenceInterval, GaussianMixture, Laplace, StudentT
 from memfast.timesteps.density import Density
+from studies import data, figures
+from studies.spread import Spread
+from studies.study import Judgement, Result, Size, Study, Table
+from studies.training import T, distances, generate, memorized_fraction, objective, train, workspace
 
 PREDICTION = "sample"
 ALIKE = 0.5

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks.papers.figures import COLORS
-from benchmarks.papers.spread import Spread
-from benchmarks.papers.study import Judgement, Result, Table
 from memfast.criteria import wilson
+from studies.figures import COLORS
+from studies.spread import Spread
+from studies.study import Judgement, Result, Table
 
 CRITERIA = ("nn_ratio", "calibrated", "absolute")
 # A copy that differs from its original by at most this (root mean square, [0, 1] units) is nearly verbatim.

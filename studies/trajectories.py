@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.papers.study import Result, Size, Study
-from benchmarks.papers.training import workspace
-from benchmarks.papers.trajectories_judgement import GROUPS, RULE, figure, judge
 from benchmarks.trace import test_bed
 from memfast.data.demo_images import demo_images
 from memfast.models import load_run
 from memfast.trace import trace_run
+from studies.study import Result, Size, Study
+from studies.training import workspace
+from studies.trajectories_judgement import GROUPS, RULE, figure, judge
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 
 import memfast
-from benchmarks.papers import data, figures
-from benchmarks.papers.large_data import augmented, planted, ways, write_training
-from benchmarks.papers.large_judgement import CRITERIA, RULE, judge, panels
-from benchmarks.papers.study import Judgement, Result, Size, Study
-from benchmarks.papers.training import workspace
 from memfast.neighbors import ApproximateIndex
+from studies import data, figures
+from studies.large_data import augmented, planted, ways, write_training
+from studies.large_judgement import CRITERIA, RULE, judge, panels
+from studies.study import Judgement, Result, Size, Study
+from studies.training import workspace
 
 MIB = 2**20
 

@@ -10,11 +10,11 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.papers import results
-from benchmarks.papers.study import Size, Study
 from memfast.runtime.files import read_json
+from studies import results
+from studies.study import Size, Study
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 # One thread a job: these networks are too small for two, and spinning threads slow the other jobs.
 ENVIRONMENT = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 LINES_OF_ERROR = 15
@@ -72,7 +72,7 @@ def _run(job: Job, data: str | None) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "result.json"
         command = [
-            sys.executable, "-m", "benchmarks.papers.job", job.study.slug, job.size.name, str(job.seed), str(out),
+            sys.executable, "-m", "studies.job", job.study.slug, job.size.name, str(job.seed), str(out),
             *([] if data is None else [str(Path(data).resolve())]),
         ]  # fmt: skip
         done = subprocess.run(

@@ -6,7 +6,7 @@ import numpy as np
 
 from memfast.foundation.errors import InputError
 
-DEFAULT_FOLDER = Path(__file__).resolve().parents[3] / "shared" / "data"
+DEFAULT_FOLDER = Path(__file__).resolve().parents[2] / "shared" / "data"
 FILES = ("ecg5000.npz", "fashion_mnist.npz", "cifar10_12k.npz", "flowers102_64.npz", "pokemon_art64.npz")
 
 _folder = DEFAULT_FOLDER

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from benchmarks.papers import data, figures
-from benchmarks.papers.interval_grid import GridSize, Reading, run_grid
-from benchmarks.papers.interval_judgement import RULE, judge, panels
-from benchmarks.papers.study import Judgement, Result, Study
+from studies import data, figures
+from studies.interval_grid import GridSize, Reading, run_grid
+from studies.interval_judgement import RULE, judge, panels
+from studies.study import Judgement, Result, Study
 
 Values = tuple[float, ...]
 

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from benchmarks.papers import data, figures, page, results
-from benchmarks.papers.__main__ import main
-from benchmarks.papers.runner import Job, run_jobs
-from benchmarks.papers.spread import Spread, kind_of_interval
-from benchmarks.papers.study import Judgement, Size, Study, Table, studies, study_of
 from memfast.foundation.errors import InputError
+from studies import data, figures, page, results
+from studies.__main__ import main
+from studies.runner import Job, run_jobs
+from studies.spread import Spread, kind_of_interval
+from studies.study import Judgement, Size, Study, Table, studies, study_of
 
 needs_data = pytest.mark.skipif(not data.present(), reason="../shared/data is not here")
 
@@ -133,7 +133,7 @@ def test_a_failing_job_stops_no_other_and_names_its_cause(tmp_path, capsys):
     jobs = [Job(STUDY, STUDY.size("quick"), 0), Job(good, good.size("tiny"), 0)]
     failed = run_jobs(jobs, workers=1, data=None, resume=False, folder=tmp_path)
     assert [job.study.slug for job in failed] == ["no_such_file"]
-    assert "No module named 'benchmarks.papers.no_such_file'" in capsys.readouterr().err
+    assert "No module named 'studies.no_such_file'" in capsys.readouterr().err
     assert results.finished_seeds(good, good.size("tiny"), tmp_path) == {0}
     assert run_jobs(jobs[1:], workers=1, data=None, resume=True, folder=tmp_path) == []
     assert "1 of 1 jobs are finished already" in capsys.readouterr().err

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from benchmarks.papers.trajectories_judgement import correlation, diversity_ratio, judge, loss_ratio, parts, verdict
+from studies.trajectories_judgement import correlation, diversity_ratio, judge, loss_ratio, parts, verdict
 
 
 def traced(*, factor: float = 7.5, loss: float = 2.0, end: float = 0.1, noise: float = 0.1) -> dict:

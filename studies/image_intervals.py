@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.papers import data, figures
-from benchmarks.papers.interval_grid import GridSize, Reading, of_reading, run_grid
-from benchmarks.papers.interval_judgement import RULE, judge, panels
-from benchmarks.papers.spread import Spread
-from benchmarks.papers.study import VERDICTS, Judgement, Result, Study, Table
+from studies import data, figures
+from studies.interval_grid import GridSize, Reading, of_reading, run_grid
+from studies.interval_judgement import RULE, judge, panels
+from studies.spread import Spread
+from studies.study import VERDICTS, Judgement, Result, Study, Table
 
 Values = tuple[float, ...]
 

@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from benchmarks.papers.spread import Spread
-from benchmarks.papers.study import Result, Size
-from benchmarks.papers.training import (
+from memfast import DenoisingObjective
+from memfast.timesteps import ConfidenceInterval
+from studies.spread import Spread
+from studies.study import Result, Size
+from studies.training import (
     T,
     closer_than_held_out,
     distances,
@@ -21,8 +23,6 @@ from benchmarks.papers.training import (
     train,
     workspace,
 )  # fmt: skip
-from memfast import DenoisingObjective
-from memfast.timesteps import ConfidenceInterval
 
 # The paper's distances, each measured against the training set and against held-out items.
 METRICS = ("l2", "wasserstein", "shannon")

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.papers.job SLUG SIZE SEED OUT [DATA]`: one study at one seed, in a process and on a thread of
+"""`python -m studies.job SLUG SIZE SEED OUT [DATA]`: one study at one seed, in a process and on a thread of
 its own; a job that fails or is killed takes no other with it. The parent sets the thread counts and reads OUT."""
 
 import sys
@@ -6,9 +6,9 @@ import time
 
 import torch
 
-from benchmarks.papers import data, results
-from benchmarks.papers.study import study_of
 from memfast.runtime.files import write_json
+from studies import data, results
+from studies.study import study_of
 
 
 def main(slug: str, size_name: str, seed: str, out: str, folder: str = "") -> None:

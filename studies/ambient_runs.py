@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.papers.training import T, train, workspace
 from memfast import DenoisingObjective, knn, schedules
 from memfast.criteria import Absolute, Authenticity, Calibrated, Criterion, Evidence, NnRatio
 from memfast.features import extract
@@ -15,6 +14,7 @@ from memfast.objective import Ambient
 from memfast.sampling import heun
 from memfast.timesteps import LogNormal
 from memfast.training import Hook, Trainer
+from studies.training import T, train, workspace
 
 NEIGHBOURS = 50
 UNIT = 255.0
@@ -138,7 +138,7 @@ def run_arm(
         samples: for each measurement.
         sampler_steps: of Heun's sampler.
         seed: of everything random.
-        settings: as `benchmarks.papers.training.train` takes them.
+        settings: as `studies.training.train` takes them.
     """
     at = sorted({max(1, round(share * steps)) for share in snapshots})
     hook = Snapshots(measure, at, samples=samples, sampler_steps=sampler_steps, seed=seed)

@@ -7,16 +7,16 @@ import numpy as np
 import torch
 from torch import nn
 
-from benchmarks.papers import data
-from benchmarks.papers.study import Result, Size, Study
-from benchmarks.papers.training import distances, generate, memorized_fraction, objective, to_network, train, workspace
-from benchmarks.papers.where_judgement import RULE, figure, judge
 from memfast import objective as objectives
 from memfast import schedules
 from memfast.models import Run, load_run
 from memfast.objective import Ambient
 from memfast.sampling import ddim
 from memfast.timesteps import density_from_dict
+from studies import data
+from studies.study import Result, Size, Study
+from studies.training import distances, generate, memorized_fraction, objective, to_network, train, workspace
+from studies.where_judgement import RULE, figure, judge
 
 BANDS = ("low", "middle", "high")
 

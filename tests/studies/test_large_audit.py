@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
-from benchmarks.papers import data, large_audit
-from benchmarks.papers.large_audit import AuditSize
-from benchmarks.papers.large_data import BLOCK, augmented, planted, ways, write_training
-from benchmarks.papers.large_judgement import CRITERIA, judge, near, verdict
+from studies import data, large_audit
+from studies.large_audit import AuditSize
+from studies.large_data import BLOCK, augmented, planted, ways, write_training
+from studies.large_judgement import CRITERIA, judge, near, verdict
 
 needs_data = pytest.mark.skipif(not data.present(), reason="the data sets are not in ../shared/data")
 BASE = np.random.default_rng(0).integers(0, 256, (6, 32, 32, 3), dtype=np.uint8)

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.papers`: re-run the papers' claims and rebuild docs/evidence.md.
+"""`python -m studies`: re-run the papers' claims and rebuild docs/evidence.md.
 
 Each study runs once a seed, in a process and on a thread of its own. Exit code 1: a job failed; the others' results
 stand.
@@ -7,9 +7,9 @@ stand.
 import argparse
 from pathlib import Path
 
-from benchmarks.papers import page
-from benchmarks.papers.runner import Job, run_jobs
-from benchmarks.papers.study import studies
+from studies import page
+from studies.runner import Job, run_jobs
+from studies.study import studies
 
 SIZES = ("quick", "full", "tiny")
 
@@ -33,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _options(slugs: list[str], arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.papers", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m studies", description=__doc__)
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--quick", dest="size", action="store_const", const="quick", help="minutes on 2 cores (default)")
     size.add_argument("--full", dest="size", action="store_const", const="full", help="hours, or a GPU")

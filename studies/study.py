@@ -77,7 +77,7 @@ class Study:
         sizes: one ``quick`` and one ``full``.
         run: (size, seed) -> plain values for JSON, floats finite. It uses one thread and a folder of its own.
         judge: the runs' results, one a seed -> judgement.
-        figure: (the runs' results, path of an SVG) -> writes it, with ``benchmarks.papers.figures.axes`` and ``save``.
+        figure: (the runs' results, path of an SVG) -> writes it, with ``studies.figures.axes`` and ``save``.
         caption: what the figure shows, for a reader who sees only it.
     """
 
@@ -105,12 +105,12 @@ class Study:
 
 def study_of(slug: str) -> Study:
     """The study in the file of this name: a study's slug is its file's."""
-    return importlib.import_module(f"benchmarks.papers.{slug}").STUDY
+    return importlib.import_module(f"studies.{slug}").STUDY
 
 
 def studies() -> list[Study]:
     """Every study of this folder, by number and slug."""
     names = sorted(path.stem for path in Path(__file__).parent.glob("*.py") if not path.stem.startswith("_"))
-    modules = (importlib.import_module(f"benchmarks.papers.{name}") for name in names)
+    modules = (importlib.import_module(f"studies.{name}") for name in names)
     found = [module.STUDY for module in modules if hasattr(module, "STUDY")]
     return sorted(found, key=lambda study: (study.number, study.slug))

@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.papers import data, figures
-from benchmarks.papers.spread import Spread
-from benchmarks.papers.study import Judgement, Result, Size, Study, Table
-from benchmarks.papers.training import T, distances, generate, memorized_fraction, objective, train, workspace
 from memfast.objective.weights import WEIGHTS
 from memfast.training import read_log
+from studies import data, figures
+from studies.spread import Spread
+from studies.study import Judgement, Result, Size, Study, Table
+from studies.training import T, distances, generate, memorized_fraction, objective, train, workspace
 
 PREDICTION = "sample"
 NONE = "nothing"

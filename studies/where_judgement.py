@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.papers import figures
-from benchmarks.papers.spread import Spread
-from benchmarks.papers.study import Judgement, Result, Table
+from studies import figures
+from studies.spread import Spread
+from studies.study import Judgement, Result, Table
 
 MOST = 2 / 3
 LITTLE = 1 / 3

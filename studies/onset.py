@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from benchmarks.papers import data, figures
-from benchmarks.papers.spread import Spread
-from benchmarks.papers.study import Judgement, Result, Size, Study, Table
-from benchmarks.papers.training import objective, train, workspace
 from memfast.training import Monitor
+from studies import data, figures
+from studies.spread import Spread
+from studies.study import Judgement, Result, Size, Study, Table
+from studies.training import objective, train, workspace
 
 PREDICTION = "sample"
 CLAIMED = 300

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
-from benchmarks.papers import ambient, data
-from benchmarks.papers.ambient_judgement import (
+from memfast.metrics import frechet_distance
+from studies import ambient, data
+from studies.ambient_judgement import (
     MAIN,
     copies_at,
     copying,
@@ -14,8 +15,7 @@ from benchmarks.papers.ambient_judgement import (
     reductions,
     verdict,
 )
-from benchmarks.papers.ambient_runs import Arm, Measure
-from memfast.metrics import frechet_distance
+from studies.ambient_runs import Arm, Measure
 
 CRITERIA = ("nn_ratio", "calibrated", "absolute", "authenticity")
 needs_data = pytest.mark.skipif(not data.present(), reason="the data sets are not in ../shared/data")

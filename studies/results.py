@@ -6,13 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks.papers.study import Size, Study
 from memfast.foundation import provenance
 from memfast.runtime.files import read_json, write_json
+from studies.study import Size, Study
 
 FOLDER = Path(__file__).parent / "results"
 # What a run of the studies itself changes in the checkout.
-MADE_HERE = ("benchmarks/papers/results", "docs/evidence.md", "docs/evidence")
+MADE_HERE = ("studies/results", "docs/evidence.md", "docs/evidence")
 
 
 def file_of(study: Study, size: Size, folder: Path | None = None) -> Path:

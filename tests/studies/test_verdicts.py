@@ -5,11 +5,11 @@ import pytest
 import torch
 from scipy import stats
 
-from benchmarks.papers import densities, isolation, onset, where, where_judgement
-from benchmarks.papers.interval_grid import METRICS, change, correlations, greatest_drop
-from benchmarks.papers.interval_judgement import judge, verdict
 from memfast import schedules
 from memfast.timesteps import ConfidenceInterval, Uniform
+from studies import densities, isolation, onset, where, where_judgement
+from studies.interval_grid import METRICS, change, correlations, greatest_drop
+from studies.interval_judgement import judge, verdict
 
 READINGS = ("main", "other")
 MEANS, WIDTHS = (100, 400, 700, 1000), (100, 300, 700)

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from benchmarks.papers.figures import COLORS
-from benchmarks.papers.interval_grid import (
+from studies.figures import COLORS
+from studies.interval_grid import (
     METRICS,
     NEIGHBOURS,
     at_mean,
@@ -14,8 +14,8 @@ from benchmarks.papers.interval_grid import (
     of_reading,
     over_seeds,
 )  # fmt: skip
-from benchmarks.papers.spread import Spread
-from benchmarks.papers.study import Judgement, Result, Table
+from studies.spread import Spread
+from studies.study import Judgement, Result, Table
 
 # What counts as the claim's direction, and as its size: the paper has -0.73 to -0.83, and -94 % and -93 %.
 CLEAR_CORRELATION = -0.5

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.papers import data, figures
-from benchmarks.papers.ambient_judgement import MAIN, RULE, copying, counts, judge, panel
-from benchmarks.papers.ambient_runs import Arm, Measure, run_arm
-from benchmarks.papers.study import Judgement, Result, Size, Study
+from studies import data, figures
+from studies.ambient_judgement import MAIN, RULE, copying, counts, judge, panel
+from studies.ambient_runs import Arm, Measure, run_arm
+from studies.study import Judgement, Result, Size, Study
 
 NOISES = (0.2, 0.3, 0.4, 0.5)
 TOLD = {
