@@ -78,20 +78,37 @@ def optimal_assignment(x: np.ndarray, y: np.ndarray, p: float) -> Assignment:
     Memory is one float32 matrix ``[n, n]`` (1.6 GB at n = 20,000) and what the solver adds per row; the second search,
     if it is needed, takes a float64 matrix.
     """
+    moved, errors = _without_shift(x, y) if p == 2 else (x, None)
+    found = _optimum(moved, y, p, errors)
+    result = _of_points(found, x, y, p)
+    if moved is not x and not _proven(result):
+        other = _of_points(_optimum(x, y, p, None), x, y, p)
+        lower = max(result.lower_bound, other.lower_bound)
+        result = min(result, other, key=lambda each: each.total)._replace(lower_bound=lower)
+    return result
+
+
+def _of_points(found: Assignment, x: np.ndarray, y: np.ndarray, p: float) -> Assignment:
+    """What an assignment of moved points is for the points themselves: a shift adds the same to every total."""
+    own = pair_costs(x, y[found.columns], p)
+    total, error = math.fsum(own), math.fsum(cost_rounding(x.shape[1], p).of(own))
+    suboptimality = found.upper_bound - found.lower_bound
+    return Assignment(found.columns, total, max(0.0, total - error - suboptimality), total + error)
+
+
+def _optimum(x: np.ndarray, y: np.ndarray, p: float, errors: np.ndarray | None) -> Assignment:
+    """Both searches, the second where the first proves nothing; ``errors`` ``[n]`` is how far each row of x is off."""
     try:
         from lap import lapjvs
     except ImportError:
         raise MissingPackageError("lapx", purpose="the exact transport distance", extra="audit") from None
-    original = x
-    if p == 2:
-        x = _without_shift(x, y)
     costs = np.empty((len(x), len(y)), dtype=np.float32)
     scale = _power_of_two_scale(x, y, p)
     for start, block in cost_blocks(x, y, p):
         np.multiply(block, scale, out=costs[start : start + len(block)], casting="same_kind")
     rounding = cost_rounding(x.shape[1], p, scale)
-    if x is not original:
-        rounding = rounding._replace(root=2.01 * UNIT_ROUNDOFF * np.sqrt(np.square(x).sum(axis=1) * scale))
+    if errors is not None and errors.any():
+        rounding = rounding._replace(root=2 * math.sqrt(scale) * errors)
 
     def exact(rows: np.ndarray, chosen: np.ndarray) -> np.ndarray:
         return costs_at(x, y, p, rows, chosen) * scale
@@ -103,10 +120,7 @@ def optimal_assignment(x: np.ndarray, y: np.ndarray, p: float) -> Assignment:
         second = _certify(torch.from_numpy(costs), again, exact, rounding, from_zero=True)
         lower = max(result.lower_bound, second.lower_bound)
         result = min(result, second, key=lambda found: found.total)._replace(lower_bound=lower)
-    own = pair_costs(original, y[result.columns], p)
-    total, error = math.fsum(own), math.fsum(cost_rounding(x.shape[1], p).of(own))
-    suboptimality = (result.upper_bound - result.lower_bound) / scale
-    return Assignment(result.columns, total, max(0.0, total - error - suboptimality), total + error)
+    return Assignment(result.columns, *(figure / scale for figure in result[1:]))
 
 
 def _propose(costs: np.ndarray, solve: Callable, exact: Callable) -> np.ndarray:
@@ -146,18 +160,23 @@ def _proven(found: Assignment) -> bool:
     return found.upper_bound - found.lower_bound <= PROVEN * found.total
 
 
-def _without_shift(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """``x`` moved to the mean of ``y``: of squared costs the shift is the same for every assignment.
+def _without_shift(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    """``x`` moved to the mean of ``y``, and by how much rounding moved each row beside that: float64 ``[n]`` or None.
 
-    Left as it is where the shift is small beside the spread, because a rounding of far points would then weigh more
-    than the distances of near copies; a larger shift is a multiple of what the largest numbers resolve.
+    Of squared costs the shift is the same for every assignment. ``x`` is left as it is where the shift is small beside
+    the spread, because a rounding of far points would then weigh more than the distances of near copies; a larger
+    shift is a multiple of what the largest numbers resolve.
     """
     step = x.mean(axis=0) - y.mean(axis=0)
     spread = np.square(x - x.mean(axis=0)).sum(axis=1).mean()
     if step @ step <= NEGLIGIBLE_SHIFT * spread:
-        return x
+        return x, None
     grain = np.spacing(np.maximum(np.abs(x).max(axis=0), np.abs(y).max(axis=0)))
-    return x - np.rint(step / grain) * grain
+    step = np.rint(step / grain) * grain
+    moved = x - step
+    taken = moved - x
+    errors = (x - (moved - taken)) - (step + taken)
+    return moved, np.sqrt(np.square(errors).sum(axis=1)) * (1 + 1e-9)
 
 
 def _power_of_two_scale(x: np.ndarray, y: np.ndarray, p: float) -> float:

@@ -1,9 +1,10 @@
 """Exact transport between weighted sets of any sizes: POT's network simplex, its duals checked.
 
 The solver works in float64 with an absolute tolerance. Three steps make that relative to the answer. Masses are whole
-numbers where the weights allow it, so that flows are exact. An arc that costs more than the best known total per unit
-of mass is in no optimal flow, so costs are capped there and the solver runs again in the units of the cap. And the
-value and its bound are taken from the differences of the points, not from the solver's cost matrix.
+numbers where the weights allow it, so that flows are exact. Where the bound is not tight, costs are capped at a multiple
+of the costliest arc in use and the solver runs again in the units of the cap: capped costs are no higher than the true
+ones, so their duals still bound the optimum. And the value and its bound are taken from the differences of the points,
+not from the solver's cost matrix.
 """
 
 import math
@@ -17,8 +18,8 @@ from memfast.metrics.pair_costs import UNIT_ROUNDOFF, cost_blocks, cost_rounding
 LEAST_ITERATIONS = 1_000_000
 ITERATIONS_PER_ROW = 2_000
 OPTIMAL = 1
-CAP_TOTALS = 8
-WIDE_COSTS = 64
+CAP_COSTS = 4
+PROVEN = 1e-12
 MAXIMUM_CAPS = 6
 LARGEST_MASS = 1 << 40
 WEIGHT_ROUNDING = 8 * UNIT_ROUNDOFF
@@ -70,35 +71,32 @@ def optimal_flow(
     costs = np.empty((len(x), len(y)))
     for start, block in cost_blocks(x, y, p):
         costs[start : start + len(block)] = block
-    best = _solve(costs, x, y, p, masses, maximum_iterations)
+    best, longest = _solve(costs, x, y, p, masses, maximum_iterations)
     for _ in range(MAXIMUM_CAPS):
-        # An optimal flow of whole masses moves whole masses: an arc in it costs at most the total in those units.
-        most = best.upper_bound * masses.units
-        if most == 0 or float(costs.max()) <= WIDE_COSTS * most:
+        proven = best.upper_bound - best.lower_bound <= PROVEN * best.total
+        if proven or best.total == 0 or float(costs.max()) <= CAP_COSTS * longest:
             break
-        np.minimum(costs, CAP_TOTALS * most, out=costs)
-        found = _solve(costs, x, y, p, masses, maximum_iterations)
-        total, lower = min(best.total, found.total), max(best.lower_bound, found.lower_bound)
-        stuck = found.total >= best.total
-        best = Flow(total, lower, min(best.upper_bound, found.upper_bound))
-        if stuck:
-            break
+        np.minimum(costs, CAP_COSTS * longest, out=costs)
+        found, longest = _solve(costs, x, y, p, masses, maximum_iterations)
+        best = Flow(
+            min(best.total, found.total),
+            max(best.lower_bound, found.lower_bound),
+            min(best.upper_bound, found.upper_bound),
+        )
     return best
 
 
 class Masses(NamedTuple):
-    """The masses of both sets, of one sum, and how many units of the least movable mass that sum has.
+    """The masses of both sets, of one sum.
 
     Attributes:
-        a: float64 ``[n]``; whole numbers where ``exact``.
+        a: float64 ``[n]``; whole numbers where ``rounding`` is 0.
         b: float64 ``[m]``.
-        units: the sum in units that every basic flow moves whole.
         rounding: how far the masses may be from the weights, relative to the sum.
     """
 
     a: np.ndarray
     b: np.ndarray
-    units: float
     rounding: float
 
     @classmethod
@@ -110,9 +108,9 @@ class Masses(NamedTuple):
             common = math.lcm(*sums)
             if common <= LARGEST_MASS:
                 first, second = whole[0] * (common // sums[0]), whole[1] * (common // sums[1])
-                return cls(first.astype(np.float64), second.astype(np.float64), float(common), 0.0)
+                return cls(first.astype(np.float64), second.astype(np.float64), 0.0)
         a, b = np.full(n, 1 / n) if a is None else a, np.full(m, 1 / m) if b is None else b
-        return cls(a, b, 1 / UNIT_ROUNDOFF, WEIGHT_ROUNDING)
+        return cls(a, b, WEIGHT_ROUNDING)
 
 
 def _whole_ratios(count: int, weights: np.ndarray | None) -> np.ndarray | None:
@@ -128,8 +126,8 @@ def _whole_ratios(count: int, weights: np.ndarray | None) -> np.ndarray | None:
 
 def _solve(
     costs: np.ndarray, x: np.ndarray, y: np.ndarray, p: float, masses: Masses, maximum_iterations: int
-) -> Flow:
-    """One run of the solver in units of its largest cost, judged by the exact costs."""
+) -> tuple[Flow, float]:
+    """One run of the solver in units of its largest cost, judged by the exact costs; and the costliest arc in use."""
     try:
         import ot
     except ImportError:
@@ -160,7 +158,7 @@ def _solve(
     gains = masses.a * u / sums[0], masses.b * v / sums[1]
     bound = math.fsum(np.concatenate(gains))
     error = (4 * UNIT_ROUNDOFF + masses.rounding) * sum(float(np.abs(gain).sum()) for gain in gains)
-    return Flow(total, max(0.0, min(total, bound - error)), upper)
+    return Flow(total, max(0.0, min(total, bound - error)), upper), float(exact.max())
 
 
 def _farthest(x: np.ndarray, y: np.ndarray) -> float:

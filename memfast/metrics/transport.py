@@ -188,6 +188,9 @@ def _exact(
     total: float, bounds: tuple[float, float], method: str, p: float, columns: np.ndarray | None = None
 ) -> WassersteinResult:
     """The roots of a total cost and of the bounds between which the least one lies."""
+    if total == 0:
+        # Equal points differ by exactly 0; a 0 of underflow is refused where the supports are compared.
+        bounds = 0.0, 0.0
     value = total ** (1 / p)
     lower, upper = (
         max(0.0, bound) ** (1 / p) * (1 + sign * ROOT_ROUNDING) for bound, sign in zip(bounds, (-1, 1), strict=True)
