@@ -4,65 +4,63 @@ The assignment comes from a Jonker-Volgenant solver on float32 costs, the fast a
 answer is then judged and, where needed, improved in float64: potentials v are relaxed along alternating paths (the
 Bellman-Ford rule v_j <= v_s(i) + c_ij - c_i,s(i)); a cycle in that relaxation is a cheaper assignment and is applied;
 where no relaxation is left the potentials are feasible, and weak duality bounds the optimum from below.
+
+Two facts keep tiny costs beside large ones. A pair that costs more than a whole known assignment is in no optimal one,
+so costs are capped at a multiple of the best total and the solver runs again in the units of that cap. And potentials
+that start from zero never leave [-total, 0], so their rounding is relative to the total. Where the first search does
+not end within its bounds, SciPy's shortest augmenting paths solve the capped costs in float64 and are judged likewise.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from scipy.optimize import linear_sum_assignment
 
-from memfast.foundation.errors import MemfastError, MissingPackageError
+from memfast.foundation.errors import MissingPackageError
+from memfast.metrics.pair_costs import (
+    BLOCK_ENTRIES,
+    UNIT_ROUNDOFF,
+    CostRounding,
+    cost_blocks,
+    cost_rounding,
+    costs_at,
+    pair_costs,
+)
 
-BLOCK_ENTRIES = 1 << 20
 EDGES_PER_ROW = 16
 SAMPLED_ROWS = 64
 NEGLIGIBLE_SHIFT = 1e-6
 PASSES_PER_CYCLE_CHECK = 16
+MAXIMUM_PASSES = 20_000
+MAXIMUM_VISITS = 1 << 30
 MAXIMUM_ROUNDS = 200
 RELAXATION_TOLERANCE = 1e-14
+PROVEN = 1e-12
+CAP_TOTALS = 8
+WIDE_COSTS = 64
+MAXIMUM_CAPS = 6
 FLOAT32_SLACK = 2.0**-21
 FLOAT32_TINY = 2.0**-125
 FLOAT32_EXPONENT = 120
-FLOAT64_ROUNDING = 2.0**-52
 
 
 class Assignment(NamedTuple):
-    """Row i goes to column ``columns[i]``; ``total`` is the sum of the costs, ``lower_bound`` of every assignment's."""
+    """An assignment and what is proven of it.
+
+    Attributes:
+        columns: int64 ``[n]``; row i goes to column ``columns[i]``.
+        total: the sum of its costs.
+        lower_bound: at most the total of every assignment.
+        upper_bound: at least the exact total of this one; it differs from ``total`` by rounding.
+    """
 
     columns: np.ndarray
     total: float
     lower_bound: float
-
-
-def pair_costs(x: np.ndarray, y: np.ndarray, p: float) -> np.ndarray:
-    """Cost ``||x_i - y_i||^p`` of the given pairs ``[n, d]``, from the differences, in float64."""
-    squared = np.einsum("id,id->i", x - y, x - y)
-    return squared if p == 2 else squared ** (p / 2)
-
-
-def cost_blocks(x: np.ndarray, y: np.ndarray, p: float) -> Iterator[tuple[int, np.ndarray]]:
-    """Blocks of rows of the cost matrix ``||x_i - y_j||^p`` in float64: (first row, block).
-
-    The norm expansion is taken about the mean and its near-zero entries are computed again from the differences, so
-    that the relative error of every entry stays below 1e-8.
-    """
-    mean = y.mean(axis=0)
-    x, y = x - mean, y - mean
-    y_norms = np.einsum("jd,jd->j", y, y)
-    rows = max(1, BLOCK_ENTRIES // len(y))
-    for start in range(0, len(x), rows):
-        part = x[start : start + rows]
-        norms = np.einsum("id,id->i", part, part)
-        block = part @ y.T
-        block *= -2
-        block += norms[:, None]
-        block += y_norms
-        near = np.nonzero(block <= 1e-7 * (norms[:, None] + y_norms.max()))
-        for chunk in range(0, len(near[0]), rows):
-            i, j = near[0][chunk : chunk + rows], near[1][chunk : chunk + rows]
-            block[i, j] = pair_costs(part[i], y[j], 2)
-        yield start, (block if p == 2 else block ** (p / 2))
+    upper_bound: float
 
 
 def optimal_assignment(x: np.ndarray, y: np.ndarray, p: float) -> Assignment:
@@ -74,45 +72,111 @@ def optimal_assignment(x: np.ndarray, y: np.ndarray, p: float) -> Assignment:
         p: exponent, at least 1.
 
     Returns:
-        `Assignment`; ``total - lower_bound`` is at most a few roundings where the search for a certificate ended.
+        `Assignment`. ``upper_bound - lower_bound`` is a few roundings of ``total`` in all but hopeless cases, such as
+        costs that span more powers of ten than float64 has digits.
 
-    Memory is one float32 matrix ``[n, n]`` (1.6 GB at n = 20,000) and what the solver adds per row.
+    Memory is one float32 matrix ``[n, n]`` (1.6 GB at n = 20,000) and what the solver adds per row; the second search,
+    if it is needed, takes a float64 matrix.
     """
+    moved, errors = _without_shift(x, y) if p == 2 else (x, None)
+    found = _optimum(moved, y, p, errors)
+    result = _of_points(found, x, y, p)
+    if moved is not x and not _proven(result):
+        other = _of_points(_optimum(x, y, p, None), x, y, p)
+        lower = max(result.lower_bound, other.lower_bound)
+        result = min(result, other, key=lambda each: each.total)._replace(lower_bound=lower)
+    return result
+
+
+def _of_points(found: Assignment, x: np.ndarray, y: np.ndarray, p: float) -> Assignment:
+    """What an assignment of moved points is for the points themselves: a shift adds the same to every total."""
+    own = pair_costs(x, y[found.columns], p)
+    total, error = math.fsum(own), math.fsum(cost_rounding(x.shape[1], p).of(own))
+    suboptimality = found.upper_bound - found.lower_bound
+    return Assignment(found.columns, total, max(0.0, total - error - suboptimality), total + error)
+
+
+def _optimum(x: np.ndarray, y: np.ndarray, p: float, errors: np.ndarray | None) -> Assignment:
+    """Both searches, the second where the first proves nothing; ``errors`` ``[n]`` is how far each row of x is off."""
     try:
         from lap import lapjvs
     except ImportError:
         raise MissingPackageError("lapx", purpose="the exact transport distance", extra="audit") from None
-    original = x
-    if p == 2:
-        x = _without_shift(x, y)
     costs = np.empty((len(x), len(y)), dtype=np.float32)
     scale = _power_of_two_scale(x, y, p)
     for start, block in cost_blocks(x, y, p):
         np.multiply(block, scale, out=costs[start : start + len(block)], casting="same_kind")
-    _, columns = lapjvs(costs, return_cost=False)
+    rounding = cost_rounding(x.shape[1], p, scale)
+    if errors is not None and errors.any():
+        rounding = rounding._replace(root=2 * math.sqrt(scale) * errors)
 
     def exact(rows: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-        step = max(1, BLOCK_ENTRIES // x.shape[1])
-        parts = [pair_costs(x[rows[s : s + step]], y[chosen[s : s + step]], p) for s in range(0, len(rows), step)]
-        return np.concatenate(parts) * scale if parts else np.empty(0)
+        return costs_at(x, y, p, rows, chosen) * scale
 
-    result = _certify(torch.from_numpy(costs), np.asarray(columns, dtype=np.int64), exact)
-    total = float(np.sum(pair_costs(original, y[result.columns], p)))
-    return Assignment(result.columns, total, total - (result.total - result.lower_bound) / scale)
+    columns = _propose(costs, lambda matrix: lapjvs(matrix, return_cost=False)[1], exact)
+    result = _certify(torch.from_numpy(costs), columns, exact, rounding)
+    if not _proven(result):
+        again = _augmenting_paths(x, y, p, result.total / scale)
+        second = _certify(torch.from_numpy(costs), again, exact, rounding, from_zero=True)
+        lower = max(result.lower_bound, second.lower_bound)
+        result = min(result, second, key=lambda found: found.total)._replace(lower_bound=lower)
+    return Assignment(result.columns, *(figure / scale for figure in result[1:]))
 
 
-def _without_shift(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """``x`` moved to the mean of ``y``: of squared costs the shift is the same for every assignment.
+def _propose(costs: np.ndarray, solve: Callable, exact: Callable) -> np.ndarray:
+    """The solver's assignment; ``costs`` are capped (in place) while the most of them exceed every assignment's need.
 
-    Left as it is where the shift is small beside the spread, because a rounding of far points would then weigh more
-    than the distances of near copies; a larger shift is a multiple of what the largest numbers resolve.
+    Scaling is by a power of two and float32 keeps its digits at every scale: only the solver, whose potentials are as
+    large as the largest cost, gains from the cap.
+    """
+    rows = np.arange(len(costs))
+    columns = np.asarray(solve(costs), dtype=np.int64)
+    total = math.fsum(exact(rows, columns))
+    for _ in range(MAXIMUM_CAPS):
+        if total == 0 or float(costs.max()) <= WIDE_COSTS * total:
+            break
+        np.minimum(costs, np.float32(max(CAP_TOTALS * total, FLOAT32_TINY)), out=costs)
+        proposed = np.asarray(solve(costs), dtype=np.int64)
+        proposed_total = math.fsum(exact(rows, proposed))
+        if proposed_total >= total:
+            break
+        columns, total = proposed, proposed_total
+    return columns
+
+
+def _augmenting_paths(x: np.ndarray, y: np.ndarray, p: float, total: float) -> np.ndarray:
+    """SciPy's assignment on float64 costs capped at a multiple of ``total``, all that count from the differences."""
+    cap = CAP_TOTALS * total
+    costs = np.empty((len(x), len(y)))
+    for start, block in cost_blocks(x, y, p):
+        rows, columns = np.nonzero(block <= cap)
+        block[block > cap] = cap
+        block[rows, columns] = costs_at(x, y, p, rows + start, columns)
+        costs[start : start + len(block)] = block
+    return linear_sum_assignment(costs)[1]
+
+
+def _proven(found: Assignment) -> bool:
+    return found.upper_bound - found.lower_bound <= PROVEN * found.total
+
+
+def _without_shift(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    """``x`` moved to the mean of ``y``, and by how much rounding moved each row beside that: float64 ``[n]`` or None.
+
+    Of squared costs the shift is the same for every assignment. ``x`` is left as it is where the shift is small beside
+    the spread, because a rounding of far points would then weigh more than the distances of near copies; a larger
+    shift is a multiple of what the largest numbers resolve.
     """
     step = x.mean(axis=0) - y.mean(axis=0)
     spread = np.square(x - x.mean(axis=0)).sum(axis=1).mean()
     if step @ step <= NEGLIGIBLE_SHIFT * spread:
-        return x
+        return x, None
     grain = np.spacing(np.maximum(np.abs(x).max(axis=0), np.abs(y).max(axis=0)))
-    return x - np.rint(step / grain) * grain
+    step = np.rint(step / grain) * grain
+    moved = x - step
+    taken = moved - x
+    errors = (x - (moved - taken)) - (step + taken)
+    return moved, np.sqrt(np.square(errors).sum(axis=1)) * (1 + 1e-9)
 
 
 def _power_of_two_scale(x: np.ndarray, y: np.ndarray, p: float) -> float:
@@ -127,25 +191,38 @@ def _power_of_two_scale(x: np.ndarray, y: np.ndarray, p: float) -> float:
 
 
 def _certify(
-    costs: torch.Tensor, columns: np.ndarray, exact: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    costs: torch.Tensor,
+    columns: np.ndarray,
+    exact: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    rounding: CostRounding = CostRounding(),
+    *,
+    from_zero: bool = False,
 ) -> Assignment:
+    """The assignment improved until feasible potentials prove it, or until a bound of the search is reached."""
     count = len(columns)
     own = exact(np.arange(count), columns)
     if not own.any():
-        return Assignment(columns, 0.0, 0.0)
+        return Assignment(columns, 0.0, 0.0, math.fsum(rounding.of(own)))
     potentials, margin = _first_potentials(costs, columns, own)
+    if from_zero:
+        potentials = np.zeros(count)
     edges = _Edges(count)
     edges.add(*_near_entries(costs, own - potentials[columns] + margin, potentials), exact)
-    for _ in range(MAXIMUM_ROUNDS):
-        columns, own = _relax(edges, columns, own, potentials, exact)
-        rows, chosen, lowest = _violations(costs, own - potentials[columns], potentials, own, exact)
-        if not len(rows):
-            total = float(np.sum(own))
-            return Assignment(columns, total, min(total, total + float(np.sum(lowest))))
+    passes = max(count, min(MAXIMUM_PASSES, MAXIMUM_VISITS // (EDGES_PER_ROW * count)))
+    for left in reversed(range(MAXIMUM_ROUNDS)):
+        columns, own, passes = _relax(edges, columns, own, potentials, exact, passes)
+        u = own - potentials[columns]
+        last = left == 0 or passes <= 0
+        rows, chosen, lowest = _violations(costs, u, potentials, own, exact, rounding, to_the_end=last)
+        if last or not len(rows):
+            break
         edges.add(rows, chosen, exact)
-    raise MemfastError(
-        "the optimality of the assignment could not be proven: expected the potentials to settle within "
-        f"{MAXIMUM_ROUNDS} rounds, which they did not. Use method='network_simplex'."
+    total = math.fsum(own)
+    return Assignment(
+        columns,
+        total,
+        math.fsum(np.concatenate([u, potentials, lowest])),
+        total + math.fsum(rounding.of(own)),
     )
 
 
@@ -186,31 +263,40 @@ class _Edges:
 
 
 def _relax(
-    edges: _Edges, columns: np.ndarray, own: np.ndarray, potentials: np.ndarray, exact: Callable
-) -> tuple[np.ndarray, np.ndarray]:
-    """Relax ``potentials`` (in place) over ``edges`` until nothing moves; apply each cheaper cycle that shows up."""
+    edges: _Edges, columns: np.ndarray, own: np.ndarray, potentials: np.ndarray, exact: Callable, passes: int
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """Relax ``potentials`` (in place) over ``edges`` until nothing moves; apply each cheaper cycle that shows up.
+
+    Takes at most ``passes`` passes and gives those left. A cycle is applied only if its exact costs are lower.
+    """
     heads, starts, sizes = np.unique(edges.columns, return_index=True, return_counts=True)
     group = np.repeat(np.arange(len(heads)), sizes)
     parents = np.full(len(columns), -1, dtype=np.int64)
     tolerance = RELAXATION_TOLERANCE * max(1e-300, float(np.abs(own).max()))
-    passes = 0
-    while True:
-        offers = potentials[columns[edges.rows]] + edges.costs - own[edges.rows]
+    while passes > 0:
+        offers = potentials[columns[edges.rows]] + (edges.costs - own[edges.rows])
         best = np.minimum.reduceat(offers, starts)
         better = best < potentials[heads] - tolerance
         if not better.any():
-            return columns, own
+            return columns, own, passes
         winners = np.nonzero((offers == best[group]) & better[group])[0]
         parents[edges.columns[winners]] = edges.rows[winners]
         potentials[heads[better]] = best[better]
-        passes += 1
+        passes -= 1
         if passes % PASSES_PER_CYCLE_CHECK == 0:
             cycle = _find_cycle(parents, columns)
             if cycle is not None:
-                columns = columns.copy()
-                columns[parents[cycle]] = cycle
-                own = exact(np.arange(len(columns)), columns)
+                movers = parents[cycle]
+                cheaper = exact(movers, cycle)
                 parents[:] = -1
+                if math.fsum(cheaper) < math.fsum(own[movers]):
+                    columns, own = columns.copy(), own.copy()
+                    columns[movers], own[movers] = cycle, cheaper
+                else:
+                    # Earlier cycles drove the potentials so low that their rounding passes for a gain.
+                    potentials[:] = 0
+                    tolerance *= 4
+    return columns, own, 0
 
 
 def _find_cycle(parents: np.ndarray, columns: np.ndarray) -> np.ndarray | None:
@@ -230,14 +316,23 @@ def _find_cycle(parents: np.ndarray, columns: np.ndarray) -> np.ndarray | None:
 
 
 def _violations(
-    costs: torch.Tensor, row_potentials: np.ndarray, potentials: np.ndarray, own: np.ndarray, exact: Callable
+    costs: torch.Tensor,
+    row_potentials: np.ndarray,
+    potentials: np.ndarray,
+    own: np.ndarray,
+    exact: Callable,
+    rounding: CostRounding,
+    *,
+    to_the_end: bool = False,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Entries whose exact reduced cost is negative, and a lower bound of each row's exact reduced costs (at most 0).
 
     Float32 only screens: whatever lies within its error of 0 is computed again, block by block. A block with very
-    many candidates gives only its smallest ones, unless none of those is negative: then all are looked at.
+    many candidates gives only its smallest ones, unless none of those is negative: then all are looked at, as they are
+    with ``to_the_end``. Without violations, or with ``to_the_end``, the bound holds.
     """
-    slack = FLOAT32_TINY + FLOAT32_SLACK * (np.abs(row_potentials) + np.abs(potentials).max() + own)
+    size = np.abs(row_potentials) + np.abs(potentials).max() + own
+    slack = FLOAT32_TINY + (FLOAT32_SLACK + rounding.screen) * size
     limits = torch.from_numpy((row_potentials + slack).astype(np.float32))
     tolerance = RELAXATION_TOLERANCE * len(own) * float(own.max())
     lowest = np.zeros(len(own))
@@ -245,14 +340,15 @@ def _violations(
     for start, block in _reduced(costs, potentials):
         inside = block <= limits[start : start + len(block), None]
         candidates = [inside]
-        if int(inside.sum()) > 4 * EDGES_PER_ROW * len(block):
+        if not to_the_end and int(inside.sum()) > 4 * EDGES_PER_ROW * len(block):
             candidates.insert(0, inside & _smallest(block - limits[start : start + len(block), None]))
         for mask in candidates:
             rows, columns = (found.numpy() for found in mask.nonzero(as_tuple=True))
             rows += start
-            reduced = exact(rows, columns) - row_potentials[rows] - potentials[columns]
-            rounding = FLOAT64_ROUNDING * (np.abs(row_potentials[rows]) + np.abs(potentials[columns]))
-            np.minimum.at(lowest, rows, reduced - rounding)
+            costs_here = exact(rows, columns)
+            reduced = costs_here - row_potentials[rows] - potentials[columns]
+            sizes = costs_here + np.abs(row_potentials[rows]) + np.abs(potentials[columns])
+            np.minimum.at(lowest, rows, reduced - rounding.of(costs_here, rows) - 2 * UNIT_ROUNDOFF * sizes)
             violated = reduced < -tolerance
             if violated.any():
                 break

@@ -10,12 +10,14 @@ from memfast.foundation.arguments import whole_number
 from memfast.foundation.errors import InputError
 from memfast.metrics.arrays import as_matrices, as_weights
 from memfast.metrics.assignment import optimal_assignment
-from memfast.metrics.network_simplex import MAXIMUM_ITERATIONS, optimal_flow
-from memfast.metrics.one_dimensional import require_exponent, transport_costs
+from memfast.metrics.network_simplex import optimal_flow
+from memfast.metrics.one_dimensional import cost_bounds, require_exponent, transport_costs
+from memfast.metrics.pair_costs import UNIT_ROUNDOFF
 from memfast.metrics.sinkhorn import sinkhorn_cost
 from memfast.metrics.sliced import PROJECTIONS, max_sliced_cost, random_directions, require_projections, sliced_costs
 
 EXACT_GAP = 1e-12
+ROOT_ROUNDING = 8 * UNIT_ROUNDOFF
 LARGEST_EXPONENT = 1000
 BATCH = 1000
 REPEATS = 10
@@ -31,11 +33,14 @@ class WassersteinResult:
     Attributes:
         value: W_p, the p-th root taken, in the units of the features.
         method: what computed it.
-        gap: an upper bound of ``value`` minus the true W_p from dual potentials; 0.0 where it is exact to rounding,
-            NaN for methods that estimate another quantity (sinkhorn, sliced, max_sliced, minibatch).
+        gap: a bound of the distance of ``value`` from the true W_p of the points as given, from dual potentials and
+            with every rounding counted; 0.0 where that bound is at most 1e-12 of ``value``. It equals ``value`` where
+            nothing could be proven from below. NaN for methods that estimate another quantity (sinkhorn, sliced,
+            max_sliced, minibatch).
         p: the exponent.
         details: numbers of the method: iterations, regularization, standard error.
         columns: the partner in ``y`` of each row of ``x`` (assignment only).
+        bounds: two numbers between which the true W_p lies, never rounded to one as ``gap`` is; NaN where ``gap`` is.
     """
 
     value: float
@@ -44,6 +49,7 @@ class WassersteinResult:
     p: float
     details: dict[str, float] = field(default_factory=dict)
     columns: np.ndarray | None = field(default=None, repr=False, compare=False)
+    bounds: tuple[float, float] = field(default=(math.nan, math.nan), repr=False, compare=False)
 
     def __float__(self) -> float:
         return self.value
@@ -104,7 +110,8 @@ def wasserstein(
     if found.value == 0 and not _same_support(x, y, *weights):
         raise _unfit_exponent(p, "all costs to be above its least number")
     details = {name: value * unit if name == "standard_error" else value for name, value in found.details.items()}
-    return replace(found, value=found.value * unit, gap=found.gap * unit, details=details)
+    lower, upper = (bound * unit for bound in found.bounds)
+    return replace(found, value=found.value * unit, gap=found.gap * unit, details=details, bounds=(lower, upper))
 
 
 def _unit(x: np.ndarray, y: np.ndarray, p: float) -> float:
@@ -151,7 +158,8 @@ def _one_dimensional(x: np.ndarray, y: np.ndarray, p: float, a: Any, b: Any) -> 
     if x.shape[1] != 1:
         raise InputError("x", expected="one feature per row for this method", received=f"{x.shape[1]}")
     method = "sorting" if len(x) == len(y) and a is None and b is None else "quantiles"
-    return WassersteinResult(float(transport_costs(x, y, p, a, b)[0]) ** (1 / p), method, 0.0, p)
+    total = float(transport_costs(x, y, p, a, b)[0])
+    return _exact(total, cost_bounds(total, x, y, p, weighted=a is not None or b is not None), method, p)
 
 
 def _assignment(x: np.ndarray, y: np.ndarray, p: float, a: Any, b: Any) -> WassersteinResult:
@@ -163,19 +171,35 @@ def _assignment(x: np.ndarray, y: np.ndarray, p: float, a: Any, b: Any) -> Wasse
             do="Use method='network_simplex'.",
         )
     found = optimal_assignment(x, y, p)
-    return _exact(found.total / len(x), found.lower_bound / len(x), "assignment", p, found.columns)
+    bounds = found.lower_bound / len(x), found.upper_bound / len(x)
+    return _exact(found.total / len(x), bounds, "assignment", p, found.columns)
 
 
 def _network_simplex(
-    x: np.ndarray, y: np.ndarray, p: float, a: Any, b: Any, *, maximum_iterations: int = MAXIMUM_ITERATIONS
+    x: np.ndarray, y: np.ndarray, p: float, a: Any, b: Any, *, maximum_iterations: int | None = None
 ) -> WassersteinResult:
-    return _exact(*optimal_flow(x, y, p, a, b, maximum_iterations), "network_simplex", p, None)
+    if maximum_iterations is not None:
+        whole_number("maximum_iterations", maximum_iterations, least=1)
+    found = optimal_flow(x, y, p, a, b, maximum_iterations)
+    return _exact(found.total, (found.lower_bound, found.upper_bound), "network_simplex", p, None)
 
 
-def _exact(total: float, lower: float, method: str, p: float, columns: np.ndarray | None) -> WassersteinResult:
+def _exact(
+    total: float, bounds: tuple[float, float], method: str, p: float, columns: np.ndarray | None = None
+) -> WassersteinResult:
+    """The roots of a total cost and of the bounds between which the least one lies."""
+    if total == 0:
+        # Equal points differ by exactly 0; a 0 of underflow is refused where the supports are compared.
+        bounds = 0.0, 0.0
     value = total ** (1 / p)
-    gap = value - max(0.0, lower) ** (1 / p)
-    return WassersteinResult(value, method, 0.0 if gap <= EXACT_GAP * value else gap, p, columns=columns)
+    lower, upper = (
+        max(0.0, bound) ** (1 / p) * (1 + sign * ROOT_ROUNDING) for bound, sign in zip(bounds, (-1, 1), strict=True)
+    )
+    lower, upper = min(lower, value), max(upper, value)
+    gap = max(value - lower, upper - value)
+    return WassersteinResult(
+        value, method, 0.0 if gap <= EXACT_GAP * value else gap, p, columns=columns, bounds=(lower, upper)
+    )
 
 
 def _sinkhorn(
