@@ -48,6 +48,10 @@ class MissingPackageError(MemfastError, ImportError):
         super().__init__(f"{purpose} needs the package {package}: pip install 'memfast[{extra}]'")
 
 
+class PackageImportError(MemfastError, ImportError):
+    """An optional package is installed, but importing it fails; the text holds its own error."""
+
+
 def first_line(error: BaseException) -> str:
     """An error's cause alone: some libraries add a page of advice, some say nothing."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

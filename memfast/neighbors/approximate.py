@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 from memfast import ops
 from memfast.foundation.errors import InputError
 from memfast.foundation.progress import Progress
+from memfast.foundation.proportions import wilson
 from memfast.neighbors.faiss_index import ApproximateIndex
 from memfast.neighbors.precision import Converter
 from memfast.neighbors.result import Neighbors, Recall
@@ -19,8 +19,6 @@ from memfast.neighbors.topk import NOBODY, RunningTopK
 
 RECALL_QUERIES = 100
 CONFIDENCE = 0.95
-# Two-sided normal quantile of CONFIDENCE.
-_QUANTILE = 1.959963984540054
 
 
 def approximate_knn(
@@ -39,11 +37,10 @@ def approximate_knn(
         raise InputError("metric", expected=f"{index.metric!r}, as the index was built with", received=repr(metric))
     if index.index is None:
         index.build(database, memory=memory, progress=progress)
-    if (index.length, int(index.index.d)) != (sets.database.length, sets.database.width):
-        raise InputError(
-            "approximate", expected=f"an index of {sets.database.length} rows of {sets.database.width} numbers",
-            received=f"one of {index.length} rows of {int(index.index.d)}", do="Build it for this database.",
-        )  # fmt: skip
+    else:
+        index.require_rows_of(sets.database)
+    if sets.queries.length == 0:
+        return sets.empty(k, "approximate")
     wanted = min(sets.database.length, k * index.candidates + exclude_self)
     lists = RunningTopK(sets.queries.length, k, sets.distance)
     with Progress("searching", sets.queries.length, "queries", show=progress) as bar:
@@ -55,14 +52,6 @@ def approximate_knn(
             bar.advance(len(block))
     recall = _measure(sets, lists, k, exclude_self, memory, backend)
     return Neighbors(lists.squared_distances, lists.indices, "approximate", metric, lists.fallbacks, recall)
-
-
-def wilson(successes: int, trials: int) -> tuple[float, float]:
-    """The Wilson interval of a proportion at ``CONFIDENCE`` (Wilson 1927)."""
-    share, z2 = successes / trials, _QUANTILE**2
-    centre = (share + z2 / (2 * trials)) / (1 + z2 / trials)
-    half = _QUANTILE / (1 + z2 / trials) * math.sqrt(share * (1 - share) / trials + z2 / (4 * trials**2))
-    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def _query_blocks(sets: Sets, memory: int | None, wanted: int) -> Iterator[tuple[int, np.ndarray]]:
@@ -109,5 +98,5 @@ def _measure(sets: Sets, lists: RunningTopK, k: int, exclude_self: bool, memory:
         farthest[number] = others[k - 1]
     found = (lists.squared_distances[sample] <= farthest[:, None]) & (lists.indices[sample] != NOBODY)
     hits, trials = int(found.sum()), found.size
-    low, high = wilson(hits, trials)
+    low, high = wilson(hits, trials, CONFIDENCE)
     return Recall(hits / trials, low, high, CONFIDENCE, k, len(sample))

@@ -49,7 +49,9 @@ class ExactSearch:
         self.k, self.exclude_self, self.memory, self.backend = int(k), exclude_self, memory, backend
         self.convert_query, self.convert_row = self.sets.query_converter, self.sets.row_converter
         self.device = search_device(self.sets.integers, backend)
-        self.checkpoint = None if checkpoint is None else Checkpoint(checkpoint, self._parameters())
+        self.checkpoint = (
+            None if checkpoint is None or not self.sets.queries.length else Checkpoint(checkpoint, self._parameters())
+        )
 
     def prepare(self, ranks: Ranks) -> None:
         """Fix the plan."""
@@ -57,10 +59,13 @@ class ExactSearch:
             raise InputError(
                 "database", expected="data that ranks can share", received="an iterator", do="Give shards."
             )
-        self._sizes = self.sets.block_sizes(self.memory, self.k)
+        if self.sets.queries.length:
+            self._sizes = self.sets.block_sizes(self.memory, self.k)
 
     def run(self, ranks: Ranks, progress: bool) -> Neighbors:
         """Search this rank's parts and merge with the others'."""
+        if self.sets.queries.length == 0:
+            return self.sets.empty(self.k, "exact" if self.sets.integers else "certified")
         with ranks.fail_together():
             plan = self._plan(ranks.size) if ranks.rank == 0 else None
         self.plan = Plan(**ranks.broadcast(None if plan is None else vars(plan)))

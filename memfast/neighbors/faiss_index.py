@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from memfast.foundation.arguments import whole_number
-from memfast.foundation.errors import CheckpointError, InputError, MissingPackageError
+from memfast.foundation.errors import CheckpointError, InputError
+from memfast.foundation.packages import optional_package
 from memfast.foundation.progress import Progress
 from memfast.neighbors.memory import block_sizes
 from memfast.neighbors.precision import Converter
 from memfast.neighbors.reading import read_ahead
-from memfast.neighbors.rows import open_rows
+from memfast.neighbors.rows import Rows, open_rows
 from memfast.neighbors.stream import units
 from memfast.runtime.files import atomic_path, read_json, write_json
 
 TRAINING_ROWS = 100_000
 CANDIDATES_PER_NEIGHBOR = 4
 _FORMAT = 1
+_HASHED_NUMBERS = 1 << 20
 
 
 class ApproximateIndex:
@@ -53,6 +58,7 @@ class ApproximateIndex:
         self.factory, self.metric, self.training_rows = factory, metric, training_rows
         self.candidates, self.probes = candidates, probes
         self.index: Any = None
+        self.content: str | None = None
         self._resources: Any = None
         _faiss()
 
@@ -70,34 +76,64 @@ class ApproximateIndex:
         rows = open_rows(database, "database")
         convert = Converter(rows, self.metric)
         faiss = _faiss()
-        try:
+        with self._refusing("a faiss index_factory string, for example 'IVF1024,Flat'"):
             index = faiss.index_factory(rows.width, self.factory, faiss.METRIC_L2)
-        except RuntimeError as error:
-            raise InputError(
-                "approximate", expected="a faiss index_factory string, for example 'IVF1024,Flat'",
-                received=repr(self.factory), do=f"faiss says: {_last_line(error)}",
-            ) from error  # fmt: skip
         index = self._to_gpu(index)
         if not index.is_trained:
             sample = np.unique(np.linspace(0, rows.length - 1, min(rows.length, self.training_rows)).astype(np.int64))
-            try:
+            with self._refusing(f"an index that {len(sample)} rows can train"):
                 index.train(_float32(convert(rows.take(sample), 0)))
-            except RuntimeError as error:
-                raise InputError(
-                    "approximate", expected=f"an index that {len(sample)} rows can train", received=repr(self.factory),
-                    do=f"faiss says: {_last_line(error)}",
-                ) from error  # fmt: skip
         step = block_sizes(
             memory, queries=1, rows=rows.length, width=rows.width, k=1, query_item=4, row_item=rows.dtype.itemsize + 4
         ).rows
+        digest = hashlib.sha256()
         with Progress("indexing", rows.length, "rows", show=progress) as bar:
             start = 0
             for block in read_ahead(units(rows, 0, rows.length, step)):
-                index.add(_float32(convert(block, start)))
+                numbers = _float32(convert(block, start))
+                digest.update(numbers.data)
+                with self._refusing("an index that numbers its rows itself (leave out 'IDMap')"):
+                    index.add(numbers)
                 start += len(block)
                 bar.advance(len(block))
-        self.index = index
+        self.index, self.content = index, digest.hexdigest()
         return self
+
+    def require_rows_of(self, rows: Rows) -> None:
+        """Raise unless the index holds these very rows, by their number and their content.
+
+        Raises:
+            InputError: it was built for others. An index that an earlier version saved holds no hash of its rows:
+                only their number and width are compared then.
+        """
+        if (self.length, int(self.index.d)) != (rows.length, rows.width):
+            raise InputError(
+                "approximate", expected=f"an index of {rows.length} rows of {rows.width} numbers",
+                received=f"one of {self.length} rows of {int(self.index.d)}", do="Build it for this database.",
+            )  # fmt: skip
+        if self.content is not None and self.content != self._hash(rows):
+            raise InputError(
+                "approximate", expected="an index of this database", received="one of other rows, equally many",
+                do="Build it for this database.",
+            )  # fmt: skip
+
+    def _hash(self, rows: Rows) -> str:
+        """SHA-256 of the float32 numbers that faiss is given, whatever the blocks."""
+        convert, digest = Converter(rows, self.metric), hashlib.sha256()
+        step = max(1, _HASHED_NUMBERS // rows.width)
+        for start in range(0, rows.length, step):
+            digest.update(_float32(convert(rows.read(start, min(start + step, rows.length)), start)).data)
+        return digest.hexdigest()
+
+    @contextmanager
+    def _refusing(self, expected: str) -> Iterator[None]:
+        """What faiss refuses is an error of the description, in our words and its own."""
+        try:
+            yield
+        except (RuntimeError, AssertionError) as error:
+            raise InputError(
+                "approximate", expected=expected, received=repr(self.factory), do=f"faiss says: {_last_line(error)}"
+            ) from error
 
     def propose(self, queries: np.ndarray, count: int) -> np.ndarray:
         """``count`` candidates of each query (converted rows), int64 ``[Q, count]``, -1 where the index found fewer."""
@@ -110,7 +146,8 @@ class ApproximateIndex:
                 raise InputError(
                     "probes", expected=f"None: {self.factory} has no lists to visit", received=str(self.probes),
                 ) from error  # fmt: skip
-        return self.index.search(_float32(queries), count)[1].astype(np.int64, copy=False)
+        with self._refusing("an index that can be searched"):
+            return self.index.search(_float32(queries), count)[1].astype(np.int64, copy=False)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the index, and beside it a JSON file with its description.
@@ -125,7 +162,7 @@ class ApproximateIndex:
         notes = {
             "format": _FORMAT, "factory": self.factory, "metric": self.metric, "rows": self.length,
             "numbers per row": int(self.index.d), "candidates": self.candidates, "probes": self.probes,
-            "training_rows": self.training_rows, "bytes": Path(path).stat().st_size,
+            "training_rows": self.training_rows, "bytes": Path(path).stat().st_size, "content": self.content,
         }  # fmt: skip
         write_json(_notes_path(path), notes)
 
@@ -144,7 +181,7 @@ class ApproximateIndex:
                 notes["factory"], metric=notes["metric"], training_rows=notes["training_rows"],
                 candidates=notes["candidates"], probes=notes["probes"],
             )  # fmt: skip
-            loaded.index = _faiss().read_index(str(path))
+            loaded.index, loaded.content = _faiss().read_index(str(path)), notes.get("content")
         except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
             raise CheckpointError(
                 f"{path}: not an index with its description beside it ({_last_line(error)})"
@@ -170,11 +207,7 @@ class ApproximateIndex:
 
 
 def _faiss() -> Any:
-    try:
-        import faiss
-    except ImportError as error:
-        raise MissingPackageError("faiss-cpu", purpose="approximate search", extra="audit") from error
-    return faiss
+    return optional_package("faiss", package="faiss-cpu", purpose="approximate search", extra="audit")
 
 
 def _float32(block: np.ndarray) -> np.ndarray:

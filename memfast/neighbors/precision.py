@@ -6,7 +6,7 @@ from memfast.foundation.errors import InputError
 from memfast.neighbors.rows import Rows
 
 _EXACT_INTEGERS = 2**53
-METRICS = ("euclidean", "cosine")
+METRICS = ("euclidean", "cosine", "inner_product")
 # What the kernel reads as it is; it compares any two of them without loss.
 NATIVE = tuple(np.dtype(one) for one in (np.uint8, np.float16, np.float32, np.float64))
 _FITS_FLOAT32 = tuple(np.dtype(one) for one in (np.int8, np.int16, np.uint16))
@@ -19,7 +19,7 @@ def compute_dtype(dtype: np.dtype, metric: str) -> np.dtype:
         InputError: unknown metric.
     """
     if metric not in METRICS:
-        raise InputError("metric", expected=" or ".join(METRICS), received=repr(metric))
+        raise InputError("metric", expected="one of " + ", ".join(METRICS), received=repr(metric))
     if metric == "cosine":
         return np.dtype(np.float32)
     dtype = dtype.newbyteorder("=")

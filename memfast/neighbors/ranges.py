@@ -21,6 +21,8 @@ from memfast.runtime.memory import free_memory
 # A pair costs 24 bytes, and as much again while it is sorted and collected.
 _BYTES_PER_PAIR = 64
 _LARGEST_TILE = 1 << 24
+# Rows of length one are rounded to float32: two of them move by 2**-24 each, and a pair at the limit must not be lost.
+UNIT_ROW_ROUNDING = 2.0**-23
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,8 @@ def within(
         database: as for ``knn``.
         radius: Euclidean distance, 0 or more. Give exactly one of the three limits.
         radius_squared: its square; exact for integers.
-        similarity: least cosine similarity, with ``metric="cosine"``.
+        similarity: least cosine similarity, -1 to 1, with ``metric="cosine"``. Pairs within the rounding of the rows
+            to float32 count as at the limit: no pair at the limit is lost.
         exclude_self: leave out the pairs of an item with itself.
         metric: as for ``knn``.
         memory: as for ``knn``.
@@ -89,9 +92,13 @@ def within(
     >>> pairs.indices.tolist(), pairs.squared_distances.tolist()
     ([2, 0], [1, 9])
     """
+    if metric == "inner_product":
+        raise InputError("metric", expected="'euclidean' or 'cosine'", received=repr(metric))
     sets = Sets.open(queries, database, metric)
     sets.check_one_set(exclude_self)
     limit = squared_limit(radius, radius_squared, similarity, metric)
+    if sets.queries.length == 0:
+        return iter(())
     sizes = sets.block_sizes(memory, 1)
     tile = _pairs_per_tile(memory)
     return _blocks(sets, limit, sizes, tile, exclude_self, progress, backend, upper=False)
@@ -122,7 +129,8 @@ def squared_limit(radius: float | None, radius_squared: float | None, similarity
     if name == "similarity":
         if metric != "cosine":
             raise InputError(name, expected="-1 to 1 with metric='cosine'", received=f"{value} with metric={metric!r}")
-        return 2.0 - 2.0 * finite_number(name, value, least=-1, greatest=1)
+        distance = math.sqrt(2.0 - 2.0 * finite_number(name, value, least=-1, greatest=1))
+        return (distance + UNIT_ROW_ROUNDING) ** 2
     number = finite_number(name, value, least=0)
     squared = number * number if name == "radius" else number
     if not math.isfinite(squared):

@@ -41,14 +41,15 @@ class Neighbors:
 
     Attributes:
         squared_distances: ``[Q, k]``; int64 in squared grey levels for uint8 data, float64 for floats. For the
-            cosine metric they are those of the rows scaled to length one.
+            cosine metric they are those of the rows scaled to length one; for inner products those of the pairs found.
         indices: int64 ``[Q, k]``, rows of the database.
         exactness: ``"exact"`` (integer arithmetic), ``"certified"`` (floats, proven equal to the float64 search) or
             ``"approximate"`` (an index chose the candidates; their distances are exact).
-        metric: ``"euclidean"`` or ``"cosine"``.
+        metric: ``"euclidean"``, ``"cosine"`` or ``"inner_product"`` (rows descend in inner product).
         fallbacks: queries for which the certificate failed in some block, so that it was searched again in float64;
             a count for curiosity, the result is the same.
         recall: measured recall of an approximate search, None otherwise.
+        inner_products: ``[Q, k]``, descending, int64 for uint8 data; None for the other metrics.
     """
 
     squared_distances: np.ndarray | torch.Tensor
@@ -57,6 +58,7 @@ class Neighbors:
     metric: str = "euclidean"
     fallbacks: int = 0
     recall: Recall | None = None
+    inner_products: np.ndarray | torch.Tensor | None = None
 
     @property
     def distances(self) -> np.ndarray | torch.Tensor:
@@ -71,11 +73,12 @@ class Neighbors:
             AttributeError: the search was not by ``metric="cosine"``.
         """
         if self.metric != "cosine":
-            raise AttributeError("similarities belong to metric='cosine'; this search was 'euclidean'")
+            raise AttributeError(f"similarities belong to metric='cosine'; this search was '{self.metric}'")
         return (1.0 - self.squared_distances / 2.0).clip(-1.0, 1.0)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain lists, numbers and strings, ready for JSON."""
+        products = {} if self.inner_products is None else {"inner_products": self.inner_products.tolist()}
         return {
             "squared_distances": self.squared_distances.tolist(),
             "indices": self.indices.tolist(),
@@ -83,4 +86,5 @@ class Neighbors:
             "metric": self.metric,
             "fallbacks": self.fallbacks,
             "recall": None if self.recall is None else vars(self.recall).copy(),
+            **products,
         }

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from memfast.data.source import Source, is_source
+from memfast.foundation.arrays import dense_to_numpy, is_narrow_float, require_dense, require_unmasked
 from memfast.foundation.errors import InputError
 from memfast.neighbors.mapping import copy_and_release, memory_map
 from memfast.neighbors.npy import NpyRows
@@ -50,19 +51,20 @@ class Rows(Protocol):
         ...
 
 
-def open_rows(value: Any, what: str) -> Rows:
+def open_rows(value: Any, what: str, *, empty: bool = False) -> Rows:
     """See ``value`` as rows.
 
     Args:
         value: an array, a tensor, a memory map, a ``.npy`` file, a folder or list of ``.npy`` shards, a list of
             arrays, a source, or anything ``memfast.data.open_source`` reads.
         what: the argument's name, for errors.
+        empty: whether it may have no rows.
 
     Raises:
         InputError: it cannot be read as a non-empty table of numbers, or its shards differ in shape or dtype.
     """
     rows = _open(value, what)
-    if rows.length == 0 or rows.width == 0:
+    if (rows.length == 0 and not empty) or rows.width == 0:
         raise InputError(
             what, expected="at least one item of at least one number", received=f"shape {rows.length} x {rows.width}"
         )
@@ -104,21 +106,22 @@ class _ArrayRows:
 
 
 class _TensorRows(_ArrayRows):
-    """Rows of a torch tensor; bfloat16, which NumPy lacks, is read as float32 without loss."""
+    """Rows of a torch tensor; bfloat16 and 8-bit floats, which NumPy lacks, are read as float32 without loss."""
 
     def __init__(self, tensor: torch.Tensor, name: str) -> None:
+        require_dense(name, tensor)
         self.tensor = tensor.detach()
-        probe = _to_numpy(self.tensor[:0]) if tensor.ndim else np.empty((), np.float32)
+        probe = dense_to_numpy(self.tensor[:0]) if tensor.ndim else np.empty((), np.float32)
         self.name, self.dtype, self._map = name, probe.dtype, None
-        self.held = tensor.device.type == "cpu" and tensor.is_contiguous() and tensor.dtype != torch.bfloat16
+        self.held = tensor.device.type == "cpu" and tensor.is_contiguous() and not is_narrow_float(tensor)
         self.length = len(tensor) if tensor.ndim else 0
         self.width = int(np.prod(tensor.shape[1:], dtype=np.int64))
 
     def read(self, start: int, stop: int) -> np.ndarray:
-        return _flat(_to_numpy(self.tensor[start:stop]))
+        return _flat(dense_to_numpy(self.tensor[start:stop]))
 
     def take(self, indices: np.ndarray) -> np.ndarray:
-        return _flat(_to_numpy(self.tensor[torch.from_numpy(indices).to(self.tensor.device)]))
+        return _flat(dense_to_numpy(self.tensor[torch.from_numpy(indices).to(self.tensor.device)]))
 
 
 class _SourceRows:
@@ -196,6 +199,7 @@ class _ShardedRows:
 
 
 def _open(value: Any, what: str) -> Rows:
+    require_unmasked(what, value)
     if isinstance(value, torch.Tensor):
         return _TensorRows(value, what)
     if isinstance(value, np.ndarray):
@@ -234,7 +238,3 @@ def _open_path(path: Path, what: str) -> Rows:
 
 def _flat(block: np.ndarray) -> np.ndarray:
     return block.reshape(len(block), -1)
-
-
-def _to_numpy(tensor: torch.Tensor) -> np.ndarray:
-    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).cpu().numpy()

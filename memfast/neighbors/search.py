@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from memfast.foundation.errors import InputError
 from memfast.neighbors.exact import ExactSearch
+from memfast.neighbors.inner_product import inner_product_knn
 from memfast.neighbors.result import Neighbors
 from memfast.runtime.distributed import Ranks
 
@@ -36,11 +39,13 @@ def knn(
 
     Args:
         queries: array, tensor, memory map, ``.npy`` file, folder or list of ``.npy`` shards, source, or
-            iterator of blocks.
+            iterator of blocks. No queries give an empty result.
         database: the same kinds. An iterator is read once, so all queries must fit the memory.
         k: neighbours per query, 1 to the number of database items.
         exclude_self: queries and database are one set; item i is left out for query i (its duplicates are not).
-        metric: ``"euclidean"``, or ``"cosine"``: rows are scaled to length one and rounded to float32.
+        metric: ``"euclidean"``; ``"cosine"``: rows are scaled to length one and rounded to float32; or
+            ``"inner_product"``: the largest products first, in ``inner_products``; exact, without ``checkpoint`` and
+            ``approximate``.
         memory: bytes for the search beyond inputs and result; default a quarter of what is free.
         progress: show progress on stderr.
         checkpoint: a folder. A search that was killed continues there and ends with the same bits.
@@ -64,6 +69,13 @@ def knn(
     >>> found.indices.tolist(), found.squared_distances.tolist()
     ([[0, 1], [1, 0]], [[1, 16], [1, 16]])
     """
+    if metric == "inner_product":
+        _only_exact(checkpoint=checkpoint, approximate=approximate)
+        found = inner_product_knn(
+            queries, database, k,
+            exclude_self=exclude_self, memory=memory, progress=progress, ranks=Ranks.current(distributed),
+        )  # fmt: skip
+        return _as_given(found, queries)
     if approximate is not None:
         from memfast.neighbors.approximate import approximate_knn
 
@@ -80,8 +92,15 @@ def knn(
     return _as_given(found, queries)
 
 
+def _only_exact(**options: Any) -> None:
+    for name, value in options.items():
+        if value is not None:
+            raise InputError(name, expected="None with metric='inner_product'", received=repr(value))
+
+
 def _as_given(found: Neighbors, queries: Any) -> Neighbors:
     if not isinstance(queries, torch.Tensor):
         return found
-    distances, indices = (torch.from_numpy(one).to(queries.device) for one in (found.squared_distances, found.indices))
-    return Neighbors(distances, indices, found.exactness, found.metric, found.fallbacks, found.recall)
+    names = ("squared_distances", "indices", "inner_products")
+    arrays = {name: getattr(found, name) for name in names if getattr(found, name) is not None}
+    return replace(found, **{name: torch.from_numpy(array).to(queries.device) for name, array in arrays.items()})

@@ -11,6 +11,7 @@ from memfast.foundation.arguments import whole_number
 from memfast.foundation.errors import InputError
 from memfast.neighbors.memory import BlockSizes, block_sizes
 from memfast.neighbors.precision import Converter, compute_dtype
+from memfast.neighbors.result import Neighbors
 from memfast.neighbors.rows import Rows, is_iterator, open_rows
 from memfast.neighbors.stream import StreamRows, gather
 
@@ -34,9 +35,9 @@ class Sets:
         """Open both.
 
         Raises:
-            InputError: one is empty or unreadable, or their items differ in size.
+            InputError: one is unreadable, the database is empty, or their items differ in size.
         """
-        ours = gather(queries, "queries") if is_iterator(queries) else open_rows(queries, "queries")
+        ours = gather(queries, "queries") if is_iterator(queries) else open_rows(queries, "queries", empty=True)
         theirs: Rows = StreamRows(database, "database") if is_iterator(database) else open_rows(database, "database")
         if ours.width != theirs.width:
             raise InputError(
@@ -70,6 +71,10 @@ class Sets:
     def row_converter(self) -> Converter:
         """Makes database blocks ready for the kernel."""
         return Converter(self.database, self.metric, check=False)
+
+    def empty(self, k: int, exactness: str) -> Neighbors:
+        """The neighbours of no queries."""
+        return Neighbors(np.empty((0, k), self.distance), np.empty((0, k), np.int64), exactness, self.metric)
 
     @contextmanager
     def naming_rows(self, queries: np.ndarray, first: int, block: np.ndarray, offset: int) -> Iterator[None]:
