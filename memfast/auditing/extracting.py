@@ -39,7 +39,7 @@ def open_features(
     from memfast.features import Extractor, Preprocessing, open_extractor
 
     options = dict(extraction or {})
-    opening = {name: options.pop(name) for name in ("preprocessing", "device", "dtype") if name in options}
+    opening = {name: options.pop(name) for name in ("preprocessing", "device", "dtype", "identity") if name in options}
     if not images and not isinstance(features, Extractor):
         opening.setdefault("preprocessing", Preprocessing(images=False))
     opened = open_extractor(features, **opening)

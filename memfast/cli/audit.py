@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from memfast.cli.labels import read_labels
-from memfast.cli.printing import JsonOption, OverwriteOption, QuietOption, SeedOption, percent, print_json
+from memfast.cli.printing import JsonOption, OverwriteOption, QuietOption, SeedOption, print_json
 from memfast.cli.story import training_story
 from memfast.foundation.arguments import finite_number
 from memfast.foundation.errors import CheckpointError, InputError
+from memfast.foundation.values import percent
 from memfast.runtime.files import claim_output_folder, write_json
 
 if TYPE_CHECKING:
@@ -210,7 +211,7 @@ def _criteria(names: str | None, similarity: str | None, features: str | None) -
     except ValueError as error:
         expected = "thresholds separated by commas, like 0.75,0.5"
         raise InputError("--similarity", expected=expected, received=repr(similarity)) from error
-    every = [kind.name for kind in CRITERIA] if chosen is None else [one for one in chosen if one != Similarity.name]
+    every = list(CRITERIA) if chosen is None else [one for one in chosen if one != Similarity.name]
     own = Similarity(thresholds[0], thresholds[1:])
     return [own if one == Similarity.name else one for one in every] + ([] if chosen is None else [own])
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from memfast.cli.printing import JsonOption, OverwriteOption, QuietOption, SeedOption, percent, print_json
+from memfast.cli.printing import JsonOption, OverwriteOption, QuietOption, SeedOption, print_json
+from memfast.foundation.values import percent
 
 if TYPE_CHECKING:
     from memfast.auditing import AuditResult

@@ -16,8 +16,3 @@ def print_json(content: Any) -> None:
     """Print strict JSON on stdout."""
     json.dump(content, sys.stdout, indent=2, allow_nan=False)
     sys.stdout.write("\n")
-
-
-def percent(fraction: float) -> str:
-    """A fraction as people read it: 0.0312 is ``3.1 %``."""
-    return f"{100 * fraction:.1f} %"

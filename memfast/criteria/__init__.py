@@ -2,7 +2,7 @@
 
 from memfast.criteria.absolute import Absolute, AbsoluteTiles, worst_tile, worst_tiles
 from memfast.criteria.authenticity import Authenticity
-from memfast.criteria.base import Criterion, Evidence, Judgement
+from memfast.criteria.base import NEEDS, Criterion, Evidence, Judgement
 from memfast.criteria.calibrated import Calibrated
 from memfast.criteria.intervals import bootstrap, clopper_pearson, closer_than, difference, share, wilson
 from memfast.criteria.nn_ratio import NnRatio
@@ -11,6 +11,7 @@ from memfast.criteria.similarity import Similarity
 
 __all__ = [
     "CRITERIA",
+    "NEEDS",
     "Absolute",
     "AbsoluteTiles",
     "Authenticity",

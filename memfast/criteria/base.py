@@ -79,15 +79,29 @@ class Judgement:
     notes: tuple[str, ...] = ()
 
 
+# The optional fields of `Evidence`: what a criterion can ask for beside the nearest distances.
+NEEDS = ("neighbour_gaps", "tile_distances", "similarities")
+
+
 class Criterion(ABC):
     """A definition of "memorized". To add one: write a subclass in a file of its own and add it to the list.
 
+    A criterion declares what it reads and how it is to be read; an audit gathers what its criteria declare, and knows
+    none of them by name. It is made without arguments, or with its threshold as the first one.
+
     Attributes:
         name: what users write and results hold.
+        aliases: other names that users may write.
         title: what a person reads.
         definition: the formula in words and symbols.
         source: who defined it.
         copies_are_low: True where a lower score is more of a copy.
+        needs: which optional fields of `Evidence` it reads, some of `NEEDS`.
+        neighbours: how many nearest distances it reads where so many are known.
+        tiles: tiles per side in ``tile_distances``, where it reads those.
+        hidden_by_duplicates: True where a second training item close to the one that was copied hides the copy.
+        high_by_nature: True where it flags many samples of an honest model too, so that only the excess over held-out
+            data says anything.
         threshold: where a sample counts as a copy.
         levels: thresholds that are reported in full beside the main one.
         grid: thresholds of the curve.
@@ -99,9 +113,20 @@ class Criterion(ABC):
     source: ClassVar[str]
     copies_are_low: ClassVar[bool] = True
     aliases: ClassVar[tuple[str, ...]] = ()
+    needs: ClassVar[tuple[str, ...]] = ()
+    hidden_by_duplicates: ClassVar[bool] = False
+    high_by_nature: ClassVar[bool] = False
 
+    neighbours: int = 1
+    tiles: int = 0
     threshold: float
     levels: tuple[float, ...] = ()
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        for need in cls.needs:
+            if need not in NEEDS:
+                raise InputError(f"{cls.__name__}.needs", expected=f"some of {', '.join(NEEDS)}", received=repr(need))
 
     @property
     @abstractmethod

@@ -1,4 +1,4 @@
-"""The criteria, one row each, and how a user's choice becomes a list of them."""
+"""The criteria by name, and how a user's choice becomes a list of them. To add one: write its class and add it here."""
 
 from collections.abc import Iterable
 
@@ -9,8 +9,14 @@ from memfast.criteria.calibrated import Calibrated
 from memfast.criteria.nn_ratio import NnRatio
 from memfast.criteria.similarity import Similarity
 from memfast.foundation.errors import InputError
+from memfast.foundation.registry import Registry
 
-CRITERIA: tuple[type[Criterion], ...] = (NnRatio, Calibrated, Absolute, AbsoluteTiles, Similarity, Authenticity)
+CRITERIA: Registry[type[Criterion]] = Registry(
+    "criteria",
+    (NnRatio, Calibrated, Absolute, AbsoluteTiles, Similarity, Authenticity),
+    group="memfast.criteria",
+    base=Criterion,
+)
 
 
 def choose(wanted: str | Criterion | Iterable[str | Criterion] | None = None) -> list[Criterion]:
@@ -25,7 +31,7 @@ def choose(wanted: str | Criterion | Iterable[str | Criterion] | None = None) ->
     ['nn_ratio', 'absolute']
     """
     if wanted is None or (isinstance(wanted, str) and wanted == "all"):
-        return [kind() for kind in CRITERIA]
+        return [kind() for kind in CRITERIA.values()]
     if isinstance(wanted, str | Criterion):
         wanted = [wanted]
     chosen: dict[str, Criterion] = {}
@@ -53,8 +59,5 @@ def criterion_named(name: str, threshold: float | None = None, *, what: str = "c
     >>> criterion_named("nndr", 0.5).threshold
     0.5
     """
-    for kind in CRITERIA:
-        if str(name).lower() in (kind.name, *kind.aliases):
-            return kind() if threshold is None else kind(threshold)  # type: ignore[call-arg]
-    names = ", ".join(f"{kind.name}" + (f" ({', '.join(kind.aliases)})" if kind.aliases else "") for kind in CRITERIA)
-    raise InputError(what, expected=f"names among {names}", received=repr(name))
+    kind = CRITERIA.find(name, what=what)
+    return kind() if threshold is None else kind(threshold)  # type: ignore[call-arg]

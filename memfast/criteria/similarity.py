@@ -30,6 +30,7 @@ class Similarity(Criterion):
     definition = "largest cosine similarity of features to a training item > threshold"
     source = "Somepalli et al. 2023 (0.5); Pizzi et al. 2022, SSCD (0.75)"
     copies_are_low = False
+    needs = ("similarities",)
 
     def __init__(self, threshold: float = DEFAULT_THRESHOLD, levels: Sequence[float] = OTHER_LEVELS) -> None:
         known = [

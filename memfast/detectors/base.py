@@ -1,6 +1,7 @@
 """What every detector shares: it is fed the states of a sampling run and gives one score per sample."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -44,6 +45,23 @@ class StepLike(Protocol):
         """``[B, ...]``, without it."""
 
 
+@dataclass(frozen=True)
+class WatchedRun:
+    """What a sampling run can feed to detectors.
+
+    Attributes:
+        branches: whether every state has the conditional and the unconditional estimate.
+        attention: whether attention maps can be read.
+        seeds: samples of each condition.
+        training_items: how many training items the finished samples are compared with; 0 for none.
+    """
+
+    branches: bool
+    attention: bool = False
+    seeds: int = 1
+    training_items: int = 0
+
+
 class Detector:
     """Base of the detectors: ``begin``, then ``step`` for every state of the run in order, then ``scores``.
 
@@ -60,6 +78,9 @@ class Detector:
             of the conditional branch, averaged over heads; and ``begin`` takes ``tokens``.
         needs_distances: instead of steps it is given the distances of finished samples: ``distances``.
         columns: how many distances of each sample it needs.
+        needs_branches: its states hold the conditional and the unconditional estimate: a run with guidance.
+        least_seeds: how many samples of each condition it compares; 1 where it looks at each sample alone.
+        by_default: whether a run that can feed it watches it unasked.
     """
 
     name: ClassVar[str]
@@ -69,6 +90,22 @@ class Detector:
     needs_attention: ClassVar[bool] = False
     needs_distances: ClassVar[bool] = False
     columns: ClassVar[int] = 0
+    needs_branches: ClassVar[bool] = True
+    least_seeds: ClassVar[int] = 1
+    by_default: ClassVar[bool] = True
+
+    @classmethod
+    def why_not(cls, run: "WatchedRun") -> str | None:
+        """None where a run can feed it, otherwise what the run lacks, as a noun."""
+        if cls.needs_distances and run.training_items < max(1, cls.columns):
+            return "a bank of training items" if cls.columns <= 1 else f"a bank of {cls.columns} training items or more"
+        if cls.needs_attention and not run.attention:
+            return "attention maps"
+        if cls.needs_branches and not cls.needs_distances and not run.branches:
+            return "both branches of guidance"
+        if run.seeds < cls.least_seeds:
+            return f"at least {cls.least_seeds} seeds of every condition"
+        return None
 
     def begin(self, count: int, *, groups: Any = None, tokens: Any = None) -> None:
         """A batch starts.

@@ -37,6 +37,7 @@ class Hintersdorf(Detector):
 
     name = "hintersdorf"
     source = "Hintersdorf et al. 2024, NeurIPS"
+    least_seeds = 2
     _scores: np.ndarray | None
 
     def __init__(self, threshold: float = PUBLISHED_THRESHOLD) -> None:

@@ -22,6 +22,7 @@ CACHE_VARIABLE = "MEMFAST_CACHE"
 DEFAULT_CACHE = Path("~/.cache/memfast")
 BATCH_SIZE = 64
 SHARD_ITEMS = 4096
+NOT_CACHED = "Not cached: the module has no identity. Pass one, such as identity='my-encoder-v3', to keep its features."
 
 
 @dataclass(frozen=True)
@@ -33,12 +34,14 @@ class Features:
         description: the extractor, its weights' hash and its preprocessing.
         key: SHA-256 of the description and the data: the name in the cache.
         reused: items that were in the cache already.
+        note: why nothing was cached although a cache was asked for, and what to do; None otherwise.
     """
 
     values: np.ndarray
     description: dict[str, Any]
     key: str
     reused: int
+    note: str | None = None
 
 
 def extract(
@@ -54,8 +57,9 @@ def extract(
     """Run an extractor over a data set.
 
     Every ``shard_items`` items are written to the cache as one npy file, whole or not at all, so that a killed run
-    goes on where it was. The key is the hash of the items' content, of the weights, of what the network does besides
-    them, of the preprocessing and of the dtype; an extractor that is not ``repeatable`` is not cached.
+    goes on where it was. The key is the hash of the items' content, of the extractor's identity, of its weights, of the
+    preprocessing and of the dtype. A torch module is cached under the ``identity`` that you give it, and never without
+    one; the result's ``note`` says so.
 
     Args:
         data: anything `memfast.data.open_source` reads.
@@ -64,7 +68,7 @@ def extract(
         cache: True uses the folder in MEMFAST_CACHE, or ``~/.cache/memfast``; a path uses that; False keeps nothing.
         shard_items: items per file.
         progress: show progress.
-        **options: of `open_extractor`: ``preprocessing``, ``device``, ``dtype``.
+        **options: of `open_extractor`: ``preprocessing``, ``device``, ``dtype``, ``identity``.
 
     Raises:
         InputError: an extractor that returns another shape, non-finite features (the item is named), no items.
@@ -100,7 +104,7 @@ def extract(
             parts.append(rows)
     values = np.concatenate(parts)
     values.flags.writeable = False
-    return Features(values, description, key, reused)
+    return Features(values, description, key, reused, NOT_CACHED if cache is not False and store is None else None)
 
 
 def _run(extractor: Extractor, source: Any, start: int, stop: int, batch_size: int, shown: Progress) -> np.ndarray:

@@ -24,7 +24,8 @@ class Extractor:
         preprocessing: applied first.
         device: where it runs.
         dtype: ``float32``, ``float16`` or ``bfloat16``, in which it runs.
-        repeatable: whether an equal ``identity`` means equal features; otherwise nothing is cached.
+        repeatable: whether an equal ``identity`` means equal features, in another process too; otherwise nothing is
+            cached.
     """
 
     def __init__(
@@ -71,12 +72,16 @@ class Extractor:
         return rows
 
     def describe(self) -> dict[str, Any]:
-        """Everything the features depend on, as plain values: the cache key, and part of every result."""
+        """Everything the features depend on, as plain values: the cache key, and part of every result.
+
+        ``cacheable`` is False where the extractor has no identity that holds in another process.
+        """
         return {
             "name": self.name,
             "identity": self._identity,
             "preprocessing": self.preprocessing.to_dict(),
             "dtype": self.dtype,
+            "cacheable": self.repeatable,
             "format": FORMAT,
         }
 

@@ -5,7 +5,6 @@ and never run Python's pickle. `torch.export.load` falls back to pickle for what
 called with pickle switched off, so that such a file is refused. Load only files whose origin you trust all the same.
 """
 
-import hashlib
 import pickle
 import warnings
 from collections.abc import Iterator
@@ -19,8 +18,7 @@ import torch
 from memfast.features.extractor import Extractor, torch_dtype
 from memfast.features.preprocessing import Preprocessing
 from memfast.foundation.errors import InputError, MissingPackageError
-
-CHUNK = 1 << 24
+from memfast.foundation.values import file_hash
 
 
 def from_file(path: str | Path, preprocessing: Preprocessing, *, device: str, dtype: str) -> Extractor:
@@ -41,15 +39,6 @@ def from_file(path: str | Path, preprocessing: Preprocessing, *, device: str, dt
         return Extractor(_onnx(path), **arguments)
     run = _exported(path) if path.suffix == ".pt2" else _torchscript(path, device)
     return Extractor(run.to(device, torch_dtype(dtype)), device=device, dtype=dtype, **arguments)
-
-
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while chunk := file.read(CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _torchscript(path: Path, device: str) -> torch.nn.Module:

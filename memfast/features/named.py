@@ -1,28 +1,57 @@
 """Extractors by name, from weights that are already on this machine; nothing is downloaded.
 
-To add a family: write its loader and add a row.
+To add a family: write its loader and add it to ``FAMILIES``.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
-from memfast.features.behaviour import behaviour_hash
 from memfast.features.extractor import Extractor, torch_dtype, weights_hash
 from memfast.features.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from memfast.foundation.errors import InputError, MissingPackageError
+from memfast.foundation.registry import Registry
+from memfast.foundation.values import plain
 
 EFFICIENTNET_LITE0 = Preprocessing(256, 224, "bicubic", (0.498,) * 3, (0.502,) * 3, 3)
 
 
 class Loaded(NamedTuple):
-    """A network, the function that gives its features, and its own preprocessing."""
+    """A network that a family has loaded.
+
+    Attributes:
+        module: the network.
+        run: gives its features.
+        preprocessing: its own.
+        settings: whatever its features depend on beside its weights and the family's packages, as plain values.
+    """
 
     module: torch.nn.Module
     run: Callable[[torch.Tensor], Any]
     preprocessing: Preprocessing
+    settings: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Family:
+    """Models that one loader opens, called ``NAME`` or ``NAME:MODEL``.
+
+    Features are cached under the family, the model, its settings, the hash of its weights and the versions of
+    ``packages``: name every package whose code computes them.
+
+    Args:
+        name: what users write before the colon.
+        load: what is behind the colon -> the network.
+        packages: the distributions whose code it runs, as pip calls them.
+    """
+
+    name: str
+    load: Callable[[str], Loaded]
+    packages: tuple[str, ...] = ()
 
 
 def from_name(name: str, preprocessing: Preprocessing | None, *, device: str, dtype: str) -> Extractor:
@@ -32,25 +61,32 @@ def from_name(name: str, preprocessing: Preprocessing | None, *, device: str, dt
         InputError: no such family, or its weights are not on this machine.
         MissingPackageError: its package is not installed.
     """
-    family, _, model = name.partition(":")
-    if family not in FAMILIES:
-        raise InputError(
-            "features",
-            expected=f"'pixels', 'given', a file, a torch module or a name of {', '.join(FAMILIES)}",
-            received=repr(name),
-        )
-    loaded = FAMILIES[family](model)
+    word, _, model = name.partition(":")
+    family = FAMILIES.find(word, beside="'pixels', 'given', a model file or a torch module")
+    loaded = family.load(model)
     module = loaded.module.eval().to(device, torch_dtype(dtype)).requires_grad_(False)
-    behaviour = behaviour_hash(module)
+    identity = {
+        "kind": family.name,
+        "model": model,
+        "settings": plain(loaded.settings),
+        "weights": weights_hash(module),
+        "packages": {package: _version(package) for package in ("torch", *family.packages)},
+    }
     return Extractor(
         loaded.run,
         name=name,
-        identity={"kind": family, "model": model, "behaviour": behaviour, "weights": weights_hash(module)},
+        identity=identity,
         preprocessing=preprocessing or loaded.preprocessing,
         device=device,
         dtype=dtype,
-        repeatable=behaviour is not None,
     )
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "unknown"
 
 
 def _efficientnet_lite0(model: str) -> Loaded:
@@ -79,11 +115,12 @@ def _hugging_face(model: str) -> Loaded:
         raise _not_on_disk(f"hf:{model}", "safetensors in the Hugging Face cache or a folder", error) from error
     _require_all_weights(f"hf:{model}", loading["missing_keys"])
     run = module.get_image_features if hasattr(module, "get_image_features") else module
+    settings = {name: value for name, value in module.config.to_dict().items() if name != "_name_or_path"}
     try:
         processor = AutoImageProcessor.from_pretrained(model, **options)
     except (OSError, ValueError, ImportError):
-        return Loaded(module, run, Preprocessing(mean=IMAGENET_MEAN, std=IMAGENET_STD, channels=3))
-    return Loaded(module, run, _processor_preprocessing(processor))
+        return Loaded(module, run, Preprocessing(mean=IMAGENET_MEAN, std=IMAGENET_STD, channels=3), settings)
+    return Loaded(module, run, _processor_preprocessing(processor), settings)
 
 
 def _processor_preprocessing(processor: Any) -> Preprocessing:
@@ -117,7 +154,7 @@ def _timm(model: str) -> Loaded:
     kernel = config["interpolation"] if config["interpolation"] in ("bilinear", "bicubic") else "bicubic"
     resize = round(side / config["crop_pct"])
     preprocessing = Preprocessing(resize, side, kernel, tuple(config["mean"]), tuple(config["std"]), 3)
-    return Loaded(module, module, preprocessing)
+    return Loaded(module, module, preprocessing, {"config": config})
 
 
 def _open_clip(model: str) -> Loaded:
@@ -136,7 +173,7 @@ def _open_clip(model: str) -> Loaded:
     preprocessing = Preprocessing(
         side, side, "bicubic", tuple(module.visual.image_mean), tuple(module.visual.image_std), 3
     )
-    return Loaded(module, module.encode_image, preprocessing)
+    return Loaded(module, module.encode_image, preprocessing, {"config": open_clip.get_model_config(architecture)})
 
 
 def _require_all_weights(name: str, missing: Iterable[str]) -> None:
@@ -166,9 +203,14 @@ def _offline() -> Any:
     return patch("huggingface_hub.constants.HF_HUB_OFFLINE", True)
 
 
-FAMILIES: dict[str, Callable[[str], Loaded]] = {
-    "efficientnet-lite0": _efficientnet_lite0,
-    "hf": _hugging_face,
-    "timm": _timm,
-    "open_clip": _open_clip,
-}
+FAMILIES: Registry[Family] = Registry(
+    "features",
+    (
+        Family("efficientnet-lite0", _efficientnet_lite0, ("efficientnet-lite-pytorch",)),
+        Family("hf", _hugging_face, ("transformers",)),
+        Family("timm", _timm, ("timm",)),
+        Family("open_clip", _open_clip, ("open_clip_torch",)),
+    ),
+    group="memfast.features",
+    base=Family,
+)

@@ -1,4 +1,4 @@
-"""A configuration -> a network. To add a network: write its file and add a row to ``KINDS``."""
+"""A configuration -> a network. To add a network: write its class, with its ``kind``, and add it to ``KINDS``."""
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
@@ -9,16 +9,19 @@ from torch import nn
 
 from memfast.foundation.arguments import finite_number, whole_number
 from memfast.foundation.errors import InputError
+from memfast.foundation.registry import Registry
+from memfast.foundation.values import plain
 from memfast.models.mlp import Mlp
 from memfast.models.unet1d import UNet1d
 from memfast.models.unet2d import DiffusersUNet2d, UNet2d
 
-KINDS: dict[str, type[nn.Module]] = {
-    "mlp": Mlp,
-    "unet1d": UNet1d,
-    "unet2d": UNet2d,
-    "diffusers_unet2d": DiffusersUNet2d,
-}
+KINDS: Registry[type[nn.Module]] = Registry(
+    "model kind",
+    (Mlp, UNet1d, UNet2d, DiffusersUNet2d),
+    group="memfast.networks",
+    base=nn.Module,
+    name_of=lambda network: network.kind,
+)
 
 
 def build(config: Mapping[str, Any]) -> nn.Module:
@@ -36,9 +39,9 @@ def build(config: Mapping[str, Any]) -> nn.Module:
     """
     config = dict(config)
     kind = config.pop("kind", None)
-    if not isinstance(kind, str) or kind not in KINDS:
-        raise InputError("model kind", expected="one of " + ", ".join(KINDS), received=repr(kind))
-    signature = inspect.signature(KINDS[kind])
+    network: Callable[..., nn.Module] = KINDS.find(kind)
+    kind = KINDS.find(kind).kind
+    signature = inspect.signature(network)
     unknown = sorted(set(config) - set(signature.parameters))
     if unknown:
         raise InputError(
@@ -54,13 +57,12 @@ def build(config: Mapping[str, Any]) -> nn.Module:
         if name in _OPTIONS and not (value is None and signature.parameters[name].default is None):
             bound.arguments[name] = _OPTIONS[name](f"model {kind}: {name}", value)
     try:
-        model = KINDS[kind](**bound.arguments)
+        model = network(**bound.arguments)
     except (TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"model {kind}", expected="options that fit together", received=str(error)) from error
-    plain = {name: _plain(value) for name, value in bound.arguments.items()}
-    model.memfast_config = {"kind": kind, **plain}  # type: ignore[assignment]
+    model.memfast_config = {"kind": kind, **plain(bound.arguments)}  # type: ignore[assignment]
     return model
 
 
@@ -100,9 +102,3 @@ _OPTIONS: dict[str, Callable[[str, Any], Any]] = {
     "attention": partial(_each, _flag),
     "dropout": partial(finite_number, least=0, greatest=1),
 }
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(name): _plain(item) for name, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value

@@ -4,7 +4,6 @@
 with its size and SHA-256, and is part of the folder from the moment the folder has its name.
 """
 
-import hashlib
 import json
 import os
 import re
@@ -16,6 +15,7 @@ from typing import Any
 import torch
 
 from memfast.foundation.errors import CheckpointError
+from memfast.foundation.values import file_hash
 
 RUN_FILE = "run.json"
 # What every run says of itself.
@@ -26,7 +26,6 @@ MODEL_FILE = "model.safetensors"
 OPTIMIZER_FILE = "optimizer.safetensors"
 OBJECTIVE_FILE = "objective.safetensors"
 _STEP_FOLDER = re.compile(r"step-(\d+)")
-_BLOCK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -141,12 +140,3 @@ def newest_checkpoint(run: str | os.PathLike[str]) -> Checkpoint | None:
     if reasons:
         raise CheckpointError(f"no whole checkpoint in {Path(run) / CHECKPOINTS}: {' '.join(reasons)}")
     return None
-
-
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()

@@ -26,7 +26,7 @@ def timestep_features(timesteps: torch.Tensor, dimension: int) -> torch.Tensor:
     return torch.cat([angles.cos(), angles.sin()], dim=1)
 
 
-class Condition(nn.Module):
+class ConditionEmbedding(nn.Module):
     """Timesteps and, where the model has classes, labels -> one vector per sample.
 
     Args:

@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import nn
 
-from memfast.models.embedding import Condition
+from memfast.models.embedding import ConditionEmbedding
 
 
 class Mlp(nn.Module):
@@ -23,6 +24,8 @@ class Mlp(nn.Module):
     torch.Size([2, 1, 4, 4])
     """
 
+    kind: ClassVar[str] = "mlp"
+
     def __init__(
         self,
         item_shape: Sequence[int],
@@ -33,9 +36,9 @@ class Mlp(nn.Module):
     ) -> None:
         super().__init__()
         numel = math.prod(item_shape)
-        self.condition = Condition(width, num_classes)
+        self.condition = ConditionEmbedding(width, num_classes)
         self.first = nn.Linear(numel, width)
-        self.blocks = nn.ModuleList(_Block(width, dropout) for _ in range(blocks))
+        self.blocks = nn.ModuleList(_ResidualLayer(width, dropout) for _ in range(blocks))
         self.norm = nn.LayerNorm(width)
         self.last = nn.Linear(width, numel)
         nn.init.zeros_(self.last.weight)
@@ -50,7 +53,7 @@ class Mlp(nn.Module):
         return self.last(nn.functional.silu(self.norm(hidden))).reshape(x.shape)
 
 
-class _Block(nn.Module):
+class _ResidualLayer(nn.Module):
     def __init__(self, width: int, dropout: float) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(width, elementwise_affine=False)

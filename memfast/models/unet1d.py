@@ -4,13 +4,13 @@ Ours because diffusers' ``UNet1DModel`` needs lengths that are multiples of its 
 """
 
 from collections.abc import Sequence
-from typing import cast
+from typing import ClassVar, cast
 
 import torch
 from torch import nn
 
 from memfast.foundation.errors import InputError
-from memfast.models.embedding import Condition
+from memfast.models.embedding import ConditionEmbedding
 
 LARGEST_GROUPS = 8
 # A group of one channel would have its mean taken out wherever the length has shrunk to a few elements.
@@ -31,6 +31,8 @@ class UNet1d(nn.Module):
     torch.Size([2, 1, 35])
     """
 
+    kind: ClassVar[str] = "unet1d"
+
     def __init__(
         self,
         item_shape: Sequence[int],
@@ -43,22 +45,22 @@ class UNet1d(nn.Module):
         if len(item_shape) != 2:
             raise InputError("item_shape", expected="(C, L) for unet1d", received=str(tuple(item_shape)))
         channels, embedding = item_shape[0], 4 * widths[0]
-        self.condition = Condition(embedding, num_classes)
+        self.condition = ConditionEmbedding(embedding, num_classes)
         self.first = nn.Conv1d(channels, widths[0], 3, padding=1)
         self.down, self.shrink = nn.ModuleList(), nn.ModuleList()
         self.up, self.grow = nn.ModuleList(), nn.ModuleList()
         incoming = widths[0]
         for level, width in enumerate(widths):
             sizes = [incoming] + [width] * layers
-            self.down.append(nn.ModuleList(_Block(a, width, embedding, dropout) for a in sizes[:layers]))
+            self.down.append(nn.ModuleList(_ConvolutionBlock(a, width, embedding, dropout) for a in sizes[:layers]))
             last = level == len(widths) - 1
             self.shrink.append(nn.Identity() if last else nn.Conv1d(width, width, 3, stride=2, padding=1))
             incoming = width
-        self.middle = _Block(incoming, incoming, embedding, dropout)
+        self.middle = _ConvolutionBlock(incoming, incoming, embedding, dropout)
         for level, width in enumerate(reversed(widths)):
             sizes = [incoming + width] + [width] * (layers - 1)
             self.grow.append(_Grow(incoming) if level else nn.Identity())
-            self.up.append(nn.ModuleList(_Block(a, width, embedding, dropout) for a in sizes))
+            self.up.append(nn.ModuleList(_ConvolutionBlock(a, width, embedding, dropout) for a in sizes))
             incoming = width
         self.norm = nn.GroupNorm(_groups(incoming), incoming)
         self.last = nn.Conv1d(incoming, channels, 3, padding=1)
@@ -96,7 +98,7 @@ class _Grow(nn.Module):
         return self.convolution(nn.functional.interpolate(x, size=length, mode="nearest"))
 
 
-class _Block(nn.Module):
+class _ConvolutionBlock(nn.Module):
     def __init__(self, incoming: int, outgoing: int, embedding: int, dropout: float) -> None:
         super().__init__()
         self.first_norm = nn.GroupNorm(_groups(incoming), incoming)

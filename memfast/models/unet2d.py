@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -24,6 +24,8 @@ class DiffusersUNet2d(nn.Module):
     Args:
         options: the arguments of ``UNet2DModel``.
     """
+
+    kind: ClassVar[str] = "diffusers_unet2d"
 
     def __init__(self, options: dict[str, Any]) -> None:
         super().__init__()
@@ -66,6 +68,8 @@ class UNet2d(DiffusersUNet2d):
         num_classes: number of classes, or None.
         dropout: dropout probability.
     """
+
+    kind: ClassVar[str] = "unet2d"
 
     def __init__(
         self,

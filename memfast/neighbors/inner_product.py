@@ -12,7 +12,6 @@ import numpy as np
 
 from memfast.foundation.errors import InputError
 from memfast.foundation.progress import Progress
-from memfast.neighbors.distributed import Ranks
 from memfast.neighbors.memory import block_sizes
 from memfast.neighbors.precision import Converter
 from memfast.neighbors.reading import read_ahead
@@ -20,6 +19,7 @@ from memfast.neighbors.result import Neighbors
 from memfast.neighbors.sets import Sets
 from memfast.neighbors.stream import units
 from memfast.neighbors.topk import NOBODY, RunningTopK, fill_value
+from memfast.runtime.distributed import Ranks
 
 METRIC = "inner_product"
 LANES = 8
@@ -35,7 +35,7 @@ def inner_product_knn(
     queries: Any, database: Any, k: int, *, exclude_self: bool, memory: int | None, progress: bool, ranks: Ranks
 ) -> Neighbors:
     """The search behind ``knn(..., metric="inner_product")``."""
-    with ranks.together():
+    with ranks.fail_together():
         sets = Sets.open(queries, database, METRIC)
         sets.check_k(k, exclude_self)
         if sets.streamed:
@@ -46,7 +46,7 @@ def inner_product_knn(
     share = length * ranks.rank // ranks.size, length * (ranks.rank + 1) // ranks.size
     # The lists hold negative products: ascending, as lists of distances are.
     found = RunningTopK(count, k, sets.distance)
-    with ranks.together(), Progress("searching", None, "rows", show=progress and ranks.rank == 0) as bar:
+    with ranks.fail_together(), Progress("searching", None, "rows", show=progress and ranks.rank == 0) as bar:
         for first, rows in _query_groups(sets, memory, k):
             part = RunningTopK(len(rows), k, sets.distance)
             for offset, block in _blocks(sets, memory, k, share):

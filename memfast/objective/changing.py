@@ -6,14 +6,9 @@ from torch import Tensor
 
 from memfast.objective.levels import Tables
 from memfast.runtime.distributed import Ranks
-from memfast.timesteps import Density, LossSecondMoment, Plan, thresholds
+from memfast.timesteps import thresholds
 
 HIGHEST = 2**63 - 1
-
-
-def changes(density: Density) -> bool:
-    """Whether a density's probabilities can differ between two steps."""
-    return isinstance(density, Plan | LossSecondMoment)
 
 
 def padded_thresholds(probabilities: np.ndarray) -> Tensor:

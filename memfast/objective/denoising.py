@@ -12,22 +12,14 @@ from memfast.foundation.arguments import finite_number
 from memfast.foundation.errors import InputError
 from memfast.objective.ambient import Ambient
 from memfast.objective.batch import Batch
-from memfast.objective.changing import changes, gathered, padded_thresholds, rewrite
+from memfast.objective.changing import gathered, padded_thresholds, rewrite
 from memfast.objective.levels import Tables, continuous_tables, draw_levels, network_time
 from memfast.objective.table import checked_float32, rows
-from memfast.objective.weights import Importance, LossWeight, weight_from_dict
+from memfast.objective.weights import LossWeight, weight_from_dict
 from memfast.ops.addresses import check_sample_ids
 from memfast.schedules import ContinuousSchedule, Schedule, schedule_from_dict
 from memfast.schedules.predictions import SIGMA_DATA, check_prediction_type
-from memfast.timesteps import (
-    Density,
-    LossSecondMoment,
-    Plan,
-    Uniform,
-    density_from_dict,
-    importance_weights,
-    thresholds,
-)
+from memfast.timesteps import Density, Uniform, density_from_dict, thresholds
 from memfast.timesteps.density import DEFAULT_T
 
 
@@ -208,43 +200,44 @@ class DenoisingObjective:
         return ops.noise(x0, row, torch.zeros_like(fixed_ids), fixed_ids, key, fixed_ids)
 
     def set_step(self, step: int) -> None:
-        """Take up the density of a training step, where ``timesteps`` is a ``Plan``; otherwise nothing changes.
+        """Take up the density of a training step, where ``timesteps`` follows a ``DensitySchedule``.
 
-        Call it between compiled steps. Thresholds, and the table of an ``importance`` weight, are rewritten in place.
+        Call it between compiled steps. Thresholds, and the table of a weight that depends on the density, are rewritten
+        in place. A density that is the same at every step costs nothing.
         """
-        if isinstance(self.density, Plan):
-            density = self.density.at(step)
-            if density != self._current:
-                self._current = density
-                self._redraw()
+        density = self.density.at(step)
+        if density is not self.density and density != self._current:
+            self._current = density
+            self._redraw()
 
     def observe(self, batch: Batch, losses: Tensor) -> None:
-        """Tell a ``LossSecondMoment`` density a step's losses, and redraw its table; otherwise nothing changes.
+        """Tell a density that learns from losses what a step came to, and take up its new probabilities.
 
-        With ``torch.distributed`` every rank learns the losses of all. It waits for the device: call it every so many
-        steps if that counts.
+        Other densities are told nothing. With ``torch.distributed`` every rank learns the losses of all. It waits for
+        the device: call it every so many steps if that counts.
 
         Args:
             batch: the batch.
-            losses: float32 ``[B]``, of ``loss(..., reduction="none")``; an importance weight is divided out.
+            losses: float32 ``[B]``, of ``loss(..., reduction="none")``; what the density puts into the loss weight is
+                divided out.
         """
-        if not isinstance(self.density, LossSecondMoment):
+        if not self.density.learns_from_losses:
             return
         timesteps, values = gathered(batch.timesteps, losses, batch.sample_ids)
-        if isinstance(self.loss_weight, Importance):
-            values = values / importance_weights(self.probabilities)[timesteps]
-        self.density.update(len(self.probabilities), timesteps, values)
+        probabilities = self.probabilities
+        factor = self.loss_weight.density_factor(probabilities)
+        if factor is not None:
+            values = values / factor[timesteps]
+        self.density.update(len(probabilities), timesteps, values)
         self._redraw()
 
     def state_dict(self) -> dict[str, Tensor]:
-        """What a checkpoint keeps beside ``to_dict``: an adaptive density's state; empty for every other."""
-        if not isinstance(self.density, LossSecondMoment):
-            return {}
+        """What a checkpoint keeps beside ``to_dict``: the state of a density that learns; empty for every other."""
         return {name: torch.from_numpy(array) for name, array in self.density.state_dict().items()}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Take up ``state_dict``'s state."""
-        if isinstance(self.density, LossSecondMoment):
+        if self.density.learns_from_losses:
             self.density.load_state_dict({name: tensor.numpy() for name, tensor in state.items()})
             self._redraw()
 
@@ -280,10 +273,12 @@ class DenoisingObjective:
 
     def _make_tables(self) -> Tables:
         if isinstance(self.schedule, ContinuousSchedule):
-            if changes(self.density):
+            if self.density.changes_while_training:
                 received = f"the continuous {self.schedule}"
                 raise InputError(
-                    "timesteps", expected="a schedule of rows for a density that changes", received=received
+                    "timesteps",
+                    expected="a schedule of rows for a density that changes while training",
+                    received=received,
                 )
             if self.loss_weight.by_row:
                 raise InputError(
@@ -291,7 +286,7 @@ class DenoisingObjective:
                     received=self.loss_weight.name, do="It weights timesteps, and there are none.",
                 )  # fmt: skip
             return continuous_tables(self.density)
-        probabilities, changing = self.probabilities, changes(self.density)
+        probabilities, changing = self.probabilities, self.density.changes_while_training
         alpha, sigma = torch.from_numpy(self.schedule.alpha.copy()), torch.from_numpy(self.schedule.sigma.copy())
         table = self._rows(alpha, sigma, torch.from_numpy(probabilities))
         needed = None if changing else torch.from_numpy(probabilities > 0)
@@ -300,8 +295,8 @@ class DenoisingObjective:
         return Tables(draws, checked_float32(table, needed), time)
 
     def _redraw(self) -> None:
-        """Take up the density's probabilities of now, in place; the table depends on them in one case only."""
-        if isinstance(self.loss_weight, Importance):
+        """Take up the density's probabilities of now, in place; few weights make the table depend on them."""
+        if self.loss_weight.depends_on_density:
             rewrite(self._tables, self._make_tables())
         else:
             rewrite(self._tables, Tables(padded_thresholds(self.probabilities)))

@@ -7,11 +7,14 @@ import numpy as np
 import torch
 
 from memfast.foundation.errors import InputError
+from memfast.foundation.registry import Registry
 from memfast.models import Run
 from memfast.sampling.guidance import choose_guidance
 from memfast.sampling.samplers import ddim, ddpm, heun
 
-METHODS: dict[str, Callable[..., torch.Tensor]] = {"ddim": ddim, "ddpm": ddpm, "heun": heun}
+METHODS: Registry[Callable[..., torch.Tensor]] = Registry(
+    "method", (ddim, ddpm, heun), group="memfast.samplers", name_of=lambda sampler: sampler.__name__
+)
 
 
 def sample(run: Run, count: int, *, method: str = "ddim", **options: Any) -> np.ndarray:
@@ -30,15 +33,14 @@ def sample(run: Run, count: int, *, method: str = "ddim", **options: Any) -> np.
     Raises:
         InputError: an unknown method, or labels for a run without classes.
     """
-    if method not in METHODS:
-        raise InputError("method", expected="one of " + ", ".join(METHODS), received=repr(method))
+    sampler = METHODS.find(method)
     if options.get("labels") is not None and run.num_classes is None:
         raise InputError("labels", expected="none: the run has no classes", received="labels")
     if "guidance" in options:
         options["guidance"] = choose_guidance(options["guidance"])
     options.setdefault("clip", run.value_range)
     options.setdefault("sigma_data", run.sigma_data)
-    values = METHODS[method](
+    values = sampler(
         run.model, run.schedule, shape=run.item_shape, count=count, prediction_type=run.prediction_type, **options
     )
     return run.to_data(values)

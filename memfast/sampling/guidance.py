@@ -12,6 +12,7 @@ import torch
 
 from memfast.foundation.arguments import finite_number
 from memfast.foundation.errors import InputError
+from memfast.foundation.registry import Registry
 from memfast.sampling.denoiser import Guidance
 from memfast.sampling.steps import Level
 
@@ -138,7 +139,9 @@ class DynamicTransition(Rule):
         self._settled = self._switched = torch.zeros(self._count, dtype=torch.bool)
 
 
-GUIDANCES: dict[str, type[Rule]] = {kind.name: kind for kind in (Delayed, DynamicTransition)}
+GUIDANCES: Registry[type[Rule]] = Registry(
+    "guidance", (Delayed, DynamicTransition), group="memfast.guidance", base=Rule
+)
 
 
 def choose_guidance(wanted: float | Guidance | Mapping[str, Any]) -> float | Guidance:
@@ -160,14 +163,7 @@ def choose_guidance(wanted: float | Guidance | Mapping[str, Any]) -> float | Gui
         if not callable(getattr(wanted, "scale", None)):
             raise InputError("guidance", expected="a scale, a rule, or a rule's options", received=repr(wanted)[:80])
         return wanted
-    options = dict(wanted)
-    name = options.pop("name", None)
-    if name not in GUIDANCES:
-        raise InputError("guidance", expected="a name among " + ", ".join(GUIDANCES), received=repr(name))
-    try:
-        return GUIDANCES[name](**options)
-    except TypeError as error:
-        raise InputError(f"guidance {name}", expected="its own options", received=str(error)) from error
+    return GUIDANCES.build(wanted)
 
 
 def _number(what: str, value: Any) -> float | int:

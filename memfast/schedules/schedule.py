@@ -1,5 +1,6 @@
 """The noise schedule: alpha_t and sigma_t of every timestep, in float64."""
 
+import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from memfast.foundation.deprecated import warn_deprecated
 from memfast.foundation.errors import InputError
 
 FAMILIES = ("vp", "ve", "flow")
@@ -82,23 +84,18 @@ class Schedule:
         return self.alpha**2
 
     def to_dict(self) -> dict[str, Any]:
-        """A dictionary for JSON or TOML that ``Schedule.from_dict`` turns back into the same bits."""
+        """A dictionary for JSON or TOML that ``memfast.schedules.schedule_from_dict`` turns back into the same bits."""
         return {"name": self.name, **self.parameters}
 
     @classmethod
     def from_dict(cls, config: Mapping[str, Any]) -> "Schedule":
-        """The schedule that ``to_dict`` described.
+        """Deprecated: use ``memfast.schedules.schedule_from_dict``.
 
         Raises:
-            InputError: an unknown name or argument.
-
-        >>> from memfast.schedules import linear
-        >>> Schedule.from_dict(linear(10).to_dict()) == linear(10)
-        True
+            InputError: an unknown name or argument, or a continuous schedule.
         """
-        from memfast.schedules.registry import schedule_from_dict
-
-        made = schedule_from_dict(config)
+        warn_deprecated("Schedule.from_dict", "memfast.schedules.schedule_from_dict")
+        made = importlib.import_module("memfast.schedules").schedule_from_dict(config)
         if not isinstance(made, cls):
             raise InputError("schedule", expected="a schedule of T rows", received=f"the continuous {made!r}")
         return made

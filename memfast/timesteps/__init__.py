@@ -1,12 +1,13 @@
 """Where along the denoising trajectory a model learns: densities over timesteps and noise levels."""
 
+from memfast.foundation.deprecated import deprecated_names
 from memfast.timesteps.adaptive import LossSecondMoment
 from memfast.timesteps.bands import SpeeD, TimestepBias
 from memfast.timesteps.beta import Beta
-from memfast.timesteps.changing import Plan
+from memfast.timesteps.combined import DensitySchedule, Mixture
 from memfast.timesteps.confidence_interval import ConfidenceInterval
-from memfast.timesteps.custom import Custom, Mixture
-from memfast.timesteps.density import Density
+from memfast.timesteps.custom import Custom
+from memfast.timesteps.density import ContinuousDensity, Density, DiscreteDensity
 from memfast.timesteps.draws import importance_weights, thresholds
 from memfast.timesteps.gaussian import GaussianMixture
 from memfast.timesteps.laplace import Laplace
@@ -22,9 +23,12 @@ __all__ = [
     "DENSITIES",
     "Beta",
     "ConfidenceInterval",
+    "ContinuousDensity",
     "CosMap",
     "Custom",
     "Density",
+    "DensitySchedule",
+    "DiscreteDensity",
     "GaussianMixture",
     "Laplace",
     "LogNormal",
@@ -32,7 +36,6 @@ __all__ = [
     "LossSecondMoment",
     "Mixture",
     "Mode",
-    "Plan",
     "SpeeD",
     "StudentT",
     "TimestepBias",
@@ -44,3 +47,5 @@ __all__ = [
     "plot_densities",
     "thresholds",
 ]
+
+__getattr__ = deprecated_names(__name__, {"Plan": "DensitySchedule"})

@@ -7,10 +7,10 @@ import numpy as np
 
 from memfast.foundation.arguments import finite_number, whole_number
 from memfast.foundation.errors import InputError
-from memfast.timesteps.density import Grid, Stepwise, Vector, grid_length, normalized
+from memfast.timesteps.density import DiscreteDensity, Grid, Vector, grid_length, normalized
 
 
-class LossSecondMoment(Stepwise):
+class LossSecondMoment(DiscreteDensity):
     """p(t) proportional to sqrt(mean of the last losses^2 at t), mixed with a little uniform (Nichol and Dhariwal 2021,
     section 3.3; improved-diffusion's ``resample.py``). Uniform until every timestep has its history.
 
@@ -23,6 +23,8 @@ class LossSecondMoment(Stepwise):
     """
 
     name: ClassVar[str] = "loss_second_moment"
+    changes_while_training: ClassVar[bool] = True  # type: ignore[misc]
+    learns_from_losses: ClassVar[bool] = True  # type: ignore[misc]
 
     def __init__(self, history: int = 10, uniform_share: float = 0.001) -> None:
         self.history = whole_number("history", history, least=1)

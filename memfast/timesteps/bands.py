@@ -7,13 +7,13 @@ import numpy as np
 
 from memfast.foundation.arguments import finite_number, whole_number
 from memfast.foundation.errors import InputError
-from memfast.timesteps.density import Grid, Stepwise, Vector, grid_length, normalized
+from memfast.timesteps.density import DiscreteDensity, Grid, Vector, grid_length, normalized
 
 STRATEGIES = ("earlier", "later", "range")
 
 
 @dataclass(frozen=True)
-class SpeeD(Stepwise):
+class SpeeD(DiscreteDensity):
     """The first ``tau`` timesteps ``k`` times as often as the rest (Wang et al. 2024, SpeeD; k = 5, tau = 700 of 1000
     in the authors' configuration, k = 2 for FFHQ). Their loss weight is ``memfast.objective``'s ``speed``.
 
@@ -56,7 +56,7 @@ class SpeeD(Stepwise):
 
 
 @dataclass(frozen=True)
-class TimestepBias(Stepwise):
+class TimestepBias(DiscreteDensity):
     """A portion of the timesteps ``multiplier`` times as often (diffusers' SDXL script, ``--timestep_bias_strategy``).
 
     Args:

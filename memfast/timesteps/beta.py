@@ -8,11 +8,11 @@ from numpy.typing import ArrayLike
 from scipy.special import betainc, betaincc, betaincinv, betaln, xlog1py, xlogy
 
 from memfast.foundation.arguments import finite_number
-from memfast.timesteps.density import DEFAULT_T, Law, Vector, checked_fractions
+from memfast.timesteps.density import DEFAULT_T, ContinuousDensity, Vector, checked_fractions
 
 
 @dataclass(frozen=True)
-class Beta(Law):
+class Beta(ContinuousDensity):
     """t / T ~ Beta(a, b). a < b learns more at low noise (B-TTDM, ECCV 2024, which reports the best FID with a in
     [0.5, 2] and b in [2, 5]); a > b at high noise.
 
@@ -30,11 +30,11 @@ class Beta(Law):
         finite_number("a", self.a, above=0)
         finite_number("b", self.b, above=0)
 
-    def _law_pdf(self, x: Vector) -> Vector:
+    def _pdf(self, x: Vector) -> Vector:
         with np.errstate(divide="ignore"):
             return np.exp(xlogy(self.a - 1, x) + xlog1py(self.b - 1, -x) - betaln(self.a, self.b))
 
-    def _law_interval(self, low: Vector, high: Vector) -> Vector:
+    def _mass(self, low: Vector, high: Vector) -> Vector:
         upper = low > self.a / (self.a + self.b)
         below = betainc(self.a, self.b, high) - betainc(self.a, self.b, low)
         return np.where(upper, betaincc(self.a, self.b, low) - betaincc(self.a, self.b, high), below)

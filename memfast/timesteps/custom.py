@@ -1,26 +1,17 @@
-"""Your own probabilities, and mixtures of any densities."""
+"""Your own probabilities."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from memfast.foundation.errors import InputError
-from memfast.timesteps.density import (
-    Density,
-    Grid,
-    Stepwise,
-    Vector,
-    check_density,
-    grid_length,
-    normalized,
-    vector_of_numbers,
-)
+from memfast.timesteps.density import DiscreteDensity, Grid, Vector, grid_length, normalized, vector_of_numbers
 
 
 @dataclass(frozen=True)
-class Custom(Stepwise):
+class Custom(DiscreteDensity):
     """Probabilities given one by one.
 
     Args:
@@ -49,52 +40,3 @@ class Custom(Stepwise):
 
     def __repr__(self) -> str:
         return f"Custom(<{len(self.weights)} weights>)"
-
-
-@dataclass(frozen=True)
-class Mixture(Stepwise):
-    """A mixture of densities over timesteps: p = sum of share_k p_k.
-
-    Args:
-        components: the densities.
-        shares: 0 or more each, one above 0; divided by their sum.
-    """
-
-    name: ClassVar[str] = "mixture"
-    components: tuple[Density, ...]
-    shares: tuple[float, ...]
-
-    def __post_init__(self) -> None:
-        shares = vector_of_numbers("shares", self.shares)
-        if not isinstance(self.components, tuple | list):
-            raise InputError("components", expected="a list of densities", received=repr(self.components))
-        for component in self.components:
-            check_density("components", component)
-        if len(self.components) == 0 or len(self.components) != len(shares):
-            received = f"{len(self.components)} components and {len(shares)} shares"
-            raise InputError("components, shares", expected="one share for each component", received=received)
-        normalized(shares, "shares")
-        object.__setattr__(self, "components", tuple(self.components))
-        object.__setattr__(self, "shares", tuple(shares.tolist()))
-
-    def probabilities(self, grid: Grid) -> Vector:
-        """The shares' sum of the components' probabilities."""
-        shares = normalized(np.asarray(self.shares), "shares")
-        parts = zip(shares, self.components, strict=True)
-        return normalized(sum(share * density.probabilities(grid) for share, density in parts if share > 0), repr(self))
-
-    def to_dict(self) -> dict[str, Any]:
-        """A dictionary, the components' own inside it."""
-        components = [component.to_dict() for component in self.components]
-        return {"name": self.name, "components": components, "shares": list(self.shares)}
-
-    @classmethod
-    def from_config(cls, arguments: Mapping[str, Any]) -> "Mixture":
-        """The mixture with these entries; components may be dictionaries."""
-        from memfast.timesteps.registry import density_from_dict
-
-        entries = dict(arguments)
-        entries["components"] = [
-            density_from_dict(part) if isinstance(part, Mapping) else part for part in entries["components"]
-        ]
-        return cls(**entries)

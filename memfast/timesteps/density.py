@@ -6,7 +6,7 @@ timestep t is its mass in t's cell, so nothing is sampled at points and nothing 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from memfast.foundation.errors import InputError
+from memfast.foundation.values import plain
 
 Vector = NDArray[np.floating[Any]]
 DEFAULT_T = 1000
@@ -22,7 +23,7 @@ _SHOWN = 80
 
 
 @runtime_checkable
-class Levels(Protocol):
+class NoiseLevels(Protocol):
     """A schedule, as far as a density looks at it: ``log_snr``, float64 ``[T]``, falling."""
 
     @property
@@ -31,14 +32,32 @@ class Levels(Protocol):
         ...
 
 
-Grid = int | Levels
+Grid = int | NoiseLevels
 
 
 class Density(ABC):
-    """Where along the trajectory a model learns. Subclasses are frozen dataclasses of their dictionary's entries."""
+    """Where along the trajectory a model learns. Subclasses are frozen dataclasses of their dictionary's entries.
+
+    Attributes:
+        name: what configurations call it.
+        variable: its axis: ``timestep``, ``time``, ``log_snr`` or ``sigma``.
+    """
 
     name: ClassVar[str]
     variable: ClassVar[str] = "timestep"
+
+    @property
+    def changes_while_training(self) -> bool:
+        """Whether its probabilities can differ between two training steps. False unless a subclass sets it.
+
+        The objective's tensors then keep their length from step to step, and the schedule must have rows.
+        """
+        return False
+
+    @property
+    def learns_from_losses(self) -> bool:
+        """Whether it wants every step's losses, by ``update``, and has a state. False unless a subclass sets it."""
+        return False
 
     @abstractmethod
     def probabilities(self, grid: Grid) -> Vector:
@@ -62,6 +81,28 @@ class Density(ABC):
     @abstractmethod
     def quantile(self, q: ArrayLike, T: int = DEFAULT_T) -> Vector:
         """The value below which a fraction q of the mass lies: the inverse of ``cdf``."""
+
+    def at(self, step: int) -> "Density":
+        """The density of a training step: itself, unless it follows a plan."""
+        return self
+
+    def update(self, T: int, timesteps: Sequence[int] | np.ndarray, losses: Sequence[float] | np.ndarray) -> None:
+        """Learn from a step's losses; called where ``learns_from_losses`` is True.
+
+        Args:
+            T: the number of timesteps.
+            timesteps: ``[B]``, 0-based.
+            losses: ``[B]``, one per timestep, unweighted.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not learn from losses")
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """What a checkpoint keeps of what was learned: arrays by name; empty where nothing is."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
+        """Take up what ``state_dict`` gave; called where ``learns_from_losses`` is True."""
+        raise NotImplementedError(f"{type(self).__name__} does not learn from losses")
 
     def slope(self, grid: Grid) -> Vector:
         """d p / d mu: how each timestep's probability changes as the density moves, per unit of its axis.
@@ -92,54 +133,50 @@ class Density(ABC):
     def to_dict(self) -> dict[str, Any]:
         """A dictionary for JSON or TOML; ``memfast.timesteps.density_from_dict`` reads it back."""
         fields = asdict(self)  # type: ignore[call-overload]
-        return {"name": self.name, **{key: _plain(value) for key, value in fields.items() if value is not None}}
-
-    @classmethod
-    def from_config(cls, arguments: Mapping[str, Any]) -> "Density":
-        """The density with these fields."""
-        return cls(**arguments)
+        return {"name": self.name, **{key: plain(value) for key, value in fields.items() if value is not None}}
 
 
-class Law(Density):
-    """A density given by a law on the line, cut to the axis' range and renormalised.
+class ContinuousDensity(Density):
+    """A density given on the whole line, cut to the axis' range and renormalised.
 
-    A subclass gives ``_law_pdf`` and ``_law_interval``, and its own ``quantile`` where the axis has no bounds or there
-    is a closed form.
+    A subclass gives ``_pdf`` and ``_mass``, and its own ``quantile`` where the axis has no bounds or
+    there is a closed form.
     """
 
     @abstractmethod
-    def _law_pdf(self, x: Vector) -> Vector: ...
+    def _pdf(self, x: Vector) -> Vector:
+        """The density on the whole line, before it is cut to the axis' range."""
 
     @abstractmethod
-    def _law_interval(self, low: Vector, high: Vector) -> Vector:
-        """The mass between two points, accurate in both tails."""
+    def _mass(self, low: Vector, high: Vector) -> Vector:
+        """Its mass between two points, accurate in both tails."""
 
     def probabilities(self, grid: Grid) -> Vector:
         """The mass of each cell, renormalised."""
         edges = cell_edges(self.variable, grid)
         low, high = np.minimum(edges[:-1], edges[1:]), np.maximum(edges[:-1], edges[1:])
-        return normalized(self._law_interval(low, high), repr(self))
+        return normalized(self._mass(low, high), repr(self))
 
     def slope(self, grid: Grid) -> Vector:
         """As every density's, with the mass on the grid's own range counting as 1."""
         edges = cell_edges(self.variable, grid)
-        on_grid = float(self._law_interval(np.asarray(edges.min()), np.asarray(edges.max())))
+        on_grid = float(self._mass(np.asarray(edges.min()), np.asarray(edges.max())))
         if not on_grid > 0:
             raise no_mass(repr(self))
-        return _slope(self._law_pdf(edges) / on_grid, edges)
+        return _slope(self._pdf(edges) / on_grid, edges)
 
     def pdf(self, x: ArrayLike, T: int = DEFAULT_T) -> Vector:
-        """The law's density, renormalised on the axis' range; 0 outside."""
+        """The density, renormalised on the axis' range; 0 outside."""
         x = np.asarray(x, dtype=np.float64)
         low, high = axis_range(self.variable, T)
         inside = (x >= low) & (x <= high)
-        return np.where(inside, self._law_pdf(np.where(inside, x, _finite_inside(low, high))) / self._total(T), 0.0)
+        return np.where(inside, self._pdf(np.where(inside, x, _finite_inside(low, high))) / self._total(T), 0.0)
 
     def cdf(self, x: ArrayLike, T: int = DEFAULT_T) -> Vector:
-        """The law's mass up to x, renormalised on the axis' range."""
+        """The mass up to x, renormalised on the axis' range."""
         low, high = axis_range(self.variable, T)
         x = np.clip(np.asarray(x, dtype=np.float64), low, high)
-        return np.clip(self._law_interval(np.full_like(x, low), x) / self._total(T), 0.0, 1.0)
+        return np.clip(self._mass(np.full_like(x, low), x) / self._total(T), 0.0, 1.0)
 
     def quantile(self, q: ArrayLike, T: int = DEFAULT_T) -> Vector:
         """The inverse of ``cdf``, by bisection to the last bit."""
@@ -147,13 +184,13 @@ class Law(Density):
 
     def _total(self, T: int) -> float:
         low, high = axis_range(self.variable, T)
-        total = float(self._law_interval(np.asarray(low), np.asarray(high)))
+        total = float(self._mass(np.asarray(low), np.asarray(high)))
         if not total > 0:
             raise no_mass(repr(self))
         return total
 
 
-class Stepwise(Density):
+class DiscreteDensity(Density):
     """A density given by its probabilities over timesteps, constant on each cell [t - 1/2, t + 1/2]."""
 
     def pdf(self, x: ArrayLike, T: int = DEFAULT_T) -> Vector:
@@ -190,7 +227,7 @@ def grid_length(grid: Grid) -> int:
         if grid < 1:
             raise InputError("T", expected="the number of timesteps, 1 or more", received=str(grid))
         return int(grid)
-    if isinstance(grid, Levels):
+    if isinstance(grid, NoiseLevels):
         return len(grid.log_snr)
     raise InputError("grid", expected="a number of timesteps or a schedule", received=type(grid).__name__)
 
@@ -206,7 +243,7 @@ def cell_edges(variable: str, grid: Grid) -> Vector:
         return np.arange(T + 1) + 0.5
     if variable == "time":
         return np.arange(T + 1) / T
-    if not isinstance(grid, Levels):
+    if not isinstance(grid, NoiseLevels):
         raise InputError(
             "grid", expected=f"a schedule, for a density over {variable}", received=f"the number {grid}",
             do="Pass the schedule: density.probabilities(schedule).",
@@ -299,11 +336,3 @@ def _slope(at_edges: Vector, edges: Vector) -> Vector:
 
 def _finite_inside(low: float, high: float) -> float:
     return 1.0 if np.isinf(high) else (low + high) / 2
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, np.ndarray):
-        return value.tolist()
-    if isinstance(value, tuple | list):
-        return [_plain(entry) for entry in value]
-    return value.item() if isinstance(value, np.generic) else value

@@ -9,11 +9,11 @@ from scipy.special import ndtr
 
 from memfast.foundation.arguments import finite_number
 from memfast.foundation.errors import InputError
-from memfast.timesteps.density import Law, Vector, vector_of_numbers
+from memfast.timesteps.density import ContinuousDensity, Vector, vector_of_numbers
 
 
 @dataclass(frozen=True)
-class GaussianMixture(Law):
+class GaussianMixture(ContinuousDensity):
     """A mixture of any number of Gaussians over the timesteps, cut to [1/2, T + 1/2] and renormalised as a whole.
 
     Args:
@@ -50,10 +50,10 @@ class GaussianMixture(Law):
         if not sum(finite_number("weights", weight, least=0) for weight in weights) > 0:
             raise InputError("weights", expected="one above 0", received=str(weights))
 
-    def _law_pdf(self, x: Vector) -> Vector:
+    def _pdf(self, x: Vector) -> Vector:
         return sum(w * normal_pdf((x - m) / s) / s for w, m, s in self._components())  # type: ignore[return-value]
 
-    def _law_interval(self, low: Vector, high: Vector) -> Vector:
+    def _mass(self, low: Vector, high: Vector) -> Vector:
         return sum(  # type: ignore[return-value]
             w * normal_interval((low - m) / s, (high - m) / s) for w, m, s in self._components()
         )

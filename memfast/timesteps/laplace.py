@@ -7,11 +7,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from memfast.foundation.arguments import finite_number
-from memfast.timesteps.density import DEFAULT_T, Law, Vector, checked_fractions
+from memfast.timesteps.density import DEFAULT_T, ContinuousDensity, Vector, checked_fractions
 
 
 @dataclass(frozen=True)
-class Laplace(Law):
+class Laplace(ContinuousDensity):
     """log SNR = mean_log_snr - scale sgn(1/2 - t) ln(1 - 2 |t - 1/2|) for uniform t (Hang et al. 2024, "Improved noise
     schedule for diffusion training"; best at 0 and 0.5). Concentrates on levels where signal and noise are alike.
 
@@ -29,10 +29,10 @@ class Laplace(Law):
         finite_number("mean_log_snr", self.mean_log_snr)
         finite_number("scale", self.scale, above=0)
 
-    def _law_pdf(self, x: Vector) -> Vector:
+    def _pdf(self, x: Vector) -> Vector:
         return np.exp(-np.abs(x - self.mean_log_snr) / self.scale) / (2 * self.scale)
 
-    def _law_interval(self, low: Vector, high: Vector) -> Vector:
+    def _mass(self, low: Vector, high: Vector) -> Vector:
         a, b = (low - self.mean_log_snr) / self.scale, (high - self.mean_log_snr) / self.scale
         flip = a > 0
         a, b = np.where(flip, -b, a), np.where(flip, -a, b)

@@ -8,12 +8,12 @@ from numpy.typing import ArrayLike
 from scipy.special import ndtri
 
 from memfast.foundation.arguments import finite_number
-from memfast.timesteps.density import DEFAULT_T, Law, Vector, checked_fractions
+from memfast.timesteps.density import DEFAULT_T, ContinuousDensity, Vector, checked_fractions
 from memfast.timesteps.gaussian import normal_interval, normal_pdf
 
 
 @dataclass(frozen=True)
-class LogNormal(Law):
+class LogNormal(ContinuousDensity):
     """ln(sigma / alpha) ~ N(mean_log, std_log^2) (Karras et al. 2022, table 1: -1.2 and 1.2).
 
     Args:
@@ -30,11 +30,11 @@ class LogNormal(Law):
         finite_number("mean_log", self.mean_log)
         finite_number("std_log", self.std_log, above=0)
 
-    def _law_pdf(self, x: Vector) -> Vector:
+    def _pdf(self, x: Vector) -> Vector:
         positive = np.where(x > 0, x, 1.0)
         return np.where(x > 0, normal_pdf(self._z(positive)) / (self.std_log * positive), 0.0)
 
-    def _law_interval(self, low: Vector, high: Vector) -> Vector:
+    def _mass(self, low: Vector, high: Vector) -> Vector:
         return normal_interval(self._z(low), self._z(high))
 
     def quantile(self, q: ArrayLike, T: int = DEFAULT_T) -> Vector:

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 from scipy.special import expit, logit, ndtri
 
 from memfast.foundation.arguments import finite_number
-from memfast.timesteps.density import DEFAULT_T, Law, Vector, bisect, checked_fractions
+from memfast.timesteps.density import DEFAULT_T, ContinuousDensity, Vector, bisect, checked_fractions
 from memfast.timesteps.gaussian import normal_interval, normal_pdf
 
 # Beyond it the mode map is no longer monotone.
@@ -16,7 +16,7 @@ LARGEST_MODE_SCALE = 2 / (np.pi - 2)
 
 
 @dataclass(frozen=True)
-class LogitNormal(Law):
+class LogitNormal(ContinuousDensity):
     """u = sigmoid(N(location, scale^2)) (equation 19; diffusers' ``logit_normal``). A larger location is noisier.
 
     Args:
@@ -33,12 +33,12 @@ class LogitNormal(Law):
         finite_number("location", self.location)
         finite_number("scale", self.scale, above=0)
 
-    def _law_pdf(self, x: Vector) -> Vector:
+    def _pdf(self, x: Vector) -> Vector:
         inside = (x > 0) & (x < 1)
         u = np.where(inside, x, 0.5)
         return np.where(inside, normal_pdf((logit(u) - self.location) / self.scale) / (self.scale * u * (1 - u)), 0.0)
 
-    def _law_interval(self, low: Vector, high: Vector) -> Vector:
+    def _mass(self, low: Vector, high: Vector) -> Vector:
         return normal_interval((logit(low) - self.location) / self.scale, (logit(high) - self.location) / self.scale)
 
     def quantile(self, q: ArrayLike, T: int = DEFAULT_T) -> Vector:
@@ -47,7 +47,7 @@ class LogitNormal(Law):
 
 
 @dataclass(frozen=True)
-class Mode(Law):
+class Mode(ContinuousDensity):
     """u = 1 - v - scale (cos^2(pi v / 2) - 1 + v) for uniform v (equation 20; diffusers' ``mode``).
 
     Args:
@@ -62,13 +62,13 @@ class Mode(Law):
     def __post_init__(self) -> None:
         finite_number("scale", self.scale, least=-1, greatest=LARGEST_MODE_SCALE)
 
-    def _law_pdf(self, x: Vector) -> Vector:
+    def _pdf(self, x: Vector) -> Vector:
         w = self._upward(np.asarray(x, dtype=np.float64))
         steepness = 1 + self.scale * (1 - np.pi / 2 * np.sin(np.pi * w))
         with np.errstate(divide="ignore"):
             return 1 / steepness
 
-    def _law_interval(self, low: Vector, high: Vector) -> Vector:
+    def _mass(self, low: Vector, high: Vector) -> Vector:
         return self._upward(high) - self._upward(low)
 
     def quantile(self, q: ArrayLike, T: int = DEFAULT_T) -> Vector:
@@ -82,16 +82,16 @@ class Mode(Law):
 
 
 @dataclass(frozen=True)
-class CosMap(Law):
+class CosMap(ContinuousDensity):
     """p(u) = 2 / (pi - 2 pi u + 2 pi u^2), so that u's log SNR follows the cosine schedule's (equation 21)."""
 
     name: ClassVar[str] = "cosmap"
     variable: ClassVar[str] = "time"
 
-    def _law_pdf(self, x: Vector) -> Vector:
+    def _pdf(self, x: Vector) -> Vector:
         return 2 / (np.pi * (1 - 2 * x + 2 * x * x))
 
-    def _law_interval(self, low: Vector, high: Vector) -> Vector:
+    def _mass(self, low: Vector, high: Vector) -> Vector:
         return 2 / np.pi * (np.arctan2(high, 1 - high) - np.arctan2(low, 1 - low))
 
     def quantile(self, q: ArrayLike, T: int = DEFAULT_T) -> Vector:

@@ -7,11 +7,11 @@ import numpy as np
 from scipy.special import gammaln, stdtr
 
 from memfast.foundation.arguments import finite_number
-from memfast.timesteps.density import Law, Vector
+from memfast.timesteps.density import ContinuousDensity, Vector
 
 
 @dataclass(frozen=True)
-class StudentT(Law):
+class StudentT(ContinuousDensity):
     """Student's t with location and scale in timesteps, cut to [1/2, T + 1/2] and renormalised. Few degrees of freedom
     leave far timesteps some training without a uniform part; many approach the Gaussian.
 
@@ -31,12 +31,12 @@ class StudentT(Law):
         finite_number("scale", self.scale, above=0)
         finite_number("df", self.df, above=0)
 
-    def _law_pdf(self, x: Vector) -> Vector:
+    def _pdf(self, x: Vector) -> Vector:
         z = (x - self.center) / self.scale
         constant = gammaln((self.df + 1) / 2) - gammaln(self.df / 2) - 0.5 * np.log(self.df * np.pi)
         return np.exp(constant - (self.df + 1) / 2 * np.log1p(z * z / self.df)) / self.scale
 
-    def _law_interval(self, low: Vector, high: Vector) -> Vector:
+    def _mass(self, low: Vector, high: Vector) -> Vector:
         a, b = (low - self.center) / self.scale, (high - self.center) / self.scale
         flip = a > 0
         return stdtr(self.df, np.where(flip, -a, b)) - stdtr(self.df, np.where(flip, -b, a))

@@ -8,7 +8,7 @@ from memfast.foundation.errors import InputError
 from memfast.objective import DenoisingObjective
 from memfast.schedules import Schedule
 from memfast.timesteps import ConfidenceInterval
-from memfast.timesteps.changing import Plan
+from memfast.timesteps.combined import DensitySchedule
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class Control:
 class Steering:
     """An objective whose confidence interval moves while it trains.
 
-    The interval's past is a ``Plan``, whose thresholds keep their length, so that a compiled step is kept too.
+    The interval's past is a ``DensitySchedule``: its thresholds keep their length, so that a compiled step is kept too.
 
     Args:
         control: the rule.
@@ -147,9 +147,9 @@ class Steering:
         self._before = state["before"]
         self.objective.density = self._plan()
 
-    def _plan(self) -> Plan:
+    def _plan(self) -> DensitySchedule:
         shifted = []
         for step, mean in self._stages:
             move = mean - self._first.mu
             shifted.append((step, replace(self._first, low=self._first.low + move, high=self._first.high + move)))
-        return Plan(tuple(shifted))
+        return DensitySchedule(tuple(shifted))

@@ -86,7 +86,7 @@ class Monitor(Hook):
         self.held_out = None if held_out is None else open_source(held_out)
         self.criterion = _criterion(criterion)
         self._clipped = neighbours is None
-        needed = getattr(self.criterion, "neighbours", LEAST_NEIGHBOURS) if neighbours is None else neighbours
+        needed = max(LEAST_NEIGHBOURS, self.criterion.neighbours) if neighbours is None else neighbours
         self._asked_neighbours = self.neighbours = whole_number("monitor neighbours", needed, least=1)
         _check_criterion(self.criterion, self.neighbours)
         for name, value, kind in (("control", control, Control), ("canaries", canaries, Canaries)):

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 
 from memfast.foundation.errors import OutputError
-from memfast.models.checkpoints import CHECKPOINTS, STATE_FILE, file_hash, step_folder_name, step_folders
+from memfast.foundation.values import file_hash
+from memfast.models.checkpoints import CHECKPOINTS, STATE_FILE, step_folder_name, step_folders
 
 _PART_PREFIX = ".part-"
 

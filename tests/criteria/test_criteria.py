@@ -158,7 +158,7 @@ def test_criteria_say_why_they_do_not_apply():
 
 
 def test_choose_knows_names_and_aliases():
-    assert [type(criterion) for criterion in choose()] == list(CRITERIA)
+    assert [type(criterion) for criterion in choose()] == list(CRITERIA.values())
     assert [criterion.name for criterion in choose(["NNDR", "dcr", "AuthPct"])] == [
         "nn_ratio", "absolute", "authenticity",
     ]  # fmt: skip
@@ -169,7 +169,7 @@ def test_choose_knows_names_and_aliases():
 @pytest.mark.parametrize(
     ("call", "text"),
     [
-        (lambda: choose("ratio"), r"names among nn_ratio \(nndr\).*received 'ratio'"),
+        (lambda: choose("ratio"), r"one of nn_ratio \(nndr\).*received 'ratio'"),
         (lambda: choose(["nndr", "nn_ratio"]), "each criterion once, received 'nn_ratio' twice"),
         (lambda: choose([]), "at least one criterion, received none"),
         (lambda: NnRatio(0), "threshold: expected a finite number above 0, received 0"),
@@ -187,7 +187,7 @@ def test_bad_input_is_named(call, text):
 
 
 def test_every_criterion_states_its_definition():
-    for kind in CRITERIA:
+    for kind in CRITERIA.values():
         assert kind.definition
         assert kind.source
         assert "memorized" in kind.__doc__

@@ -250,7 +250,7 @@ def test_otsu_makes_no_border_of_the_last_digits_of_float32(scale):
     ("name", "options", "text"),
     [
         ("wenn", {}, "detector: expected one of wen, wen_first, jeon"),
-        ("wen", {"stops": 1}, "detector wen: expected its own options"),
+        ("wen", {"stops": 1}, r"detector wen: expected its own arguments \(steps\)"),
         ("jeon", {"steps": 0}, "steps: expected a whole number of at least 1"),
         ("hintersdorf", {"threshold": 2}, "threshold: expected a finite number above 0 and below 1"),
     ],

@@ -31,15 +31,15 @@ def expected():
 
 @pytest.mark.parametrize("batch_size", [1, 7, 64])
 def test_batches_do_not_matter(batch_size, tmp_path):
-    found = extract(PIXELS, Counting(), batch_size=batch_size, cache=tmp_path)
+    found = extract(PIXELS, Counting(), identity="counting", batch_size=batch_size, cache=tmp_path)
     np.testing.assert_allclose(found.values, expected(), atol=1e-6)
     assert found.reused == 0
 
 
 def test_a_second_run_computes_nothing(tmp_path):
-    first = extract(PIXELS, Counting(), cache=tmp_path, shard_items=10)
+    first = extract(PIXELS, Counting(), identity="counting", cache=tmp_path, shard_items=10)
     network = Counting()
-    second = extract(PIXELS, network, cache=tmp_path, shard_items=10)
+    second = extract(PIXELS, network, identity="counting", cache=tmp_path, shard_items=10)
     assert (network.seen, second.reused) == (0, 23)
     np.testing.assert_array_equal(first.values, second.values)
     assert second.key == first.key
@@ -48,10 +48,10 @@ def test_a_second_run_computes_nothing(tmp_path):
 def test_a_killed_run_goes_on_where_it_was(tmp_path, monkeypatch):
     monkeypatch.setattr(Counting, "fail_after", 15)
     with pytest.raises(KeyboardInterrupt):
-        extract(PIXELS, Counting(), cache=tmp_path, shard_items=10, batch_size=5)
+        extract(PIXELS, Counting(), identity="counting", cache=tmp_path, shard_items=10, batch_size=5)
     monkeypatch.undo()
     network = Counting()
-    found = extract(PIXELS, network, cache=tmp_path, shard_items=10, batch_size=5)
+    found = extract(PIXELS, network, identity="counting", cache=tmp_path, shard_items=10, batch_size=5)
     assert (network.seen, found.reused) == (13, 10)
     np.testing.assert_allclose(found.values, expected(), atol=1e-6)
 
@@ -69,56 +69,82 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path, monkeypatch):
     ids=["header cut", "end cut", "empty", "zip", "pickle", "nan"],
 )
 def test_a_damaged_shard_is_computed_again(damage, tmp_path):
-    extract(PIXELS, Counting(), cache=tmp_path, shard_items=10)
+    extract(PIXELS, Counting(), identity="counting", cache=tmp_path, shard_items=10)
     shard = sorted(tmp_path.rglob("*.npy"))[1]
     shard.write_bytes(damage(shard.read_bytes()))
     network = Counting()
-    found = extract(PIXELS, network, cache=tmp_path, shard_items=10)
+    found = extract(PIXELS, network, identity="counting", cache=tmp_path, shard_items=10)
     assert network.seen == 10
     np.testing.assert_allclose(found.values, expected(), atol=1e-6)
 
 
-def test_data_preprocessing_dtype_and_weights_each_change_the_key(tmp_path):
+def test_data_preprocessing_dtype_weights_and_identity_each_change_the_key(tmp_path):
     network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 4))
-    keys = {extract(PIXELS, network, cache=tmp_path).key}
-    keys.add(extract(PIXELS[::-1], network, cache=tmp_path).key)
-    keys.add(extract(PIXELS, network, cache=tmp_path, preprocessing=Preprocessing(mean=(0.5,), std=(0.5,))).key)
+    options = {"cache": tmp_path, "identity": "mine"}
+    keys = {extract(PIXELS, network, **options).key}
+    keys.add(extract(PIXELS[::-1], network, **options).key)
+    keys.add(extract(PIXELS, network, **options, preprocessing=Preprocessing(mean=(0.5,), std=(0.5,))).key)
+    keys.add(extract(PIXELS, network, cache=tmp_path, identity="mine-2").key)
     with torch.no_grad():
         network[1].bias += 1
-    keys.add(extract(PIXELS, network, cache=tmp_path).key)
-    keys.add(extract(PIXELS, network, cache=tmp_path, dtype="bfloat16").key)
-    assert len(keys) == 5
+    keys.add(extract(PIXELS, network, **options).key)
+    keys.add(extract(PIXELS, network, **options, dtype="bfloat16").key)
+    assert len(keys) == 6
 
 
 class Power(torch.nn.Module):
-    def __init__(self, exponent=1.0, offset=None):
+    def __init__(self, exponent=1.0):
         super().__init__()
         self.exponent, self.calls = exponent, 0
-        self.register_buffer("offset", offset, persistent=False)
 
     def forward(self, images):
         self.calls += 1
-        return images.mean(dim=(2, 3)) ** self.exponent + (0 if self.offset is None else self.offset)
+        return images.mean(dim=(2, 3)) ** self.exponent
 
 
-class Doubled(Power):
-    def forward(self, images):
-        return 2 * super().forward(images)
-
-
-def test_what_a_module_does_besides_its_weights_changes_the_key(tmp_path):
-    modules = [Power(), Power(2.0), Power(2.0, torch.ones(1)), Power(2.0, torch.zeros(1)), Doubled()]
-    found = [extract(PIXELS, module, cache=tmp_path) for module in modules]
-    assert len({one.key for one in found}) == 5
+def test_a_module_without_an_identity_is_never_cached_and_the_result_says_so(tmp_path):
+    """Two modules of one class and equal weights may act differently: nothing tells them apart but their owner."""
+    one, other = Power(1.0), Power(2.0)
+    found = [extract(PIXELS, module, cache=tmp_path) for module in (one, other, one)]
+    assert (one.calls, other.calls) == (2, 1)
+    assert not any(tmp_path.iterdir())
+    assert all(result.note is not None and "Pass one, such as identity=" in result.note for result in found)
+    assert all(result.description["cacheable"] is False for result in found)
     np.testing.assert_allclose(found[1].values, found[0].values ** 2, rtol=1e-6)
-    np.testing.assert_allclose(found[4].values, found[0].values * 2, rtol=1e-6)
+    # Within a process a module is still itself: an audit may take over the controls of one before.
+    assert found[0].key == found[2].key != found[1].key
+    assert extract(PIXELS, one, cache=False).note is None
 
 
-def test_a_counter_in_a_module_does_not_change_the_key(tmp_path):
-    module = Power()
-    first = extract(PIXELS, module, cache=tmp_path)
-    calls = module.calls
-    assert (extract(PIXELS, module, cache=tmp_path).key, module.calls, calls) == (first.key, calls, 1)
+def test_a_module_with_an_identity_is_cached_under_it_in_another_process_too(tmp_path):
+    import subprocess
+    import sys
+
+    script = (
+        "import sys, numpy as np, torch\n"
+        "from memfast.features import extract\n"
+        "pixels = np.arange(4 * 5 * 5 * 3, dtype=np.uint8).reshape(4, 5, 5, 3)\n"
+        "torch.manual_seed(0)\n"
+        "net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(75, 2))\n"
+        "print(extract(pixels, net, cache=sys.argv[1], identity='mine', device='cpu').reused)\n"
+    )
+    printed = [
+        subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=True).stdout
+        for _ in range(2)
+    ]
+    assert printed == ["0\n", "4\n"]
+
+
+@pytest.mark.parametrize("features", ["efficientnet-lite0", "model.onnx"])
+def test_a_name_and_a_file_have_their_own_identity(features):
+    with pytest.raises(InputError, match="identity: expected None for a file or a name"):
+        open_extractor(features, identity="mine")
+
+
+@pytest.mark.parametrize("identity", ["", 3])
+def test_an_identity_is_a_text(identity):
+    with pytest.raises(InputError, match="identity: expected a text such as"):
+        open_extractor(torch.nn.Flatten(), identity=identity)
 
 
 def test_a_module_is_left_as_it_is(tmp_path):
@@ -133,17 +159,17 @@ def test_a_module_is_left_as_it_is(tmp_path):
 
 
 def test_damaged_notes_are_written_again(tmp_path):
-    first = extract(PIXELS, Counting(), cache=tmp_path)
+    first = extract(PIXELS, Counting(), identity="counting", cache=tmp_path)
     notes = next(tmp_path.rglob("features.json"))
     text = notes.read_text()
     notes.write_text("{")
-    assert extract(PIXELS, Counting(), cache=tmp_path).reused == len(PIXELS)
+    assert extract(PIXELS, Counting(), identity="counting", cache=tmp_path).reused == len(PIXELS)
     assert (notes.read_text(), first.reused) == (text, 0)
 
 
 def test_the_cache_folder_is_the_variables(tmp_path, monkeypatch):
     monkeypatch.setenv("MEMFAST_CACHE", str(tmp_path / "here"))
-    found = extract(PIXELS, Counting())
+    found = extract(PIXELS, Counting(), identity="counting")
     assert (tmp_path / "here" / "features" / found.key / "features.json").is_file()
 
 
@@ -151,19 +177,19 @@ def test_a_cache_that_cannot_be_written(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("MEMFAST_CACHE", str(tmp_path / "file"))
     with pytest.raises(OutputError, match=r"cannot make the cache folder .*Set MEMFAST_CACHE or pass cache=False"):
-        extract(PIXELS, Counting())
-    found = extract(PIXELS, Counting(), cache=tmp_path)
+        extract(PIXELS, Counting(), identity="counting")
+    found = extract(PIXELS, Counting(), identity="counting", cache=tmp_path)
     shard = next(tmp_path.rglob("*.npy"))
     shard.unlink()
     shard.mkdir()
     with pytest.raises(OutputError, match=f"cannot write .*{shard.name}"):
-        extract(PIXELS, Counting(), cache=tmp_path)
+        extract(PIXELS, Counting(), identity="counting", cache=tmp_path)
     assert found.reused == 0
 
 
 def test_no_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("MEMFAST_CACHE", str(tmp_path))
-    extract(PIXELS, Counting(), cache=False)
+    extract(PIXELS, Counting(), identity="counting", cache=False)
     assert not any(tmp_path.iterdir())
 
 

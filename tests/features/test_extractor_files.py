@@ -146,7 +146,7 @@ def test_a_hugging_face_folder(tmp_path):
     assert not np.array_equal(found(PIXELS), other(PIXELS))
     identities = [one.describe()["identity"] for one in (found, other)]
     assert identities[0]["weights"] == identities[1]["weights"]
-    assert identities[0]["behaviour"] != identities[1]["behaviour"]
+    assert identities[0]["settings"] != identities[1]["settings"]
     np.testing.assert_array_equal(
         open_extractor(f"hf:{gelu}", preprocessing=Preprocessing(), device="cpu")(PIXELS), found(PIXELS)
     )

@@ -119,7 +119,7 @@ ENTRIES = {
     "log_normal": (lambda f, r, x: timesteps.LogNormal(std_log=x), "std_log", (*NUMBER, 0)),
     "speed": (lambda f, r, x: timesteps.SpeeD(mirror=x), "mirror", OPTIONAL_COUNT),
     "bias": (lambda f, r, x: timesteps.TimestepBias("range", begin=x), "begin", COUNT),
-    "plan": (lambda f, r, x: timesteps.Plan(((x, timesteps.Uniform()),)), "stages", COUNT),
+    "plan": (lambda f, r, x: timesteps.DensitySchedule(((x, timesteps.Uniform()),)), "stages", COUNT),
     "second moment": (lambda f, r, x: timesteps.LossSecondMoment(history=x), "history", (*COUNT, 0)),
     "second moment share": (
         lambda f, r, x: timesteps.LossSecondMoment(uniform_share=x), "uniform_share", (*NUMBER, 1.5),

@@ -6,6 +6,7 @@ import torch
 import torch.multiprocessing as multiprocessing
 
 from memfast import ops, schedules, timesteps
+from memfast.foundation.errors import InputError
 from memfast.objective import DenoisingObjective
 
 T = 50
@@ -13,7 +14,7 @@ T = 50
 
 def _planned(weight="importance"):
     late = timesteps.ConfidenceInterval(30, 50)
-    plan = timesteps.Plan(((0, timesteps.Uniform()), (100, late)), "linear")
+    plan = timesteps.DensitySchedule(((0, timesteps.Uniform()), (100, late)), "linear")
     return DenoisingObjective(schedules.linear(T), plan, loss_weight=weight), late
 
 
@@ -116,3 +117,45 @@ def test_two_ranks_learn_what_one_learns(tmp_path):
         one = _train(_adaptive(), steps=30).probabilities
         assert np.array_equal(results[0], results[1])
         assert np.allclose(results[0], one, rtol=1e-6)
+
+
+def learner():
+    return timesteps.Mixture((timesteps.Uniform(), timesteps.LossSecondMoment(history=1)), (0.25, 0.75))
+
+
+@pytest.mark.parametrize("wrapped", ["mixture", "schedule"])
+def test_a_density_learns_inside_another_one_too(wrapped):
+    mixed = learner()
+    density = mixed if wrapped == "mixture" else timesteps.DensitySchedule(((0, timesteps.CosMap()), (1, mixed)))
+    objective = DenoisingObjective(schedules.linear(4), density, loss_weight="importance")
+    objective.set_step(3)
+    batch = objective.noise(torch.zeros(4, 2), torch.arange(4), ops.key(0, 0))
+    batch = batch._replace(timesteps=torch.arange(4))
+    losses = torch.tensor([1.0, 2.0, 3.0, 4.0])
+    before = objective.probabilities
+    objective.observe(batch, losses)
+    p = np.array([1.0, 2.0, 3.0, 4.0]) * 4 * before
+    expected = 0.25 / 4 + 0.75 * (0.999 * p / p.sum() + 0.001 / 4)
+    np.testing.assert_allclose(objective.probabilities, expected, rtol=1e-12)
+    np.testing.assert_array_equal(objective.thresholds.numpy()[:3], timesteps.thresholds(objective.probabilities))
+
+    again = DenoisingObjective.from_dict(objective.to_dict())
+    again.load_state_dict(objective.state_dict())
+    again.set_step(3)
+    np.testing.assert_array_equal(again.probabilities, objective.probabilities)
+    assert torch.equal(again.table, objective.table)
+
+
+def test_a_mixture_follows_a_schedule_inside_it():
+    moving = timesteps.DensitySchedule(((0, timesteps.Uniform()), (5, timesteps.Custom([0, 0, 0, 1]))))
+    objective = DenoisingObjective(schedules.linear(4), timesteps.Mixture((timesteps.Uniform(), moving), (1, 1)))
+    np.testing.assert_allclose(objective.probabilities, [0.25] * 4)
+    objective.set_step(5)
+    np.testing.assert_allclose(objective.probabilities, [0.125, 0.125, 0.125, 0.625])
+    objective.set_step(2)
+    np.testing.assert_allclose(objective.probabilities, [0.25] * 4)
+
+
+def test_a_density_that_changes_needs_a_schedule_of_rows_inside_another_one_too():
+    with pytest.raises(InputError, match="a schedule of rows for a density that changes"):
+        DenoisingObjective(schedules.vp_continuous(), learner())

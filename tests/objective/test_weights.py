@@ -10,7 +10,7 @@ from diffusers.training_utils import compute_loss_weighting_for_sd3, compute_snr
 from memfast import schedules
 from memfast.foundation.errors import InputError
 from memfast.objective import WEIGHTS, DenoisingObjective, weight_from_dict
-from memfast.objective.weights import P2, SD3, Custom, Importance, MinSNR, SpeeD
+from memfast.objective.weights import P2, SD3, CustomWeight, Importance, MinSNR, SpeeDWeight
 from memfast.schedules.predictions import x0_and_noise
 from memfast.timesteps import ConfidenceInterval, LogNormal, importance_weights
 
@@ -128,7 +128,7 @@ def test_speed_is_the_authors_rule():
     early = change[:700]
     expected = np.ones(1000)
     expected[:700] = 0.4 + 0.2 * (early - early.min()) / (early.max() - early.min())
-    assert np.allclose(_weight(SpeeD(), "epsilon"), expected, atol=1e-9)
+    assert np.allclose(_weight(SpeeDWeight(), "epsilon"), expected, atol=1e-9)
     assert expected[:700].min() == pytest.approx(0.4)
 
 
@@ -137,8 +137,8 @@ def test_importance_and_custom():
     ours = _weight(Importance("min_snr"), "v_prediction", probabilities=torch.tensor(p))
     assert np.allclose(ours, KNOWN["min_snr", "v_prediction"] * importance_weights(p), rtol=1e-10)
     values = np.linspace(0, 3, 1000)
-    assert np.allclose(_weight(Custom(values), "v_prediction"), values)
-    assert np.allclose(_weight(Custom(values, space="sample"), "epsilon"), values / SNR, rtol=1e-10)
+    assert np.allclose(_weight(CustomWeight(values), "v_prediction"), values)
+    assert np.allclose(_weight(CustomWeight(values, space="sample"), "epsilon"), values / SNR, rtol=1e-10)
     assert np.allclose(_weight(P2(0.5, 2), "epsilon"), (2 + SNR) ** -0.5)
 
 
@@ -162,17 +162,17 @@ def test_dictionaries(name):
         (lambda: weight_from_dict({"name": "min_snr", "g": 3}), "loss_weight min_snr: expected its own arguments"),
         (lambda: MinSNR(0), "gamma: expected a finite number above 0, received 0"),
         (
-            lambda: Custom([1.0, float("nan")]),
+            lambda: CustomWeight([1.0, float("nan")]),
             "values: expected a vector of finite weights of 0 or more, received shape (2,), nan",
         ),
-        (lambda: Custom([1.0, -2.0]), "-2.0 among them"),
-        (lambda: DenoisingObjective(LINEAR, loss_weight=Custom([1.0])), "values: expected 1000 weights, received 1"),
+        (lambda: CustomWeight([1.0, -2.0]), "-2.0 among them"),
+        (lambda: DenoisingObjective(LINEAR, loss_weight=CustomWeight([1.0])), "expected 1000 weights, received 1"),
         (lambda: weight_from_dict(None), "loss_weight: expected a name, a dictionary or an object"),
-        (lambda: weight_from_dict(torch.ones(3)), "received Tensor. Custom takes numbers."),
-        (lambda: Custom("a"), "values: expected a vector of numbers, received 'a'"),
+        (lambda: weight_from_dict(torch.ones(3)), "(CustomWeight takes numbers), received Tensor."),
+        (lambda: CustomWeight("a"), "values: expected a vector of numbers, received 'a'"),
         (lambda: P2(gamma="1"), "gamma: expected a finite number, received '1'"),
-        (lambda: SpeeD(tau=700.5), "tau: expected a whole number of at least 2, received 700.5"),
-        (lambda: SpeeD(l=0.4), "l: expected a finite number from 0.5 to 1, received 0.4"),
+        (lambda: SpeeDWeight(tau=700.5), "tau: expected a whole number of at least 2, received 700.5"),
+        (lambda: SpeeDWeight(l=0.4), "l: expected a finite number from 0.5 to 1, received 0.4"),
         (lambda: SD3("mode"), "scheme: expected cosmap or sigma_sqrt"),
         (lambda: DenoisingObjective(schedules.linear(50), loss_weight="speed"), "tau: expected 2 to T=50"),
     ],

@@ -146,8 +146,8 @@ def test_a_rule_survives_its_file(rule):
 @pytest.mark.parametrize(
     ("wanted", "text"),
     [
-        ({"name": "late"}, "guidance: expected a name among delayed, dynamic, received 'late'"),
-        ({"name": "delayed", "until": 0.5}, "guidance delayed: expected its own options"),
+        ({"name": "late"}, "guidance: expected one of delayed, dynamic, received 'late'"),
+        ({"name": "delayed", "until": 0.5}, r"guidance delayed: expected its own arguments \(until, scale, before\)"),
         ({"name": "delayed", "until": 1.5, "scale": 2.0}, "until: expected a timestep"),
         ({"name": "delayed", "until": -1, "scale": 2.0}, "until: expected a timestep"),
         ({"name": "dynamic", "scale": "much"}, "scale: expected a finite number, received 'much'"),

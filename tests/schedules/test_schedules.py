@@ -35,13 +35,13 @@ def test_every_schedule_is_consistent(name, T):
 @pytest.mark.parametrize("name", DISCRETE)
 def test_dictionaries_come_back_to_the_last_bit(name):
     schedule = DISCRETE[name](37)
-    assert Schedule.from_dict(json.loads(json.dumps(schedule.to_dict()))) == schedule
+    assert schedule_from_dict(json.loads(json.dumps(schedule.to_dict()))) == schedule
 
 
 def test_betas_and_continuous_schedules_come_back_too():
     betas = np.random.default_rng(0).uniform(1e-5, 0.1, 50)
     schedule = schedules.from_betas(betas)
-    assert Schedule.from_dict(json.loads(json.dumps(schedule.to_dict()))) == schedule
+    assert schedule_from_dict(json.loads(json.dumps(schedule.to_dict()))) == schedule
     for made in (schedules.edm_continuous(0.01, 50), schedules.flow_continuous(3.0), schedules.vp_continuous()):
         assert schedule_from_dict(json.loads(json.dumps(made.to_dict()))) == made
 
@@ -114,12 +114,19 @@ def test_continuous_levels_have_the_log_snr_asked_for(continuous):
         (lambda: schedules.from_alphas_cumprod([0.5, 0.6]), "noise that grows with t"),
         (lambda: schedules.edm(10, 1.0, 0.5), "sigma_max: expected a finite number above 1, received 0.5"),
         (lambda: schedules.flow(10, shift=-1), "shift: expected a finite number above 0"),
-        (lambda: Schedule.from_dict({"name": "quadratic"}), "schedule: expected one of linear"),
-        (lambda: Schedule.from_dict({"name": "linear", "steps": 3}), "schedule linear: expected its own arguments"),
-        (lambda: Schedule.from_dict({"name": "edm_continuous"}), "a schedule of T rows"),
+        (lambda: schedule_from_dict({"name": "quadratic"}), "schedule: expected one of linear"),
+        (lambda: schedule_from_dict({"name": "linear", "steps": 3}), "schedule linear: expected its own arguments"),
+        (lambda: schedule_from_dict({"name": "liner"}), "Did you mean 'linear'?"),
     ],
 )
 def test_bad_input_is_named(make, text):
     with pytest.raises(InputError) as error:
         make()
     assert text in str(error.value)
+
+
+def test_the_old_name_still_reads_a_schedule_and_warns():
+    with pytest.warns(DeprecationWarning, match="use memfast.schedules.schedule_from_dict"):
+        assert Schedule.from_dict({"name": "linear", "T": 7}) == schedules.linear(7)
+    with pytest.warns(DeprecationWarning, match="deprecated"), pytest.raises(InputError, match="a schedule of T rows"):
+        Schedule.from_dict({"name": "edm_continuous"})

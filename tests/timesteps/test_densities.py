@@ -28,7 +28,7 @@ EXAMPLES = {
     "timestep_bias": timesteps.TimestepBias("range", 3.0, begin=200, end=400),
     "custom": timesteps.Custom(np.random.default_rng(0).uniform(0, 1, T)),
     "mixture": timesteps.Mixture((timesteps.Uniform(), timesteps.Beta(2, 5)), (0.3, 0.7)),
-    "plan": timesteps.Plan(((0, timesteps.Uniform()), (10, timesteps.CosMap())), "linear"),
+    "plan": timesteps.DensitySchedule(((0, timesteps.Uniform()), (10, timesteps.CosMap())), "linear"),
     "loss_second_moment": timesteps.LossSecondMoment(),
 }
 # The same laws by scipy, over the axis of the density, before they are cut to it.
@@ -188,12 +188,12 @@ def test_every_density_has_a_slope(name):
 
 def test_plans_change_and_glide():
     first, second = timesteps.Uniform(), timesteps.CosMap()
-    plan = timesteps.Plan(((0, first), (100, second)), "linear")
+    plan = timesteps.DensitySchedule(((0, first), (100, second)), "linear")
     expected = 0.75 * first.probabilities(T) + 0.25 * second.probabilities(T)
     assert np.allclose(plan.at(25).probabilities(T), expected)
     assert plan.at(0) == first
     assert plan.at(100) == plan.at(5000) == second
-    piecewise = timesteps.Plan(((0, first), (100, second)))
+    piecewise = timesteps.DensitySchedule(((0, first), (100, second)))
     assert piecewise.at(99) == first
     assert piecewise.at(100) == second
 
@@ -243,11 +243,11 @@ def test_plot(tmp_path):
         (lambda: timesteps.TimestepBias("middle"), "strategy: expected one of earlier, later, range"),
         (lambda: timesteps.TimestepBias("range", begin=5, end=2000).probabilities(T), "0 <= begin < end <= 1000"),
         (lambda: timesteps.Mixture((), ()), "one share for each component"),
-        (lambda: timesteps.Plan(((5, timesteps.Uniform()),)), "stages: expected steps that rise from 0, received [5]"),
+        (lambda: timesteps.DensitySchedule(((5, timesteps.Uniform()),)), "steps that rise from 0, received [5]"),
         (lambda: timesteps.Mixture((timesteps.Uniform(), "x"), (1, 1)), "components: expected densities"),
         (lambda: timesteps.Mixture(timesteps.Uniform(), (1,)), "components: expected a list of densities"),
-        (lambda: timesteps.Plan((0, timesteps.Uniform())), "stages: expected (first step, density) pairs"),
-        (lambda: timesteps.Plan([(0, timesteps.Uniform)]), "stages: expected densities of memfast.timesteps"),
+        (lambda: timesteps.DensitySchedule((0, timesteps.Uniform())), "stages: expected (first step, density) pairs"),
+        (lambda: timesteps.DensitySchedule([(0, timesteps.Uniform)]), "stages: expected densities of"),
         (lambda: timesteps.GaussianMixture(100, 30), "means: expected a vector of numbers, received 100"),
         (lambda: timesteps.Custom("abc"), "weights: expected a vector of numbers, received 'abc'"),
         (lambda: timesteps.LossSecondMoment().update(3, [0], [float("inf")]), "losses: expected finite losses"),

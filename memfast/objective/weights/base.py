@@ -7,9 +7,11 @@ prediction. Each class gives W * sigma^2, in which every usual weight is finite.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any, ClassVar
 
+import numpy as np
 from torch import Tensor
 
 from memfast.schedules.predictions import SIGMA_DATA, target_coefficients
@@ -24,10 +26,31 @@ class LossWeight(ABC):
     Attributes:
         name: what configurations call it.
         by_row: whether it asks for the timestep itself, so that a continuous schedule cannot have it.
+        depends_on_density: whether it needs the timesteps' probabilities, so that its table changes with the density.
     """
 
     name: ClassVar[str]
     by_row: ClassVar[bool] = False
+    depends_on_density: ClassVar[bool] = False
+
+    def resolved(self, build: Callable[[Any], Any]) -> "LossWeight":
+        """The weight itself, or where it holds another by name or dictionary, one that holds the object.
+
+        Args:
+            build: makes a weight from a name or a dictionary.
+        """
+        return self
+
+    def density_factor(self, probabilities: np.ndarray) -> np.ndarray | None:
+        """What the density puts into the weight, float64 ``[T]``: a density that learns from losses divides it out.
+
+        Args:
+            probabilities: float64 ``[T]``, the timesteps'.
+
+        Returns:
+            None where the density puts nothing into it.
+        """
+        return None
 
     def on_prediction(
         self,
@@ -44,7 +67,7 @@ class LossWeight(ABC):
             sigma: float64 ``[N]``.
             prediction_type: what the network predicts.
             sigma_data: the data's standard deviation, for prediction type ``edm``.
-            probabilities: float64 ``[N]``, the timesteps' probabilities, for ``importance``.
+            probabilities: float64 ``[N]``, the timesteps' probabilities, for a weight that depends on the density.
         """
         alpha = alpha.clamp_min(TINY_ALPHA)
         return self.scaled(alpha, sigma) / determinant(prediction_type, alpha, sigma, sigma_data) ** 2

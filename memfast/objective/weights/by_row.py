@@ -1,6 +1,6 @@
 """The weights that need to know the timestep itself: SpeeD's, your own numbers, importance weights."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -12,11 +12,12 @@ from memfast.foundation.arguments import finite_number, whole_number
 from memfast.foundation.errors import InputError
 from memfast.objective.weights.base import TINY_ALPHA, LossWeight, determinant
 from memfast.schedules.predictions import PREDICTION_TYPES, SIGMA_DATA
+from memfast.timesteps import importance_weights
 from memfast.timesteps.density import vector_of_numbers
 
 
 @dataclass(frozen=True)
-class SpeeD(LossWeight):
+class SpeeDWeight(LossWeight):
     """SpeeD's weight on epsilon (Wang et al. 2024): 1 from timestep ``tau`` on; before it (1 - l) + (2 l - 1) m, m
     being the step-to-step change of sigma^2 scaled to [0, 1] over the timesteps before ``tau``. For a schedule of T
     rows.
@@ -47,7 +48,7 @@ class SpeeD(LossWeight):
 
 
 @dataclass(frozen=True)
-class Custom(LossWeight):
+class CustomWeight(LossWeight):
     """Your own numbers.
 
     Args:
@@ -107,12 +108,22 @@ class Importance(LossWeight):
 
     name: ClassVar[str] = "importance"
     by_row: ClassVar[bool] = True
-    base: "LossWeight | str | Mapping[str, Any]" = "none"
+    depends_on_density: ClassVar[bool] = True
+    base: LossWeight | str | Mapping[str, Any] = "none"
 
-    def __post_init__(self) -> None:
-        from memfast.objective.weights.registry import weight_from_dict
+    @classmethod
+    def from_config(cls, arguments: Mapping[str, Any], build: Callable[[Any], Any]) -> "Importance":
+        """The weight with these entries; the base may be a name or a dictionary."""
+        return cls(**arguments).resolved(build)
 
-        object.__setattr__(self, "base", weight_from_dict(self.base))
+    def resolved(self, build: Callable[[Any], Any]) -> "Importance":
+        """With the base as an object."""
+        return Importance((self.base if isinstance(self.base, LossWeight) else build(self.base)).resolved(build))
+
+    def density_factor(self, probabilities: np.ndarray) -> np.ndarray:
+        """1 / (T p), times the base's own factor."""
+        inner = self._base.density_factor(probabilities)
+        return importance_weights(probabilities) * (1.0 if inner is None else inner)
 
     def on_prediction(
         self,
@@ -135,9 +146,13 @@ class Importance(LossWeight):
 
     def to_dict(self) -> dict[str, Any]:
         """A dictionary that ``weight_from_dict`` reads back."""
-        return {"name": self.name, "base": self._base.to_dict()}
+        return {"name": self.name, "base": self.base.to_dict() if isinstance(self.base, LossWeight) else self.base}
 
     @property
     def _base(self) -> LossWeight:
-        assert isinstance(self.base, LossWeight)
+        if not isinstance(self.base, LossWeight):
+            raise InputError(
+                "importance", expected="a base that is a loss weight", received=repr(self.base),
+                do="Pass it through memfast.objective.weight_from_dict, as DenoisingObjective does.",
+            )  # fmt: skip
         return self.base

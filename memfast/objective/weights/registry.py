@@ -3,18 +3,20 @@
 from collections.abc import Mapping
 from typing import Any
 
-from memfast.foundation.arguments import own_arguments
-from memfast.foundation.errors import InputError
+from memfast.foundation.registry import Registry
 from memfast.objective.weights.base import LossWeight
 from memfast.objective.weights.by_level import EDM, P2, SD3, Debiased, MinSNR, Unweighted
-from memfast.objective.weights.by_row import Custom, Importance, SpeeD
+from memfast.objective.weights.by_row import CustomWeight, Importance, SpeeDWeight
 
-WEIGHTS: dict[str, type[LossWeight]] = {
-    weight.name: weight for weight in (Unweighted, MinSNR, P2, EDM, Debiased, SD3, SpeeD, Custom, Importance)
-}
+WEIGHTS: Registry[type[LossWeight]] = Registry(
+    "loss_weight",
+    (Unweighted, MinSNR, P2, EDM, Debiased, SD3, SpeeDWeight, CustomWeight, Importance),
+    group="memfast.loss_weights",
+    base=LossWeight,
+)
 
 
-def weight_from_dict(config: "LossWeight | str | Mapping[str, Any]") -> LossWeight:
+def weight_from_dict(config: LossWeight | str | Mapping[str, Any]) -> LossWeight:
     """The weight of a name (its defaults), of a dictionary, or the object itself.
 
     Raises:
@@ -24,18 +26,5 @@ def weight_from_dict(config: "LossWeight | str | Mapping[str, Any]") -> LossWeig
     (MinSNR(gamma=5.0), P2(gamma=0.5, k=1.0))
     """
     if isinstance(config, LossWeight):
-        return config
-    if not isinstance(config, str | Mapping):
-        expected = "a name, a dictionary or an object of memfast.objective.weights"
-        raise InputError("loss_weight", expected=expected, received=type(config).__name__, do="Custom takes numbers.")
-    arguments = {"name": config} if isinstance(config, str) else dict(config)
-    name = arguments.pop("name", None)
-    if not isinstance(name, str) or name not in WEIGHTS:
-        raise InputError("loss_weight", expected="one of " + ", ".join(WEIGHTS), received=repr(name))
-    try:
-        return WEIGHTS[name](**arguments)
-    except InputError:
-        raise
-    except (TypeError, ValueError) as error:
-        expected = own_arguments(WEIGHTS[name])
-        raise InputError(f"loss_weight {name}", expected=expected, received=str(error)) from error
+        return config.resolved(WEIGHTS.build)
+    return WEIGHTS.build(config, beside="an object of memfast.objective.weights (CustomWeight takes numbers)")

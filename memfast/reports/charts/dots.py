@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from memfast.foundation.values import percent, percent_range
 from memfast.reports.charts.axes import Scale, colour, in_percent
 from memfast.reports.markup import Markup, join, tag
-from memfast.reports.numbers import percent, percent_range
 
 SIDE, WIDTH = 18, 380
 HEAD, DOT_STEP, GROUP_GAP, FOOT = 20, 17, 10, 24

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from memfast.foundation.values import percent, percent_range
 from memfast.reports.markup import Markup, folded, join, table, tag
-from memfast.reports.numbers import percent, percent_range
 from memfast.reports.run import ReportRun
 from memfast.reports.sections.glance import applicable
 

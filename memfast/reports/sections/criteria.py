@@ -3,10 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from memfast.foundation.values import percent, percent_range
 from memfast.reports.charts import Line, line_chart
 from memfast.reports.charts.axes import in_percent
 from memfast.reports.markup import Markup, folded, join, table, tag
-from memfast.reports.numbers import percent, percent_range, short
+from memfast.reports.numbers import short
 from memfast.reports.run import ReportRun
 from memfast.reports.sections.glance import applicable, by_name
 

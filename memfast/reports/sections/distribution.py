@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
+from memfast.foundation.values import percent
 from memfast.reports.charts import Line, Points, line_chart, scatter_chart
 from memfast.reports.markup import Markup, join, tag
-from memfast.reports.numbers import percent
 from memfast.reports.run import ReportRun
 
 WORDS = (

@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from memfast.foundation.values import percent, percent_range
 from memfast.reports.charts import Dot, dot_chart, legend
 from memfast.reports.charts.axes import colour
 from memfast.reports.markup import Markup, folded, join, tag
-from memfast.reports.numbers import percent, percent_range
 from memfast.reports.run import ReportRun
 
 
