@@ -18,7 +18,7 @@ from memfast.neighbors.reading import read_ahead
 from memfast.neighbors.result import Neighbors
 from memfast.neighbors.sets import Sets
 from memfast.neighbors.stream import units
-from memfast.neighbors.topk import NOBODY, RunningTopK, fill_value
+from memfast.neighbors.topk import NOBODY, RunningTopK, fill_value, merge_ranks
 from memfast.runtime.distributed import Ranks
 
 METRIC = "inner_product"
@@ -55,7 +55,7 @@ def inner_product_knn(
                 bar.advance(len(block))
             found.squared_distances[first : first + len(rows)] = part.squared_distances
             found.indices[first : first + len(rows)] = part.indices
-    negative, indices = ranks.merge(found.squared_distances, found.indices, k)
+    negative, indices = merge_ranks(ranks, found.squared_distances, found.indices, k)
     return Neighbors(
         _squared_distances(sets, indices), indices, "exact" if sets.integers else "certified", METRIC,
         inner_products=-negative,
