@@ -82,7 +82,7 @@ def _setting(shape):
 
 def _memfast(shape):
     dataset, network, parameters, optimizer, averages = _setting(shape)
-    table, thresholds = epsilon_table(), uniform_thresholds()
+    table, density = epsilon_table(), ops.Draw(uniform_thresholds())
     key, place = ops.key(0, 0).cuda(), torch.arange(BATCH, device="cuda")
     order = torch.randperm(ITEMS, device="cuda")
     compiled = torch.compile(network, dynamic=False)
@@ -91,7 +91,7 @@ def _memfast(shape):
     def step():
         sample_ids = key[1] * BATCH + place
         indices = order[sample_ids % ITEMS]
-        x_in, timesteps = ops.gather_noise(dataset, indices, table, thresholds, sample_ids, key, draw=True, flip=True)
+        x_in, timesteps = ops.gather_noise(dataset, indices, table, density, sample_ids, key, flip=True)
         optimizer.zero_grad(set_to_none=True)
         prediction = compiled(x_in, timesteps)
         value = ops.gather_loss(prediction, dataset, indices, table, timesteps, sample_ids, key, flip=True)

@@ -150,7 +150,7 @@ def gather_and_eager() -> tuple[Timed, Timed]:
     problem = Problem()
     dataset = torch.randint(0, 256, (5000, 3, 32, 32), dtype=torch.uint8)
     indices = torch.randint(0, 5000, IMAGES[:1])
-    arguments = (dataset, indices, problem.table, problem.thresholds, problem.ids, problem.key)
+    arguments = (dataset, indices, problem.table, ops.Draw(problem.thresholds), problem.ids, problem.key)
 
     def peer() -> None:
         rows = dataset[indices].float() / 127.5 - 1
@@ -158,7 +158,7 @@ def gather_and_eager() -> tuple[Timed, Timed]:
         level = problem.level[torch.randint(0, STEPS, IMAGES[:1])].view(-1, 1, 1, 1)
         level.sqrt() * rows + (1 - level).sqrt() * torch.randn_like(rows)
 
-    return lambda: ops.gather_noise(*arguments, draw=True, flip=True), peer
+    return lambda: ops.gather_noise(*arguments, flip=True), peer
 
 
 def small(op: str) -> Callable[[], tuple[Timed, Timed]]:

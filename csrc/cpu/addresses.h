@@ -1,16 +1,20 @@
-// The Philox counter and key of a sample, and one counter's words in plain C++ (for draws of one word per sample).
+// The address of a sample's randomness: its Philox counter and key, and the words of one counter in plain C++ (for draws
+// of one word per sample). The rule stands in memfast/ops/addresses.py.
 #pragma once
 #include <cstdint>
 
-#include "cpu/kernels.h"
+#include "operands.h"
 
 namespace memfast {
 
-enum StreamTag : int { kNoise = 0, kTimestep = 1, kFixed = 2, kAugmentation = 3 };
+// What of the counter and the key does not depend on the element.
+struct Stream {
+    uint32_t key0, key1, id_low, step, tag_and_id_high;
+};
 
-static inline Stream stream_of(int64_t seed, int64_t step, int64_t sample_id, int tag) {
+static inline Stream stream_of(int64_t seed, int64_t step, int64_t sample_id, uint32_t tag) {
     return {uint32_t(seed), uint32_t(uint64_t(seed) >> 32), uint32_t(sample_id), uint32_t(step),
-            uint32_t(tag) << 24 | (uint32_t(uint64_t(sample_id) >> 32) & 0xFFFFFFu)};
+            tag << 24 | (uint32_t(uint64_t(sample_id) >> 32) & 0xFFFFFFu)};
 }
 
 struct FourWords { uint32_t w0, w1, w2, w3; };

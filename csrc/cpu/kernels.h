@@ -1,19 +1,15 @@
-// The inner kernels: one table of functions per instruction set, chosen at run time. Each works on one block of one
-// sample on one thread; how a tensor is cut into blocks is in noise_ops.cpp.
+// The inner kernels of noise, loss and averages: one table of functions per instruction set, chosen at run time. Each works
+// on one block of one sample on one thread; samples.h cuts tensors into blocks.
 #pragma once
 #include <cstdint>
 
-#include "cpu/number_types.h"
+#include "cpu/addresses.h"
+#include "number_types.h"
 
 namespace memfast {
 
-// The address of a sample's randomness: what of the Philox counter and key does not depend on the element.
-struct Stream {
-    uint32_t key0, key1, id_low, step, tag_and_id_high;
-};
-
 // c_x * x + c_f * fixed + c_n * noise, float32, left to right.
-struct Mix {
+struct Coefficients {
     float x, f, n;
 };
 
@@ -27,16 +23,16 @@ struct Kernels {
     // Elements 0 to 4 * quads of each of `samples` samples, [samples, 4 * quads]; for samples shorter than a vector.
     void (*short_normals)(const Stream* streams, int64_t samples, int64_t quads, float* out);
     // x_in of a block. x is float32, or of the output's type. fixed: normals of the block, or null.
-    void (*mix[3][2])(const Stream& s, uint64_t quad, int64_t n, const void* x, const float* fixed, Mix c, void* out);
+    void (*mix[kFloatTypes][2])(const Stream& s, uint64_t quad, int64_t n, const void* x, const float* fixed, Coefficients c, void* out);
     // Residuals k_p * prediction - mix of a block: lanes[32] += their squares; gradient = scale * residual where not
     // null. Indices: type of prediction and gradient; x float32 (0) or of the prediction's type (1).
-    void (*residual[3][2])(const Stream& s, uint64_t quad, int64_t n, const void* prediction, const void* x,
-                           const float* fixed, Mix c, float k_p, float scale, void* gradient, double* lanes);
+    void (*residual[kFloatTypes][2])(const Stream& s, uint64_t quad, int64_t n, const void* prediction, const void* x,
+                           const float* fixed, Coefficients c, float k_p, float scale, void* gradient, double* lanes);
     // Any type to float32; bytes to [-1, 1].
-    void (*widen[4])(const void* from, int64_t n, float* to);
-    void (*narrow[3])(const float* from, int64_t n, void* to);
+    void (*widen[kReadableTypes])(const void* from, int64_t n, float* to);
+    void (*narrow[kFloatTypes])(const float* from, int64_t n, void* to);
     // average += weight * (parameter - average), for `count` averages of one block.
-    void (*ema[3])(const void* parameter, int64_t n, float* const* averages, const float* weights, int count);
+    void (*ema[kFloatTypes])(const void* parameter, int64_t n, float* const* averages, const float* weights, int count);
     // out = scale * in: the plain loop that the benchmarks measure memory bandwidth with.
     void (*scale)(const float* in, int64_t n, float factor, float* out);
 };

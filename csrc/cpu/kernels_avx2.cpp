@@ -1,3 +1,4 @@
+// The kernels of kernels.h for AVX2.
 #include <type_traits>
 
 #include "cpu/vector_avx2.h"

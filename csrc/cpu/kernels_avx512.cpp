@@ -1,3 +1,4 @@
+// The kernels of kernels.h for AVX-512.
 #include <type_traits>
 
 #include "cpu/vector_avx512.h"

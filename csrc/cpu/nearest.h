@@ -1,17 +1,18 @@
-// Exact nearest rows of a block, and all rows within a radius, on the CPU. See memfast/ops/nearest.py for the contract.
+// Exact nearest rows of a block, and all rows within a radius, on the CPU. memfast/ops/nearest.py defines the results,
+// docs/exactness.md proves them.
 #pragma once
 #include <cstdint>
 #include <vector>
 
-namespace memfast {
+#include "number_types.h"
 
-enum class NumberKind { uint8 = 0, float16 = 1, bfloat16 = 2, float32 = 3, float64 = 4 };
+namespace memfast {
 
 // A matrix of rows; the stride between rows is in bytes, numbers of a row lie side by side.
 struct RowsView {
     const void* data;
     int64_t count, dim, stride;
-    NumberKind kind;
+    NumberType type;
 
     const void* row(int64_t i) const { return static_cast<const char*>(data) + i * stride; }
 };
@@ -32,11 +33,11 @@ struct Pairs {
 
 // distances, indices: [queries, k]. bound: [queries] or null; where there is no neighbour the maximum and -1.
 void nearest_uint8(const NearestRequest& request, const int64_t* bound, int64_t* distances, int64_t* indices);
-Pairs<int64_t> within_uint8(const NearestRequest& request, int64_t radius_squared);
+Pairs<int64_t> range_search_uint8(const NearestRequest& request, int64_t radius_squared);
 
 // Returns how many queries needed more than the first screen. Every number must be finite (first_bad_row).
 int64_t nearest_float(const NearestRequest& request, const double* bound, double* distances, int64_t* indices);
-Pairs<double> within_float(const NearestRequest& request, double radius_squared);
+Pairs<double> range_search_float(const NearestRequest& request, double radius_squared);
 
 // The first row with NaN, infinity or a magnitude above `largest`; -1 if there is none.
 int64_t first_bad_row(const RowsView& rows, double largest, int threads);

@@ -1,9 +1,9 @@
+// Every point measured in float64: the fallback, and the definition of a distance (docs/exactness.md).
 #include "cpu/nearest_direct.h"
 
 #include <algorithm>
 #include <limits>
 
-#include "cpu/nearest_float_metric.h"
 #include "cpu/parallel.h"
 
 namespace memfast {
@@ -21,13 +21,13 @@ int64_t slice_of(const RowsView& points) {
 DirectQuery::DirectQuery(const NearestRequest& request, int64_t query)
     : rows_(request.points), kernel_(row_kernel()), excluded_(request.exclude ? request.exclude[query] : -1),
       values_((request.queries.dim + 7) / 8 * 8) {
-    kernel_.to_double(request.queries.row(query), request.queries.kind, request.queries.dim, values_.data());
+    kernel_.to_double(request.queries.row(query), request.queries.type, request.queries.dim, values_.data());
 }
 
 void DirectQuery::measure(const int64_t (&points)[4], double (&distances)[4]) const {
     const void* rows[4];
     for (int r = 0; r < 4; ++r) rows[r] = rows_.row(points[r]);
-    kernel_.squared_distances(values_.data(), rows, rows_.kind, rows_.dim, distances);
+    kernel_.squared_distances(values_.data(), rows, rows_.type, rows_.dim, distances);
 }
 
 void ExactTop::offer(double distance, int64_t point) {
@@ -67,7 +67,6 @@ void nearest_direct(const NearestRequest& request, const std::vector<int64_t>& c
         tops.emplace_back(request.k, bound ? bound[chosen[i / splits]] : std::numeric_limits<double>::infinity());
     }
     parallel_for(groups * splits, request.threads, [&](int64_t task) {
-        const PlainFloats plain;
         const int64_t group = task / splits, split = task % splits;
         const int64_t begin = group * kQueriesPerTask, end = std::min(count, begin + kQueriesPerTask);
         std::vector<DirectQuery> queries;
@@ -86,10 +85,9 @@ void nearest_direct(const NearestRequest& request, const std::vector<int64_t>& c
     }
 }
 
-void within_direct(const NearestRequest& request, double radius_squared, PairCollector<double>& collector) {
+void range_search_direct(const NearestRequest& request, double radius_squared, PairCollector<double>& collector) {
     const int64_t slice = slice_of(request.points);
     parallel_for(request.queries.count, request.threads, [&](int64_t q) {
-        const PlainFloats plain;
         const DirectQuery query(request, q);
         for (int64_t first = 0; first < request.points.count; first += slice) {
             std::vector<std::pair<double, int64_t>> pairs;

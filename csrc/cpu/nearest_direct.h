@@ -5,8 +5,8 @@
 #include <vector>
 
 #include "cpu/nearest.h"
-#include "cpu/nearest_pairs.h"
 #include "cpu/nearest_rows.h"
+#include "cpu/nearest_search.h"
 
 namespace memfast {
 
@@ -55,6 +55,6 @@ class ExactTop {
 // Every point for each of the `chosen` queries; writes their rows of the results.
 void nearest_direct(const NearestRequest& request, const std::vector<int64_t>& chosen, const double* bound,
                     double* distances, int64_t* indices);
-void within_direct(const NearestRequest& request, double radius_squared, PairCollector<double>& collector);
+void range_search_direct(const NearestRequest& request, double radius_squared, PairCollector<double>& collector);
 
 }  // namespace memfast

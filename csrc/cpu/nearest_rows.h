@@ -22,14 +22,14 @@ struct GridRow {
 };
 
 struct RowKernel {
-    void (*centre)(const void* row, NumberKind kind, const Centre& centre, int64_t dim, float* out);
+    void (*centre)(const void* row, NumberType type, const Centre& centre, int64_t dim, float* out);
     GridRow (*to_grid)(const float* row, int64_t dim, uint8_t* bytes);
-    void (*to_double)(const void* row, NumberKind kind, int64_t dim, double* out);
+    void (*to_double)(const void* row, NumberType type, int64_t dim, double* out);
     // Squared distances of one query to four rows, in the order that memfast/ops/reference/nearest.py defines.
     // `query` holds zeros up to a multiple of eight.
-    void (*squared_distances)(const double* query, const void* const* rows, NumberKind kind, int64_t dim, double* out);
+    void (*squared_distances)(const double* query, const void* const* rows, NumberType type, int64_t dim, double* out);
     // Whether a row holds NaN, infinity or a magnitude above `largest`.
-    bool (*is_bad)(const void* row, NumberKind kind, int64_t dim, double largest);
+    bool (*is_bad)(const void* row, NumberType type, int64_t dim, double largest);
 };
 
 const RowKernel& row_kernel();

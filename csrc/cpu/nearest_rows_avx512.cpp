@@ -1,3 +1,4 @@
+// The row kernels of nearest_rows_inc.h for AVX-512.
 #include "cpu/nearest_rows_inc.h"
 
 namespace memfast {

@@ -3,8 +3,8 @@
 #include <cmath>
 #include <cstring>
 
+#include "cpu/half.h"
 #include "cpu/nearest_rows.h"
-#include "cpu/number_types.h"
 #if defined(__F16C__)
 #include <immintrin.h>
 #endif
@@ -62,12 +62,12 @@ struct Tail {
 };
 
 template <class Function>
-MEMFAST_INLINE auto with_type(const void* row, NumberKind kind, const Function& function) {
-    switch (kind) {
-        case NumberKind::uint8: return function(static_cast<const uint8_t*>(row));
-        case NumberKind::float16: return function(static_cast<const Half*>(row));
-        case NumberKind::bfloat16: return function(static_cast<const Bf16*>(row));
-        case NumberKind::float32: return function(static_cast<const float*>(row));
+MEMFAST_INLINE auto with_type(const void* row, NumberType type, const Function& function) {
+    switch (type) {
+        case NumberType::uint8: return function(static_cast<const uint8_t*>(row));
+        case NumberType::float16: return function(static_cast<const Half*>(row));
+        case NumberType::bfloat16: return function(static_cast<const Bf16*>(row));
+        case NumberType::float32: return function(static_cast<const float*>(row));
         default: return function(static_cast<const double*>(row));
     }
 }
@@ -91,8 +91,8 @@ void centre_typed(const T* row, const Centre& c, int64_t dim, float* out) {
     if (dim % 8) write(Tail<T>(row, dim).values, dim / 8 * 8, static_cast<int>(dim % 8));
 }
 
-void centre_row(const void* row, NumberKind kind, const Centre& c, int64_t dim, float* out) {
-    with_type(row, kind, [&](const auto* x) { centre_typed(x, c, dim, out); });
+void centre_row(const void* row, NumberType type, const Centre& c, int64_t dim, float* out) {
+    with_type(row, type, [&](const auto* x) { centre_typed(x, c, dim, out); });
 }
 
 MEMFAST_INLINE double total(const Float16& v) {
@@ -146,8 +146,8 @@ GridRow to_grid(const float* row, int64_t dim, uint8_t* bytes) {
     return result;
 }
 
-void to_double(const void* row, NumberKind kind, int64_t dim, double* out) {
-    with_type(row, kind, [&](const auto* x) {
+void to_double(const void* row, NumberType type, int64_t dim, double* out) {
+    with_type(row, type, [&](const auto* x) {
         using T = std::remove_const_t<std::remove_pointer_t<decltype(x)>>;
         for (int64_t d = 0; d + 8 <= dim; d += 8) {
             const Double8 v = doubles(x + d);
@@ -165,8 +165,8 @@ MEMFAST_INLINE double add_lanes(const Double8& v) {
     return (a + c) + (b + d);
 }
 
-void squared_distances(const double* query, const void* const* rows, NumberKind kind, int64_t dim, double* out) {
-    with_type(rows[0], kind, [&](const auto* first) {
+void squared_distances(const double* query, const void* const* rows, NumberType type, int64_t dim, double* out) {
+    with_type(rows[0], type, [&](const auto* first) {
         using T = std::remove_const_t<std::remove_pointer_t<decltype(first)>>;
         const T* row[4];
         for (int r = 0; r < 4; ++r) row[r] = static_cast<const T*>(rows[r]);
@@ -204,14 +204,14 @@ bool any_above(const T* row, int64_t dim, Bits limit) {
     return largest > limit;
 }
 
-bool is_bad(const void* row, NumberKind kind, int64_t dim, double largest) {
+bool is_bad(const void* row, NumberType type, int64_t dim, double largest) {
     uint64_t limit;
     std::memcpy(&limit, &largest, 8);
-    switch (kind) {
-        case NumberKind::uint8: return false;
-        case NumberKind::float16: return any_above<uint16_t>(static_cast<const Half*>(row), dim, 0x7bff);
-        case NumberKind::bfloat16: return any_above<uint16_t>(static_cast<const Bf16*>(row), dim, 0x7f7f);
-        case NumberKind::float32: return any_above<uint32_t>(static_cast<const float*>(row), dim, 0x7f7fffffu);
+    switch (type) {
+        case NumberType::uint8: return false;
+        case NumberType::float16: return any_above<uint16_t>(static_cast<const Half*>(row), dim, 0x7bff);
+        case NumberType::bfloat16: return any_above<uint16_t>(static_cast<const Bf16*>(row), dim, 0x7f7f);
+        case NumberType::float32: return any_above<uint32_t>(static_cast<const float*>(row), dim, 0x7f7fffffu);
         default: return any_above<uint64_t>(static_cast<const double*>(row), dim, limit);
     }
 }

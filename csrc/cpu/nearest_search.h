@@ -13,9 +13,12 @@
 #include <algorithm>
 #include <cstdint>
 #include <memory>
+#include <mutex>
+#include <utility>
 #include <vector>
 
 #include "cpu/aligned_buffer.h"
+#include "cpu/nearest.h"
 #include "cpu/nearest_tile.h"
 #include "cpu/parallel.h"
 
@@ -36,7 +39,7 @@ struct Candidates {
     }
 };
 
-struct SearchPlan {
+struct SearchSize {
     int64_t queries, points;
     int64_t keep;             // candidates to keep per query; 0 keeps all below the limit
     const int64_t* exclude;   // one point per query to leave out, or null
@@ -46,9 +49,9 @@ struct SearchPlan {
 template <class Metric>
 class Search {
   public:
-    Search(const Metric& metric, const SearchPlan& plan)
-        : metric_(metric), plan_(plan), kernel_(metric.kernel), capacity_(plan.keep ? plan.keep + std::max<int64_t>(plan.keep, 64) : kFlush),
-          steps_(kernel_.steps(metric.dim)), shift_(metric.dim > Metric::kMaxNarrow ? bits(plan.points) : 32) {}
+    Search(const Metric& metric, const SearchSize& size)
+        : metric_(metric), size_(size), kernel_(metric.kernel), capacity_(size.keep ? size.keep + std::max<int64_t>(size.keep, 64) : kFlush),
+          steps_(kernel_.steps(metric.dim)), shift_(metric.dim > Metric::kMaxNarrow ? bits(size.points) : 32) {}
 
     // first_limit(query) is the exclusive limit of keys to begin with; finish(query, candidates) receives the result,
     // in several parts and from several threads where all candidates are kept.
@@ -56,9 +59,9 @@ class Search {
     void run(const FirstLimit& first_limit, const Finish& finish) {
         const int64_t per_query = std::max<int64_t>(
             {1, capacity_ * 8, kernel_.query_bytes(metric_.dim) / kernel_.rows + 64});
-        const int64_t block = std::clamp<int64_t>(kQueryBytes / per_query, kQueriesPerTask, plan_.queries);
-        for (int64_t first = 0; first < plan_.queries; first += block) {
-            const int64_t count = std::min(block, plan_.queries - first);
+        const int64_t block = std::clamp<int64_t>(kQueryBytes / per_query, kQueriesPerTask, size_.queries);
+        for (int64_t first = 0; first < size_.queries; first += block) {
+            const int64_t count = std::min(block, size_.queries - first);
             run_block(first, count, first_limit, finish);
         }
     }
@@ -90,38 +93,38 @@ class Search {
         const int64_t groups = (count + rows - 1) / rows, query_bytes = kernel_.query_bytes(metric_.dim);
         AlignedBuffer queries(groups * query_bytes);
         std::vector<typename Metric::QuerySide> query_sides(groups * rows);
-        parallel_for(groups, plan_.threads, [&](int64_t g) {
+        parallel_for(groups, size_.threads, [&](int64_t g) {
             const int here = static_cast<int>(std::min<int64_t>(rows, count - g * rows));
             metric_.pack_queries(first + g * rows, here, queries.data() + g * query_bytes, &query_sides[g * rows]);
         });
 
-        const int64_t panels = (plan_.points + columns - 1) / columns, point_bytes = kernel_.point_bytes(metric_.dim);
-        const int64_t held = std::clamp<int64_t>(kPanelBytes / point_bytes, std::min<int64_t>(plan_.threads, panels), panels);
+        const int64_t panels = (size_.points + columns - 1) / columns, point_bytes = kernel_.point_bytes(metric_.dim);
+        const int64_t held = std::clamp<int64_t>(kPanelBytes / point_bytes, std::min<int64_t>(size_.threads, panels), panels);
         AlignedBuffer points(held * point_bytes);
         std::unique_ptr<typename Metric::PointSide[]> point_sides(new typename Metric::PointSide[held]);
 
         const int64_t per_task = std::clamp<int64_t>(kTaskBytes / query_bytes, 1, kQueriesPerTask / rows);
         // A multiple of the threads, in parts as equal as can be: a lone last task would leave the others waiting.
-        const int64_t least = (groups + per_task - 1) / per_task, threads = std::max(1, plan_.threads);
+        const int64_t least = (groups + per_task - 1) / per_task, threads = std::max(1, size_.threads);
         const int64_t chunks = std::min(groups, (least + threads - 1) / threads * threads);
-        const int64_t wanted = int64_t{4} * plan_.threads;
-        const int64_t splits = plan_.threads < 2 || chunks >= wanted ? 1 : std::min(held, (wanted + chunks - 1) / chunks);
+        const int64_t wanted = int64_t{4} * size_.threads;
+        const int64_t splits = size_.threads < 2 || chunks >= wanted ? 1 : std::min(held, (wanted + chunks - 1) / chunks);
         std::vector<Candidates> candidates(count * splits);
-        parallel_for(chunks, plan_.threads, [&](int64_t c) {
+        parallel_for(chunks, size_.threads, [&](int64_t c) {
             const int64_t begin = groups * c / chunks * rows, end = std::min(count, groups * (c + 1) / chunks * rows);
             for (int64_t i = begin * splits; i < end * splits; ++i) {
                 candidates[i].limit = first_limit(first + i / splits);
-                if (plan_.keep) candidates[i].entries.reserve(capacity_);
+                if (size_.keep) candidates[i].entries.reserve(capacity_);
             }
         });
 
         for (int64_t start = 0; start < panels; start += held) {
             const int64_t now = std::min(held, panels - start);
-            parallel_for(now, plan_.threads, [&](int64_t p) {
+            parallel_for(now, size_.threads, [&](int64_t p) {
                 const Panel panel = panel_at(start + p);
                 metric_.pack_points(panel.first, panel.count, points.data() + p * point_bytes, point_sides[p]);
             });
-            parallel_for(chunks * splits, plan_.threads, [&](int64_t task) {
+            parallel_for(chunks * splits, size_.threads, [&](int64_t task) {
                 const int64_t chunk = task / splits, split = task % splits;
                 const int64_t g_begin = groups * chunk / chunks, g_end = groups * (chunk + 1) / chunks;
                 for (int64_t p = now * split / splits; p < now * (split + 1) / splits; ++p) {
@@ -135,7 +138,7 @@ class Search {
             });
         }
 
-        parallel_for(count, plan_.threads, [&](int64_t i) {
+        parallel_for(count, size_.threads, [&](int64_t i) {
             Candidates& all = candidates[i * splits];
             for (int64_t s = 1; s < splits; ++s) {
                 Candidates& other = candidates[i * splits + s];
@@ -151,7 +154,7 @@ class Search {
 
     Panel panel_at(int64_t p) const {
         const int64_t first = p * kernel_.columns;
-        return {first, static_cast<int>(std::min<int64_t>(kernel_.columns, plan_.points - first))};
+        return {first, static_cast<int>(std::min<int64_t>(kernel_.columns, size_.points - first))};
     }
 
     template <class Finish>
@@ -202,11 +205,11 @@ class Search {
 
     template <class Finish>
     void offer(Candidates& mine, uint64_t key, int64_t point, int64_t query, const Finish& finish) const {
-        if (key >= mine.limit || (plan_.exclude && plan_.exclude[query] == point)) return;
+        if (key >= mine.limit || (size_.exclude && size_.exclude[query] == point)) return;
         mine.entries.push_back(key << shift_ | static_cast<uint64_t>(point));
         if (static_cast<int64_t>(mine.entries.size()) < capacity_) return;
-        if (plan_.keep) {
-            mine.shrink(plan_.keep, shift_);
+        if (size_.keep) {
+            mine.shrink(size_.keep, shift_);
         } else {
             finish(query, mine);
             mine.entries.clear();
@@ -214,10 +217,42 @@ class Search {
     }
 
     const Metric& metric_;
-    const SearchPlan plan_;
+    const SearchSize size_;
     const TileKernel& kernel_;
     const int64_t capacity_, steps_;
     const int shift_;
+};
+
+// Collects the pairs of a range search, one list per query, and joins them in order.
+template <class Distance>
+class PairCollector {
+  public:
+    explicit PairCollector(int64_t queries) : lists_(queries) {}
+
+    // May be called from several threads.
+    void add(int64_t query, const std::vector<std::pair<Distance, int64_t>>& pairs) {
+        if (pairs.empty()) return;
+        const std::lock_guard<std::mutex> lock(mutex_);
+        lists_[query].insert(lists_[query].end(), pairs.begin(), pairs.end());
+    }
+
+    Pairs<Distance> sorted() {
+        Pairs<Distance> pairs;
+        for (size_t q = 0; q < lists_.size(); ++q) {
+            std::sort(lists_[q].begin(), lists_[q].end());
+            for (const auto& [distance, index] : lists_[q]) {
+                pairs.query.push_back(static_cast<int64_t>(q));
+                pairs.index.push_back(index);
+                pairs.distance.push_back(distance);
+            }
+            std::vector<std::pair<Distance, int64_t>>().swap(lists_[q]);
+        }
+        return pairs;
+    }
+
+  private:
+    std::mutex mutex_;
+    std::vector<std::vector<std::pair<Distance, int64_t>>> lists_;
 };
 
 }  // namespace memfast

@@ -2,7 +2,6 @@
 #include "cpu/nearest_tile.h"
 
 #include "cpu/isa.h"
-#include "cpu/nearest_keys.h"
 
 namespace memfast {
 namespace {

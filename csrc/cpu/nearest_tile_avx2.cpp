@@ -1,7 +1,7 @@
 // 16-bit multiply-add of pairs: exact, where the 8-bit instruction of AVX2 would saturate.
 #include <immintrin.h>
 
-#include "cpu/nearest_keys.h"
+#include "cpu/nearest_tile.h"
 
 namespace memfast {
 namespace {

@@ -3,7 +3,7 @@
 
 #include <cstring>
 
-#include "cpu/nearest_keys.h"
+#include "cpu/nearest_tile.h"
 
 namespace memfast {
 namespace {

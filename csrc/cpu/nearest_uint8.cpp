@@ -1,8 +1,7 @@
-// Pixels: squared distances are integers, |x|^2 + |y|^2 - 2xy without rounding.
+// Pixels: squared distances are integers, |x|^2 + |y|^2 - 2xy without rounding (docs/exactness.md).
 #include <limits>
 
 #include "cpu/nearest.h"
-#include "cpu/nearest_pairs.h"
 #include "cpu/nearest_search.h"
 
 namespace memfast {
@@ -107,7 +106,7 @@ void nearest_uint8(const NearestRequest& request, const int64_t* bound, int64_t*
                });
 }
 
-Pairs<int64_t> within_uint8(const NearestRequest& request, int64_t radius_squared) {
+Pairs<int64_t> range_search_uint8(const NearestRequest& request, int64_t radius_squared) {
     const ByteMetric metric{tile_kernel(), request.queries, request.points, request.queries.dim};
     Search<ByteMetric> search(metric, {request.queries.count, request.points.count, 0, request.exclude, request.threads});
     const int shift = search.shift();

@@ -1,5 +1,5 @@
 // Philox4x32-10 and Box-Muller over a vector type V (vector_*.h): the algorithm stands here once, for every instruction
-// set. memfast/ops/reference/{philox,normal}.py define it; each line below is one rounded operation of theirs.
+// set. memfast/ops/reference/random.py defines it; each line below is one of its rounded operations.
 #pragma once
 #include <cstdint>
 
@@ -16,13 +16,13 @@ struct Words {
     typename V::U w0, w1, w2, w3;
 };
 
-// A stream's constants, spread over the lanes once per block.
+// A stream's constants in every lane, made once per block.
 template <class V>
-struct Spread {
+struct StreamLanes {
     typename V::U id_low, step, tag_and_id_high;
     uint64_t keys[20];
 
-    explicit Spread(const Stream& s)
+    explicit StreamLanes(const Stream& s)
         : id_low(V::set64(s.id_low)), step(V::set64(s.step)), tag_and_id_high(V::set64(s.tag_and_id_high)) {
         uint32_t k0 = s.key0, k1 = s.key1;
         for (int round = 0; round < 10; ++round, k0 += 0x9E3779B9u, k1 += 0xBB67AE85u) {
@@ -78,7 +78,7 @@ inline typename V::F radius(typename V::I word) {
 }
 
 template <class V>
-inline void turn(typename V::I word, typename V::F& cosine, typename V::F& sine) {
+inline void cosine_and_sine(typename V::I word, typename V::F& cosine, typename V::F& sine) {
     using F = typename V::F;
     using I = typename V::I;
     const I shifted = V::add_int(word, V::set_int(0x20000000u));  // its two highest bits: the nearest quarter turn
@@ -103,13 +103,13 @@ template <class V>
 inline void to_normals(const Words<V>& words, typename V::F& first, typename V::F& second) {
     const typename V::F r = radius<V>(V::pack(words.w0, words.w2));
     typename V::F cosine, sine;
-    turn<V>(V::pack(words.w1, words.w3), cosine, sine);
+    cosine_and_sine<V>(V::pack(words.w1, words.w3), cosine, sine);
     V::interleave(V::mul(r, cosine), V::mul(r, sine), first, second);
 }
 
 // Calls use(i, normals i .. i + W) for the `units` * kUnit normals from element 4 * quad on; i counts from 0.
 template <class V, int units, class Use>
-inline void make_normals(const Spread<V>& s, uint64_t quad, Use use) {
+inline void make_normals(const StreamLanes<V>& s, uint64_t quad, Use use) {
     constexpr int K = units * kUnit / (2 * V::W);
     Words<V> words[K];
 #pragma GCC unroll 8

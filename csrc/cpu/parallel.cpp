@@ -1,6 +1,6 @@
+// The pool of threads, and how a loop is handed out: to PyTorch's OpenMP threads (openmp.h) or to the pool.
 #include "cpu/parallel.h"
 
-#include <dlfcn.h>
 #include <pthread.h>
 
 #include <algorithm>
@@ -11,6 +11,9 @@
 #include <mutex>
 #include <thread>
 #include <vector>
+
+#include "cpu/float_environment.h"
+#include "cpu/openmp.h"
 
 namespace memfast {
 namespace {
@@ -26,6 +29,7 @@ struct Job {
     std::exception_ptr error;
 
     void work() {
+        const FloatEnvironment environment;
         for (int64_t i; (i = next.fetch_add(1)) < tasks;) {
             try {
                 (*task)(i);
@@ -78,21 +82,10 @@ class Pool {
 // Leaked on purpose: detached workers may outlive static destructors, and a forked child has none of them.
 std::atomic<Pool*> pool{nullptr};
 std::mutex pool_mutex;
-std::atomic<bool> forked{false};
 
-// From the moment this module is loaded: a child must know that it is one.
-const int watching_forks =
-    pthread_atfork([] { pool_mutex.lock(); }, [] { pool_mutex.unlock(); },
-                   [] { pool.store(nullptr); forked = true; pool_mutex.unlock(); });
-
-// PyTorch's own threads, where its OpenMP runtime is GNU's (or Intel's or LLVM's, which also export this name). They spin
-// for milliseconds after each of PyTorch's loops: a second pool would share the cores with them (a loss between eager ops
-// took 5.0 ms instead of 3.1), while a spinning thread starts at once. In a forked child that runtime may hang.
-using OpenMpParallel = void (*)(void (*)(void*), void*, unsigned threads, unsigned flags);
-OpenMpParallel openmp() {
-    if (forked) return nullptr;
-    return reinterpret_cast<OpenMpParallel>(dlsym(RTLD_DEFAULT, "GOMP_parallel"));
-}
+// From the moment this module is loaded: a child must know that it is one, and makes a pool of its own.
+const int watching_forks = pthread_atfork([] { pool_mutex.lock(); }, [] { pool_mutex.unlock(); },
+                                          [] { pool.store(nullptr); pool_mutex.unlock(); });
 
 Pool& the_pool() {
     Pool* existing = pool.load(std::memory_order_acquire);
@@ -107,15 +100,15 @@ Pool& the_pool() {
 void parallel_for(int64_t tasks, int threads, const std::function<void(int64_t)>& task) {
     const int helpers = static_cast<int>(std::min<int64_t>(threads, tasks)) - 1;
     if (helpers <= 0) {
+        const FloatEnvironment environment;
         for (int64_t i = 0; i < tasks; ++i) task(i);
         return;
     }
     auto job = std::make_shared<Job>();
     job->task = &task;
     job->tasks = tasks;
-    if (const OpenMpParallel parallel = openmp()) {
-        parallel([](void* shared) { static_cast<Job*>(shared)->work(); }, job.get(), unsigned(helpers) + 1, 0);
-    } else {
+    const auto work = [](void* shared) { static_cast<Job*>(shared)->work(); };
+    if (!run_on_openmp_threads(work, job.get(), helpers + 1)) {
         the_pool().run(job, helpers);
         job->work();
         std::unique_lock<std::mutex> lock(job->mutex);

@@ -1,6 +1,6 @@
 // Threads for the kernels: PyTorch's OpenMP threads where they can be had, otherwise a small pool. The caller works too;
 // tasks are handed out one by one, so a result may never depend on which thread ran a task. A forked child has a pool of
-// its own.
+// its own. Every task runs in a FloatEnvironment.
 #pragma once
 #include <cstdint>
 #include <functional>

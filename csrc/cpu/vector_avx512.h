@@ -2,7 +2,7 @@
 #pragma once
 #include <immintrin.h>
 
-#include "cpu/number_types.h"
+#include "cpu/half.h"
 
 namespace memfast {
 namespace {

@@ -11,7 +11,7 @@
 #include <cstdint>
 #include <cstring>
 
-#include "cpu/number_types.h"
+#include "cpu/half.h"
 
 namespace memfast {
 namespace {

@@ -52,23 +52,23 @@ __global__ void __launch_bounds__(kThreads) noise_kernel(T* out, Operands o, Dra
     } else {
         timestep = o.timesteps[sample];
     }
-    if (first >= o.numel) return;
+    if (first >= o.elements) return;
     float x[kSize];
     if constexpr (BYTES) {
         clean_bytes<kSize>(o, sample, first, x);
     } else {
-        load(static_cast<const T*>(o.x0) + sample * o.numel, first, o.numel, aligned, x);
+        load(static_cast<const T*>(o.x0) + sample * o.elements, first, o.elements, aligned, x);
     }
     mix<kSize>(o, sample, first, coefficient(o, timestep, 0), coefficient(o, timestep, 1), coefficient(o, timestep, 2), x);
-    store(out + sample * o.numel, first, o.numel, aligned, x);
+    store(out + sample * o.elements, first, o.elements, aligned, x);
 }
 
 template <typename T> void noise_of(void* out, const Operands& o, const Draw& draw, cudaStream_t stream) {
     constexpr int kSize = Vector<T>::kSize;
-    const Grid grid = grid_of(o.numel, kSize);
-    const unsigned count = blocks(o.batch * static_cast<int64_t>(grid.chunks));
-    const bool whole = o.numel % kSize == 0 && is_aligned(out);
-    if (o.bytes) {
+    const Grid grid = grid_of(o.elements, kSize);
+    const unsigned count = blocks(o.samples * static_cast<int64_t>(grid.chunks));
+    const bool whole = o.elements % kSize == 0 && is_aligned(out);
+    if (o.indices != nullptr) {
         noise_kernel<T, true><<<count, grid.threads, 0, stream>>>(static_cast<T*>(out), o, draw, grid.chunks, whole);
     } else {
         const bool aligned = whole && is_aligned(o.x0);
@@ -84,26 +84,26 @@ void launch_philox(int64_t* out, const int64_t* counter, const int64_t* key, int
     check_launch();
 }
 
-void launch_standard_normal(float* out, const int64_t* sample_ids, int64_t batch, int64_t numel, const int64_t* key,
-                            int stream_tag, int64_t offset, void* stream) {
+void launch_standard_normal(const Operands& o, int stream_tag, int64_t offset, float* out, void* stream) {
     const int shift = static_cast<int>(offset % kQuad);
-    const Grid grid = grid_of(numel + shift, kQuad);
-    const bool aligned = shift == 0 && numel % kQuad == 0 && is_aligned(out);
-    standard_normal_kernel<<<blocks(batch * static_cast<int64_t>(grid.chunks)), grid.threads, 0, static_cast<cudaStream_t>(stream)>>>(
-        out, sample_ids, numel, key, static_cast<uint32_t>(stream_tag), offset / kQuad, shift, grid.chunks, aligned);
+    const Grid grid = grid_of(o.elements + shift, kQuad);
+    const bool aligned = shift == 0 && o.elements % kQuad == 0 && is_aligned(out);
+    const unsigned count = blocks(o.samples * static_cast<int64_t>(grid.chunks));
+    standard_normal_kernel<<<count, grid.threads, 0, static_cast<cudaStream_t>(stream)>>>(
+        out, o.sample_ids, o.elements, o.key, static_cast<uint32_t>(stream_tag), offset / kQuad, shift, grid.chunks, aligned);
     check_launch();
 }
 
-void launch_draw_timesteps(const Draw& draw, const int64_t* sample_ids, int64_t batch, const int64_t* key, void* stream) {
-    draw_kernel<<<blocks((batch + kThreads - 1) / kThreads), kThreads, 0, static_cast<cudaStream_t>(stream)>>>(
-        draw, sample_ids, batch, key);
+void launch_draw_timesteps(const Operands& o, const Draw& draw, void* stream) {
+    draw_kernel<<<blocks((o.samples + kThreads - 1) / kThreads), kThreads, 0, static_cast<cudaStream_t>(stream)>>>(
+        draw, o.sample_ids, o.samples, o.key);
     check_launch();
 }
 
-void launch_noise(void* out, Dtype out_dtype, const Operands& operands, const Draw& draw, void* stream) {
+void launch_noise(const Operands& operands, const Draw& draw, NumberType out_type, void* out, void* stream) {
     const auto cuda_stream = static_cast<cudaStream_t>(stream);
-    if (out_dtype == Dtype::float32) noise_of<float>(out, operands, draw, cuda_stream);
-    else if (out_dtype == Dtype::bfloat16) noise_of<__nv_bfloat16>(out, operands, draw, cuda_stream);
+    if (out_type == NumberType::float32) noise_of<float>(out, operands, draw, cuda_stream);
+    else if (out_type == NumberType::bfloat16) noise_of<__nv_bfloat16>(out, operands, draw, cuda_stream);
     else noise_of<__half>(out, operands, draw, cuda_stream);
     check_launch();
 }

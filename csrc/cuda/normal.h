@@ -1,10 +1,12 @@
-// Philox4x32-10 and the normals: the same bits as memfast/ops/reference/{philox,normal}.py.
+// Philox4x32-10 and the normals: the same bits as memfast/ops/reference/random.py.
 // Host and device: a test compiles this file for the host and compares its bits with the reference.
 // Every float operation is rounded by itself: built with -fmad=false (device) or -ffp-contract=off (host).
 #pragma once
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+
+#include "operands.h"
 
 #ifdef __CUDACC__
 #define MEMFAST_BOTH __host__ __device__ __forceinline__
@@ -13,8 +15,6 @@
 #endif
 
 namespace memfast {
-
-enum Stream : uint32_t { kNoise = 0, kTimestep = 1, kFixed = 2, kAugmentation = 3 };
 
 struct Words {
     uint32_t w[4];

@@ -4,33 +4,31 @@
 
 namespace memfast {
 
-constexpr int kColumns = 7;
-
 __device__ __forceinline__ float coefficient(const Operands& o, int64_t timestep, int column) {
-    const bool known = timestep >= 0 && timestep < o.length;
-    return known ? o.table[timestep * kColumns + column] : __int_as_float(0x7fffffff);
+    const bool known = timestep >= 0 && timestep < o.rows;
+    return known ? o.table[timestep * kTableColumns + column] : __int_as_float(0x7fffffff);
 }
 
 __device__ __forceinline__ bool is_flipped(const Operands& o, int64_t sample) {
-    return o.width > 0 && (words_of(0, o.sample_ids[sample], o.key[0], o.key[1], kAugmentation).w[0] & 1u);
+    return o.flip_width > 0 && (words_of(0, o.sample_ids[sample], o.key[0], o.key[1], kAugmentation).w[0] & 1u);
 }
 
 // (2 * byte - 255) / 255 of SIZE elements of row indices[sample]; NaN where there is no such row.
 template <int SIZE>
 __device__ __forceinline__ void clean_bytes(const Operands& o, int64_t sample, int64_t first, float* out) {
     const int64_t row = o.indices[sample];
-    const bool known = row >= 0 && row < o.rows, flipped = is_flipped(o, sample);
-    const uint8_t* bytes = static_cast<const uint8_t*>(o.x0) + (known ? row : 0) * o.numel;
-    const uint32_t width = static_cast<uint32_t>(o.width);  // a row of bytes is shorter than 2**32
-    const bool whole = (o.numel | o.width) % kQuad == 0 && reinterpret_cast<uintptr_t>(o.x0) % kQuad == 0;
+    const bool known = row >= 0 && row < o.items, flipped = is_flipped(o, sample);
+    const uint8_t* bytes = static_cast<const uint8_t*>(o.x0) + (known ? row : 0) * o.elements;
+    const uint32_t width = static_cast<uint32_t>(o.flip_width);  // a flipped row is shorter than 2**32 (checked in memfast/ops)
+    const bool whole = (o.elements | o.flip_width) % kQuad == 0 && reinterpret_cast<uintptr_t>(o.x0) % kQuad == 0;
 #pragma unroll
     for (int quad = 0; quad < SIZE / kQuad; ++quad) {
         const int64_t start = first + quad * kQuad;
         uint8_t value[kQuad] = {};
-        if (known && whole && start < o.numel) {
+        if (known && whole && start < o.elements) {
             // Reversed, four elements at column c are the four that end at column width - 1 - c.
             const int64_t column = flipped ? static_cast<uint32_t>(start) % width : 0;
-            const int64_t from = flipped ? start - column + o.width - kQuad - column : start;
+            const int64_t from = flipped ? start - column + o.flip_width - kQuad - column : start;
             uint32_t word = *reinterpret_cast<const uint32_t*>(bytes + from);
             if (flipped) word = __byte_perm(word, 0, 0x0123);
 #pragma unroll
@@ -39,9 +37,9 @@ __device__ __forceinline__ void clean_bytes(const Operands& o, int64_t sample, i
 #pragma unroll
             for (int i = 0; i < kQuad; ++i) {
                 const int64_t element = start + i;
-                if (element >= o.numel) continue;
+                if (element >= o.elements) continue;
                 const int64_t column = flipped ? static_cast<uint32_t>(element) % width : 0;
-                value[i] = bytes[flipped ? element - column + o.width - 1 - column : element];
+                value[i] = bytes[flipped ? element - column + o.flip_width - 1 - column : element];
             }
         }
 #pragma unroll

@@ -75,11 +75,13 @@ def gather() -> dict[str, Any]:
 
 
 def _cpu() -> dict[str, Any]:
+    from memfast.ops import compiled
+
     try:
-        from memfast import _C
+        kernels = compiled.load(compiled.CPU)
     except ImportError as error:
         return {"kernels": f"not built ({error})", "features": []}
-    return {"kernels": _C.isa(), "features": list(_C.cpu_features())}
+    return {"kernels": kernels.isa(), "features": list(kernels.cpu_features())}
 
 
 def _gpu() -> str:

@@ -179,7 +179,7 @@ def _tiles(
         found: list[Pairs] = []
 
         def tile(q0: int, q1: int, r0: int, r1: int, found: list[Pairs] = found) -> None:
-            query, index, distance = ops.within(queries[q0:q1], block[r0:r1], radius_squared, backend=backend)
+            query, index, distance = ops.range_search(queries[q0:q1], block[r0:r1], radius_squared, backend=backend)
             found.append(Pairs(query + (first + q0), index + (offset + r0), distance))
 
         in_halves(tile, 0, len(queries), start, min(start + rows, len(block)))

@@ -4,29 +4,34 @@ An op lives in a module of its own name, as its tests and its backends do, and u
 function: import ops from here, never from those modules. (Packages and functions never share a name.)
 """
 
+from memfast.foundation.deprecated import deprecated_names
 from memfast.ops.addresses import STREAMS, key
 from memfast.ops.ema import ema
-from memfast.ops.gather import GatheredNoise, gather_loss, gather_noise
-from memfast.ops.loss import loss
-from memfast.ops.nearest import BlockNeighbors, nearest, within
-from memfast.ops.noise import noise
-from memfast.ops.products import products
+from memfast.ops.inner_products import inner_products
+from memfast.ops.loss import gather_loss, loss
+from memfast.ops.nearest import BlockNeighbors, nearest, range_search
+from memfast.ops.noise import GatheredNoise, gather_noise, noise
+from memfast.ops.operands import Draw, Operands
 from memfast.ops.random import draw_timesteps, philox, standard_normal
 
 __all__ = [
     "STREAMS",
     "BlockNeighbors",
+    "Draw",
     "GatheredNoise",
+    "Operands",
     "draw_timesteps",
     "ema",
     "gather_loss",
     "gather_noise",
+    "inner_products",
     "key",
     "loss",
     "nearest",
     "noise",
     "philox",
-    "products",
+    "range_search",
     "standard_normal",
-    "within",
 ]
+
+__getattr__ = deprecated_names(__name__, {"products": "inner_products", "within": "range_search"})

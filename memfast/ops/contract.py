@@ -1,15 +1,16 @@
 """What a backend implements: a module with some of these functions, and ``why_unavailable() -> str | None``.
 
-The public ops check their arguments, flatten ``[B, ...]`` tensors to contiguous ``[B, D]`` (element index = C order of
-the logical shape) and give results the caller's shape and memory format. A backend sees only what is described here.
-Bits: integers, normals, x_in and gradients equal the reference's bit for bit; losses agree to rounding and repeat
-exactly on one device.
+Each backend is a package with one file per family of ops: ``noise``, ``loss``, ``random``, ``ema``, ``inner_products``,
+``nearest``. The public ops check their arguments, make the tensors of :class:`memfast.ops.Operands` and
+:class:`memfast.ops.Draw` contiguous and ``[B, ...]`` tensors ``[B, D]`` (element index = C order of the logical shape),
+and give results the caller's shape and memory format. A backend sees only what is described here.
+Bits: integers, normals, x_in and gradients equal the reference's bit for bit, whatever floating-point mode the calling
+thread is in (``docs/exactness.md``); losses agree to rounding and repeat exactly on one device.
 
-Common arguments (all on one device; ``x0`` is float32, bfloat16 or float16):
-
-- ``table`` float32 ``[T, 7]``, columns a_x, a_f, a_n, k_p, k_x, k_f, k_n; ``timesteps`` int64 ``[B]``, its row numbers.
-- ``sample_ids`` int64 ``[B]`` from 0 to 2**56 - 1; ``fixed_ids`` the same, or None: then the fixed term is left out.
-- ``key`` int64 ``[2]``: (seed, step). Noise: stream "noise", step ``key[1]``. Fixed noise: stream "fixed", step 0.
+All tensors are on one device. Noise: stream "noise", step ``key[1]``. Fixed noise: stream "fixed", step 0; without
+``fixed_ids`` its term is left out. With ``indices``, ``x0`` is a uint8 data set ``[N, D]``, and sample b is
+(float32(byte) * 2 - 255) * float32(1/255) of row ``indices[b]``; with ``flip_width`` > 0, rows of that many elements
+are reversed for the samples whose Philox word w0 of element 0 of stream "augmentation" (step ``key[1]``) is odd.
 
 Values on a CPU are checked (``memfast.ops.checks.check_values``). On a GPU nothing may wait for the device: a row that
 is out of range gives NaN, ids are taken modulo 2**56.
@@ -17,7 +18,13 @@ is out of range gives NaN, ids are taken modulo 2**56.
 
 from typing import Protocol
 
+import numpy as np
 import torch
+
+from memfast.ops.operands import Draw, Operands
+from memfast.ops.rows import Rows
+
+RangeResult = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 class BackendModule(Protocol):
@@ -37,29 +44,25 @@ class BackendModule(Protocol):
         """float32 ``[B, numel]``: elements ``offset`` to ``offset + numel`` of each sample, in one stream."""
         ...
 
-    def noise(
-        self,
-        x0: torch.Tensor,
-        table: torch.Tensor,
-        timesteps: torch.Tensor,
-        sample_ids: torch.Tensor,
-        fixed_ids: torch.Tensor | None,
-        key: torch.Tensor,
-    ) -> torch.Tensor:
-        """x_in ``[B, D]`` in x0's dtype: round((a_x * x0 + a_f * fixed) + a_n * noise), each step in float32."""
+    def draw_timesteps(self, draw: Draw, sample_ids: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
+        """int64 ``[B]``: the number of thresholds <= word64 - 2**63 (signed).
+
+        word64 = w0 | w1 << 32 of element 0 of stream "timestep"; with ``positions`` (int64 ``[B]`` in [0, total),
+        total <= 2**31) it is replaced by floor((position * 2**64 + word64) / total).
+        """
+        ...
+
+    def noise(self, operands: Operands, draw: Draw | None, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+        """(x_in ``[B, D]`` in ``dtype``, timesteps int64 ``[B]``).
+
+        x_in: round((a_x * x0 + a_f * fixed) + a_n * noise), each step in float32. ``dtype`` is x0's, or with
+        ``indices`` any of float32, bfloat16 and float16. Timesteps: those of the operands, or drawn as
+        ``draw_timesteps`` does.
+        """
         ...
 
     def loss(
-        self,
-        prediction: torch.Tensor,
-        x0: torch.Tensor,
-        table: torch.Tensor,
-        timesteps: torch.Tensor,
-        sample_ids: torch.Tensor,
-        fixed_ids: torch.Tensor | None,
-        key: torch.Tensor,
-        mean: bool,
-        gradient_scale: float | None,
+        self, prediction: torch.Tensor, operands: Operands, mean: bool, gradient_scale: float | None
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """(loss, gradient).
 
@@ -70,61 +73,6 @@ class BackendModule(Protocol):
         """
         ...
 
-    def draw_timesteps(
-        self,
-        thresholds: torch.Tensor,
-        sample_ids: torch.Tensor,
-        key: torch.Tensor,
-        positions: torch.Tensor | None,
-        total: int,
-    ) -> torch.Tensor:
-        """int64 ``[B]``: the number of thresholds <= word64 - 2**63 (signed).
-
-        word64 = w0 | w1 << 32 of element 0 of stream "timestep"; with ``positions`` (int64 ``[B]`` in [0, total),
-        total <= 2**31) it is replaced by floor((position * 2**64 + word64) / total).
-        """
-        ...
-
-    def gather_noise(
-        self,
-        dataset: torch.Tensor,
-        indices: torch.Tensor,
-        table: torch.Tensor,
-        timesteps: torch.Tensor | None,
-        thresholds: torch.Tensor | None,
-        sample_ids: torch.Tensor,
-        fixed_ids: torch.Tensor | None,
-        key: torch.Tensor,
-        width: int,
-        dtype: torch.dtype,
-        positions: torch.Tensor | None,
-        total: int,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """(x_in ``[B, D]`` in ``dtype``, timesteps int64 ``[B]``) straight from a uint8 data set ``[N, D]``.
-
-        x0 = (float32(byte) * 2 - 255) * float32(1/255), of row ``indices[b]``. ``width`` > 0: rows of that many
-        elements are reversed for the samples whose Philox word w0 of element 0 of stream "augmentation" (step
-        ``key[1]``) is odd; 0: never. ``timesteps`` given, or drawn from ``thresholds`` as ``draw_timesteps`` does.
-        """
-        ...
-
-    def gather_loss(
-        self,
-        prediction: torch.Tensor,
-        dataset: torch.Tensor,
-        indices: torch.Tensor,
-        table: torch.Tensor,
-        timesteps: torch.Tensor,
-        sample_ids: torch.Tensor,
-        fixed_ids: torch.Tensor | None,
-        key: torch.Tensor,
-        width: int,
-        mean: bool,
-        gradient_scale: float | None,
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """As ``loss``, with x0 read from the uint8 data set as ``gather_noise`` reads it."""
-        ...
-
     def ema(self, parameters: list[torch.Tensor], averages: list[list[torch.Tensor]], decays: torch.Tensor) -> None:
         """averages[k][i] += (1 - decays[k]) * (parameters[i] - averages[k][i]), in place; decays float64 ``[K]``.
 
@@ -133,10 +81,22 @@ class BackendModule(Protocol):
         """
         ...
 
-    def products(self, tensors: list[torch.Tensor], rows: int, pairs: list[tuple[int, int]]) -> torch.Tensor:
+    def inner_products(self, tensors: list[torch.Tensor], rows: int, pairs: list[tuple[int, int]]) -> torch.Tensor:
         """float64 ``[R, P]``: sum over elements of row r of tensors[i] times row r of tensors[j], (i, j) = pairs[p].
 
         Tensors are ``[R / k, D]``, each vector serving k consecutive rows, with contiguous elements and any stride
         between vectors; products and sums are float64.
         """
+        ...
+
+    def nearest(
+        self, queries: Rows, block: Rows, k: int, bound: np.ndarray | None, exclude: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray, int]:
+        """(squared distances ``[Q, k]``, indices int64 ``[Q, k]``, fallbacks): the fields of ``BlockNeighbors``."""
+        ...
+
+    def range_search(
+        self, queries: Rows, block: Rows, radius_squared: float, exclude: np.ndarray | None
+    ) -> RangeResult:
+        """(query, index, squared distance) of the pairs within the radius, sorted in that order of keys."""
         ...

@@ -1,6 +1,5 @@
 """How an op enters PyTorch: a schema in the library ``memfast``, known to torch.compile, autograd and fake tensors."""
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -22,13 +21,6 @@ def define(schema: str, compute: Callable[..., Any], fake: Callable[..., Any]) -
     LIBRARY.impl(name, compute, "CompositeExplicitAutograd")
     torch.library.register_fake(f"memfast::{name}", fake, lib=LIBRARY)
     return getattr(torch.ops.memfast, name).default
-
-
-def flat(tensor: torch.Tensor) -> torch.Tensor:
-    """``[B, ...]`` as contiguous ``[B, D]`` in C order of the logical shape; a view where that is possible."""
-    if tensor.ndim == 2:
-        return tensor.contiguous()
-    return tensor.reshape(tensor.shape[0], math.prod(tensor.shape[1:])).contiguous()
 
 
 def shaped_like(values: torch.Tensor, like: torch.Tensor) -> torch.Tensor:

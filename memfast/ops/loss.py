@@ -1,4 +1,4 @@
-"""The loss op: mean of (k_p * prediction - (k_x * x0 + k_f * fixed + k_n * noise))**2, and its gradient in one pass."""
+"""Losses: mean of (k_p * prediction - (k_x * x0 + k_f * fixed + k_n * noise))**2, and its gradient in one pass."""
 
 import functools
 import math
@@ -6,8 +6,10 @@ import math
 import torch
 
 from memfast.foundation.errors import InputError
+from memfast.ops.arithmetic import ieee_arithmetic
 from memfast.ops.checks import check_no_gradient, check_no_transform, check_operands, check_prediction
-from memfast.ops.library import define, flat, shaped_like
+from memfast.ops.library import define, shaped_like
+from memfast.ops.operands import OPERANDS, OPERANDS_SCHEMA, Operands, flat, flip_width
 from memfast.ops.registry import implementation
 
 REDUCTIONS = ("mean", "none")
@@ -47,58 +49,71 @@ def loss(
     Raises:
         InputError: shapes, dtypes, devices or (on a CPU) values do not fit.
     """
-    check_operands(x0, table, timesteps, sample_ids, key, fixed_ids)
-    check_prediction(prediction, x0.shape, x0)
-    check_no_gradient("x0", x0)
-    check_no_gradient("table", table)
-    mean = check_reduction(reduction)
-    arguments = (prediction, x0, table, timesteps, sample_ids, key, fixed_ids, mean, backend)
-    return differentiable(_loss_op, _plain_loss_op, _loss_value_op, prediction, arguments)
+    return _checked_loss(prediction, Operands(x0, table, timesteps, sample_ids, key, fixed_ids), reduction, backend)
 
 
-def check_reduction(reduction: str) -> bool:
-    """Whether the reduction is ``mean``; raise if it is neither that nor ``none``."""
+def gather_loss(
+    prediction: torch.Tensor,
+    dataset: torch.Tensor,
+    indices: torch.Tensor,
+    table: torch.Tensor,
+    timesteps: torch.Tensor,
+    sample_ids: torch.Tensor,
+    key: torch.Tensor,
+    fixed_ids: torch.Tensor | None = None,
+    *,
+    flip: bool = False,
+    reduction: str = "mean",
+    backend: str = "auto",
+) -> torch.Tensor:
+    """The :func:`loss` of a batch that :func:`gather_noise` made: the same data set, indices, ids, key and ``flip``.
+
+    Returns:
+        float32 scalar, or ``[B]`` with ``reduction="none"``; differentiable in ``prediction``.
+
+    Raises:
+        InputError: shapes, dtypes, devices or (on a CPU) values do not fit.
+    """
+    width = flip_width(dataset, flip)
+    operands = Operands(dataset, table, timesteps, sample_ids, key, fixed_ids, indices, width)
+    return _checked_loss(prediction, operands, reduction, backend)
+
+
+def _checked_loss(prediction: torch.Tensor, operands: Operands, reduction: str, backend: str) -> torch.Tensor:
+    """The loss by the cheapest op that gives the gradient autograd wants."""
+    check_operands(operands)
+    check_prediction(prediction, torch.Size(operands.shape), operands.x0)
+    check_no_gradient("x0", operands.x0)
     if reduction not in REDUCTIONS:
         raise InputError("reduction", expected="'mean' or 'none'", received=repr(reduction))
-    return reduction == "mean"
-
-
-def differentiable(op, plain_op, value_op, prediction, arguments):
-    """The loss by the cheapest way that gives the gradient autograd wants.
-
-    Args:
-        op: computes (loss, gradient) and has an autograd formula: for torch.compile.
-        plain_op: the same without a formula; an autograd function around it costs half of what the formula does.
-        value_op: computes the loss alone.
-        prediction: what the loss is differentiable in.
-        arguments: the ops' arguments; their last but one is ``mean``.
-    """
+    arguments = (prediction, *operands, reduction == "mean", backend)
     if not (prediction.requires_grad and torch.is_grad_enabled()):
-        return value_op(*arguments)
+        return _loss_value_op(*arguments)
     if torch.compiler.is_compiling():
-        return op(*arguments)[0]
+        return _loss_op(*arguments)[0]
     check_no_transform("prediction")
-    return _GradientInForward.apply(prediction, plain_op, arguments)
+    # An autograd function around the op without a formula costs half of what the formula does.
+    return _GradientInForward.apply(prediction, arguments)
 
 
 class _GradientInForward(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, prediction, plain_op, arguments):
-        value, gradient = plain_op(*arguments)
-        save_gradient(ctx, gradient, arguments[-2])
+    def forward(ctx, prediction, arguments):
+        value, gradient = _plain_loss_op(*arguments)
+        _save_gradient(ctx, gradient, arguments[-2])
         return value
 
     @staticmethod
     def backward(ctx, grad):
-        return scaled_gradient(ctx, grad), None, None
+        return _scaled_gradient(ctx, grad), None
 
 
-def value_like(prediction, mean):
+def _value_like(prediction, mean):
     """An empty loss."""
     return prediction.new_empty(() if mean else (prediction.shape[0],), dtype=torch.float32)
 
 
-def gradient_scale(prediction: torch.Tensor, mean: bool) -> float:
+def _gradient_scale(prediction: torch.Tensor, mean: bool) -> float:
     """What the stored gradient's coefficient k_p is multiplied with.
 
     float32 and bfloat16 store the gradient itself, so that a backward pass with cotangent 1 has nothing to do. float16
@@ -108,14 +123,14 @@ def gradient_scale(prediction: torch.Tensor, mean: bool) -> float:
     return 2.0 if prediction.dtype == torch.float16 else 2.0 * _divisor(prediction, mean)
 
 
-def save_gradient(ctx, gradient, mean):
+def _save_gradient(ctx, gradient, mean):
     """Keep what the backward pass needs: the gradient, and what remains to multiply it with."""
     ctx.set_materialize_grads(False)
     ctx.save_for_backward(gradient)
     ctx.mean = mean
 
 
-def scaled_gradient(ctx, grad):
+def _scaled_gradient(ctx, grad):
     """The gradient of the prediction: what the forward pass stored, times the cotangent, out of place."""
     if torch.is_grad_enabled():
         raise RuntimeError(
@@ -136,47 +151,42 @@ def _divisor(prediction, mean):
     return 1.0 / count if count else 0.0
 
 
-def _loss(prediction, x0, table, timesteps, sample_ids, key, fixed_ids, mean, backend, with_gradient=True):
+def _loss(prediction, *arguments, with_gradient=True):
+    operands, (mean, backend) = Operands.split(arguments)
     compute = implementation("loss", prediction.device, backend)
-    scale = gradient_scale(prediction, mean) if with_gradient else None
-    fixed_ids = None if fixed_ids is None else fixed_ids.contiguous()
-    value, gradient = compute(
-        flat(prediction), flat(x0), table.contiguous(), timesteps.contiguous(), sample_ids.contiguous(), fixed_ids,
-        key.contiguous(), mean, scale,
-    )  # fmt: skip
+    scale = _gradient_scale(prediction, mean) if with_gradient else None
+    value, gradient = compute(flat(prediction), operands.dense(), mean, scale)
     return (value, shaped_like(gradient, prediction)) if with_gradient else value
 
 
 _loss_value = functools.partial(_loss, with_gradient=False)
 
 
-def _loss_fake(prediction, x0, table, timesteps, sample_ids, key, fixed_ids, mean, backend):
-    return value_like(prediction, mean), torch.empty_like(prediction)
+def _loss_fake(prediction, *arguments):
+    return _value_like(prediction, arguments[-2]), torch.empty_like(prediction)
 
 
-def _loss_value_fake(prediction, x0, table, timesteps, sample_ids, key, fixed_ids, mean, backend):
-    return value_like(prediction, mean)
+def _loss_value_fake(prediction, *arguments):
+    return _value_like(prediction, arguments[-2])
 
 
 def _save(ctx, inputs, output):
     ctx.mark_non_differentiable(output[1])
-    save_gradient(ctx, output[1], inputs[-2])
+    _save_gradient(ctx, output[1], inputs[-2])
 
 
 def _backward(ctx, grad, _):
-    return scaled_gradient(ctx, grad), *[None] * 8
+    return _scaled_gradient(ctx, grad), *[None] * (OPERANDS + 2)
 
 
 def _scale(gradient, grad, mean):
-    factor = grad * _divisor(gradient, mean) if gradient.dtype == torch.float16 else grad
-    # As a tensor with axes the float32 factor is not rounded to a 16-bit gradient's type; the product is, once.
-    return torch.mul(gradient, factor.view(-1, *[1] * (gradient.ndim - 1)), out=torch.empty_like(gradient))
+    with ieee_arithmetic(gradient.device):
+        factor = grad * _divisor(gradient, mean) if gradient.dtype == torch.float16 else grad
+        # As a tensor with axes the float32 factor is not rounded to a 16-bit gradient's type; the product is, once.
+        return torch.mul(gradient, factor.view(-1, *[1] * (gradient.ndim - 1)), out=torch.empty_like(gradient))
 
 
-_ARGUMENTS = (
-    "(Tensor prediction, Tensor x0, Tensor table, Tensor timesteps, Tensor sample_ids, Tensor key, Tensor? fixed_ids,"
-    " bool mean, str backend)"
-)
+_ARGUMENTS = f"(Tensor prediction, {OPERANDS_SCHEMA}, bool mean, str backend)"
 _loss_value_op = define(f"loss_value{_ARGUMENTS} -> Tensor", _loss_value, _loss_value_fake)
 _plain_loss_op = define(f"plain_loss{_ARGUMENTS} -> (Tensor, Tensor)", _loss, _loss_fake)
 _loss_op = define(f"loss{_ARGUMENTS} -> (Tensor, Tensor)", _loss, _loss_fake)

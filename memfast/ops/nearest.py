@@ -14,8 +14,8 @@ from memfast.foundation.errors import InputError
 from memfast.ops.registry import implementation
 from memfast.ops.rows import Rows, as_rows
 
-# The kernels number rows with 32 bits.
-MAX_ROWS = 2**31 - 1
+# The search packs a squared distance and a row number into one signed 64-bit number: one comparison orders both.
+PACKED_BITS = 63
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class BlockNeighbors:
         squared_distances: ``[Q, min(k, M)]``, ascending; int64 for uint8 rows, float64 for float rows. A place with no
             neighbour holds the dtype's maximum, or infinity.
         indices: int64 ``[Q, min(k, M)]``, row numbers in the block; -1 where there is no neighbour.
-        fallbacks: how many queries of float kind needed more than the first screen.
+        fallbacks: how many queries of a float dtype needed more than the first screen.
     """
 
     squared_distances: np.ndarray
@@ -48,8 +48,8 @@ def nearest(
         backend: a backend's name or ``auto``.
 
     Raises:
-        InputError: shapes or kinds that do not fit, k < 1, an empty block, NaN or infinity (the row is named), or
-            magnitudes above 1e150.
+        InputError: shapes or dtypes that do not fit, k < 1, an empty block, NaN or infinity (the row is named),
+            magnitudes above 1e150, or more than 2**31 - 1 rows.
         BackendUnavailableError: the backend asked for cannot compute this here.
 
     >>> found = nearest(np.array([[3]], np.uint8), np.array([[7], [2], [4]], np.uint8), k=2)
@@ -61,7 +61,7 @@ def nearest(
     k = whole_number("k", k, least=1)
     if len(block_rows.values) == 0:
         raise InputError("block", expected="at least one row", received="an empty block")
-    integer = block_rows.kind == query_rows.kind == "uint8"
+    integer = block_rows.dtype == query_rows.dtype == "uint8"
     limit = _bound(bound, count, integer)
     left_out = _exclude(exclude, count)
     compute = implementation("nearest", block_rows.device, backend)
@@ -69,7 +69,7 @@ def nearest(
     return BlockNeighbors(distances, indices, fallbacks)
 
 
-def within(
+def range_search(
     queries: Any, block: Any, radius_squared: float, *, exclude: Any = None, backend: str = "auto"
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """All pairs at a squared distance of at most ``radius_squared``, exactly.
@@ -88,16 +88,16 @@ def within(
     Raises:
         InputError: as for :func:`nearest`.
 
-    >>> within(np.array([[3]], np.uint8), np.array([[7], [2], [4]], np.uint8), 1)[1].tolist()
+    >>> range_search(np.array([[3]], np.uint8), np.array([[7], [2], [4]], np.uint8), 1)[1].tolist()
     [1, 2]
     """
     query_rows, block_rows = _pair(queries, block)
     radius_squared = finite_number("radius_squared", radius_squared, least=0)
     left_out = _exclude(exclude, len(query_rows.values))
     if len(block_rows.values) == 0:
-        dtype = np.int64 if block_rows.kind == query_rows.kind == "uint8" else np.float64
+        dtype = np.int64 if block_rows.dtype == query_rows.dtype == "uint8" else np.float64
         return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, dtype)
-    compute = implementation("within", block_rows.device, backend)
+    compute = implementation("range_search", block_rows.device, backend)
     return compute(query_rows, block_rows, radius_squared, left_out)
 
 
@@ -110,9 +110,13 @@ def _pair(queries: Any, block: Any) -> tuple[Rows, Rows]:
         )  # fmt: skip
     if query_rows.device != block_rows.device:
         raise InputError("block", expected=f"data on {query_rows.device}", received=f"data on {block_rows.device}")
-    for rows in (query_rows, block_rows):
-        if rows.shape[0] > MAX_ROWS:
-            raise InputError(rows.name, expected=f"at most {MAX_ROWS} rows", received=str(rows.shape[0]))
+    if query_rows.dtype == block_rows.dtype == "uint8":
+        rows, length = block_rows.shape
+        if (255**2 * length).bit_length() + max(1, (rows - 1).bit_length()) > PACKED_BITS:
+            raise InputError(
+                "block", expected="rows and D whose distances and indices fit into 63 bits together",
+                received=f"{rows} rows of length {length}", do="Search it in smaller blocks.",
+            )  # fmt: skip
     return query_rows, block_rows
 
 
@@ -125,13 +129,13 @@ def _bound(bound: Any, count: int, integer: bool) -> np.ndarray | None:
     if values.dtype.kind not in "iuf" or (values.dtype.kind == "f" and np.isnan(values).any()):
         raise InputError("bound", expected="real numbers", received=f"{values.dtype}, or NaN among them")
     if not integer:
-        return np.ascontiguousarray(values, np.float64)
+        return np.require(values, np.float64, ["C", "A"])
     # 2**62 is far above any squared distance, and the largest power of two that survives the casts.
     if values.dtype.kind == "f":
         values = np.floor(np.clip(values, -1, 2.0**62))
     elif values.dtype.kind == "u":
         values = np.minimum(values, np.uint64(2**62))
-    return np.ascontiguousarray(values, np.int64)
+    return np.require(values, np.int64, ["C", "A"])
 
 
 def _exclude(exclude: Any, count: int) -> np.ndarray | None:
@@ -143,4 +147,4 @@ def _exclude(exclude: Any, count: int) -> np.ndarray | None:
             "exclude", expected=f"one row number per query, shape [{count}]",
             received=f"{values.dtype} of shape {list(values.shape)}",
         )  # fmt: skip
-    return np.ascontiguousarray(values, np.int64)
+    return np.require(values, np.int64, ["C", "A"])

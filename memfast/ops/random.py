@@ -4,8 +4,9 @@ import torch
 
 from memfast.foundation.errors import InputError
 from memfast.ops.addresses import WORD, check_key, check_sample_ids, stream_number
-from memfast.ops.checks import MAX_ELEMENTS, MAX_STRATA, check_device, check_range, describe
+from memfast.ops.checks import MAX_ELEMENTS, check_device, check_draw, check_range, describe
 from memfast.ops.library import define
+from memfast.ops.operands import DRAW_SCHEMA, Draw
 from memfast.ops.registry import implementation
 
 
@@ -56,6 +57,9 @@ def standard_normal(
     Returns:
         float32 ``[B, numel]``, the same bits on every backend.
 
+    Raises:
+        InputError: another shape or dtype, ``offset + numel`` beyond 2**34, or (on a CPU) a step or an id out of range.
+
     >>> from memfast.ops import key
     >>> whole = standard_normal(torch.tensor([5]), 8, key(1))
     >>> torch.equal(whole[:, 3:], standard_normal(torch.tensor([5]), 5, key(1), offset=3))
@@ -90,26 +94,15 @@ def draw_timesteps(
 
     Returns:
         int64 ``[B]``, 0-based, from 0 to n.
+
+    Raises:
+        InputError: another shape or dtype, ``positions`` without ``total``, or (on a CPU) a value out of range.
     """
-    check_draw(thresholds, sample_ids, positions, total)
+    draw = Draw(thresholds, positions, total)
+    check_draw(draw, sample_ids)
     check_key(key)
     check_device("key", key, sample_ids)
-    return _draw_timesteps_op(thresholds, sample_ids, key, positions, 1 if total is None else total, backend)
-
-
-def check_draw(
-    thresholds: torch.Tensor, sample_ids: torch.Tensor, positions: torch.Tensor | None, total: int | None
-) -> None:
-    """Raise unless thresholds and positions fit the samples."""
-    check_sample_ids(thresholds, name="thresholds")
-    check_sample_ids(sample_ids)
-    check_device("thresholds", thresholds, sample_ids)
-    if positions is None:
-        return
-    check_sample_ids(positions, len(sample_ids), "positions")
-    check_device("positions", positions, sample_ids)
-    if total is None or not 0 < total <= MAX_STRATA:
-        raise InputError("total", expected="the size of the global batch, 1 to 2**31", received=str(total))
+    return _draw_timesteps_op(*Draw.flat(draw), sample_ids, key, backend)
 
 
 def _philox(counter, key, backend):
@@ -125,10 +118,10 @@ def _standard_normal(sample_ids, numel, key, stream, offset, backend):
     return compute(sample_ids.contiguous(), numel, key.contiguous(), stream, offset)
 
 
-def _draw_timesteps(thresholds, sample_ids, key, positions, total, backend):
+def _draw_timesteps(*arguments):
+    draw, (sample_ids, key, backend) = Draw.split(arguments)
     compute = implementation("draw_timesteps", sample_ids.device, backend)
-    positions = None if positions is None else positions.contiguous()
-    return compute(thresholds.contiguous(), sample_ids.contiguous(), key.contiguous(), positions, total)
+    return compute(draw, sample_ids.contiguous(), key.contiguous())
 
 
 _philox_op = define(
@@ -144,8 +137,7 @@ _standard_normal_op = define(
     ),
 )
 _draw_timesteps_op = define(
-    "draw_timesteps(Tensor thresholds, Tensor sample_ids, Tensor key, Tensor? positions, SymInt total, str backend)"
-    " -> Tensor",
+    f"draw_timesteps({DRAW_SCHEMA}, Tensor sample_ids, Tensor key, str backend) -> Tensor",
     _draw_timesteps,
-    lambda thresholds, sample_ids, key, positions, total, backend: sample_ids.new_empty(sample_ids.shape),
+    lambda thresholds, positions, total, sample_ids, key, backend: sample_ids.new_empty(sample_ids.shape),
 )

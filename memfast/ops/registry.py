@@ -1,26 +1,27 @@
 """The backends, best first, one row each; and which of them serves an op on a device.
 
-A backend is a module with one function per op it implements, named as the op (``memfast.ops.contract`` has their
-signatures). To add one: write the package and add a row. An explicitly requested backend works or raises; only ``auto``
-falls back, in the order of the rows.
+A backend is a package with the files of ``FILES`` that it needs, each with one function per op, named as the op
+(``memfast.ops.contract`` has their signatures). To add one: write the package and add a row. An explicitly
+requested backend works or raises; only ``auto`` falls back, in the order of the rows.
 """
 
 import contextlib
 import importlib
+import importlib.util
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from types import ModuleType
 
 import torch
 
 from memfast.foundation.errors import BackendUnavailableError, InputError
+from memfast.ops import compiled
 
 # From when it is loaded the module sees forks. A child that does not know that it is one would wait for ever for
 # PyTorch's threads, which only its parent has. Without the module, its backend's probe says why.
 with contextlib.suppress(ImportError):
-    importlib.import_module("memfast._C")
+    compiled.load(compiled.CPU)
 
 BACKEND_VARIABLE = "MEMFAST_BACKEND"
 
@@ -31,7 +32,7 @@ class Backend:
 
     Attributes:
         name: what users write, for example ``"cpu"``.
-        module: the module that holds its ops.
+        module: the package that holds its ops.
         devices: the torch device types it computes on.
         probe: returns None where it can run, otherwise the reason why not.
         automatic_on: the device types where ``auto`` may choose it.
@@ -45,10 +46,22 @@ class Backend:
 
 
 def _probe_module(name: str) -> Callable[[], str | None]:
-    """The probe of a backend whose module has a function ``why_unavailable() -> str | None``."""
+    """The probe of a backend whose package has a function ``why_unavailable() -> str | None``."""
     return lambda: importlib.import_module(name).why_unavailable()
 
 
+# Where a backend's function for an op stands. A file is imported with the first op that is asked for.
+FILES = {
+    "philox": "random",
+    "standard_normal": "random",
+    "draw_timesteps": "random",
+    "noise": "noise",
+    "loss": "loss",
+    "ema": "ema",
+    "inner_products": "inner_products",
+    "nearest": "nearest",
+    "range_search": "nearest",
+}
 EVERY_DEVICE = ("cpu", "cuda", "mps", "xpu")
 BACKENDS = (
     Backend("cuda", "memfast.ops.cuda", ("cuda",), _probe_module("memfast.ops.cuda"), ("cuda",)),
@@ -88,10 +101,10 @@ def _resolve(op: str, device_type: str, requested: str) -> Callable:
         reason = _why_not(row, op, device_type)
         if reason:
             raise BackendUnavailableError(f"backend '{requested}' cannot compute '{op}' on {device_type}: {reason}")
-        return getattr(_module(row), op)
+        return getattr(importlib.import_module(_file(row, op)), op)
     for row in BACKENDS:
         if device_type in row.automatic_on and not _why_not(row, op, device_type):
-            return getattr(_module(row), op)
+            return getattr(importlib.import_module(_file(row, op)), op)
     raise BackendUnavailableError(f"no backend computes '{op}' on {device_type}")
 
 
@@ -101,7 +114,8 @@ def _why_not(row: Backend, op: str, device_type: str) -> str | None:
     reason = why_unavailable(row.name)
     if reason:
         return reason
-    return None if hasattr(_module(row), op) else "it does not implement this op"
+    known = op in FILES and importlib.util.find_spec(_file(row, op)) is not None
+    return None if known else "it does not implement this op"
 
 
 def _row(name: str) -> Backend:
@@ -112,5 +126,5 @@ def _row(name: str) -> Backend:
     raise InputError("backend", expected=f"one of {names}", received=repr(name))
 
 
-def _module(row: Backend) -> ModuleType:
-    return importlib.import_module(row.module)
+def _file(row: Backend, op: str) -> str:
+    return f"{row.module}.{FILES[op]}"

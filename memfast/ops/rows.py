@@ -1,4 +1,4 @@
-"""Rows of numbers as the search kernels take them: an array or a tensor, checked, with the kind of its numbers."""
+"""Rows of numbers as the search kernels take them: an array or a tensor, checked, with the name of its dtype."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,8 +8,10 @@ import torch
 
 from memfast.foundation.errors import InputError
 
-FLOAT_KINDS = ("float16", "bfloat16", "float32", "float64")
-KINDS = ("uint8", *FLOAT_KINDS)
+FLOAT_DTYPES = ("float16", "bfloat16", "float32", "float64")
+DTYPES = ("uint8", *FLOAT_DTYPES)
+# The kernels number rows with 32 bits.
+MAX_ROWS = 2**31 - 1
 # Beyond this a float64 squared distance could overflow.
 MAX_MAGNITUDE = 1e150
 
@@ -21,12 +23,12 @@ class Rows:
     Attributes:
         values: ``[rows, D]``. On the CPU a NumPy array with contiguous rows (bfloat16 as its uint16 bits); on an
             accelerator the tensor itself.
-        kind: one of ``KINDS``.
+        dtype: one of ``DTYPES``.
         name: what error messages call it.
     """
 
     values: Any
-    kind: str
+    dtype: str
     name: str
 
     @property
@@ -40,52 +42,56 @@ class Rows:
         return self.values.device if isinstance(self.values, torch.Tensor) else torch.device("cpu")
 
     def __getitem__(self, key: Any) -> "Rows":
-        return Rows(self.values[key], self.kind, self.name)
+        return Rows(self.values[key], self.dtype, self.name)
 
     def to_float64(self) -> np.ndarray:
-        """The numbers as float64, on the CPU; every kind converts without loss."""
+        """The numbers as float64, on the CPU; every dtype converts without loss."""
         values = self.values.cpu() if isinstance(self.values, torch.Tensor) else self.values
-        if self.kind == "bfloat16" and isinstance(values, np.ndarray):
+        if self.dtype == "bfloat16" and isinstance(values, np.ndarray):
             return (values.astype(np.uint32) << 16).view(np.float32).astype(np.float64)
         if isinstance(values, torch.Tensor):
-            values = values.double().numpy() if self.kind != "uint8" else values.numpy()
+            values = values.double().numpy() if self.dtype != "uint8" else values.numpy()
         return values.astype(np.float64)
 
 
 def as_rows(data: Any, name: str) -> Rows:
-    """Rows of an array or tensor; nothing is copied unless its rows are not contiguous.
+    """Rows of an array or tensor; nothing is copied unless its rows are not contiguous, or its numbers not aligned.
 
     Args:
         data: ``[rows, D]``, uint8, float16, bfloat16 (tensors), float32 or float64.
         name: what error messages call it.
 
     Raises:
-        InputError: not two-dimensional, D = 0, or another dtype.
+        InputError: not two-dimensional, D = 0, more than 2**31 - 1 rows, or another dtype.
     """
     if isinstance(data, Rows):
         return data
     if isinstance(data, torch.Tensor):
-        kind = str(data.dtype).removeprefix("torch.")
+        dtype = str(data.dtype).removeprefix("torch.")
     else:
         data = np.asarray(data)
-        kind = data.dtype.name if data.dtype.isnative else str(data.dtype)
+        dtype = data.dtype.name if data.dtype.isnative else str(data.dtype)
     if data.ndim != 2 or data.shape[1] < 1:
         raise InputError(
             name, expected="a matrix [rows, D] with D >= 1", received=f"shape {list(data.shape)}",
             do="Flatten each item into one row.",
         )  # fmt: skip
-    if kind not in KINDS:
+    if dtype not in DTYPES:
         raise InputError(
-            name, expected="numbers of kind " + ", ".join(KINDS), received=kind,
+            name, expected="numbers of kind " + ", ".join(DTYPES), received=dtype,
             do="Convert them first, if that loses nothing.",
         )  # fmt: skip
+    if data.shape[0] > MAX_ROWS:
+        raise InputError(
+            name, expected=f"at most {MAX_ROWS} rows", received=str(data.shape[0]), do="Search it in blocks."
+        )
     if isinstance(data, torch.Tensor):
         data = data.detach()
         if data.device.type == "cpu":
-            data = (data.view(torch.uint16) if kind == "bfloat16" else data).numpy()
-    if isinstance(data, np.ndarray) and (data.strides[1] != data.itemsize or data.strides[0] < 0):
-        data = np.ascontiguousarray(data)
-    return Rows(data, kind, name)
+            data = (data.view(torch.uint16) if dtype == "bfloat16" else data).numpy()
+    if isinstance(data, np.ndarray) and not _is_readable(data):
+        data = np.require(data, requirements=["C", "A"])
+    return Rows(data, dtype, name)
 
 
 def check_finite(rows: Rows, row: int) -> None:
@@ -101,3 +107,8 @@ def check_finite(rows: Rows, row: int) -> None:
             rows.name, expected=f"magnitudes up to {MAX_MAGNITUDE:g}", received=f"a larger one in row {row}",
             do="Scale the data.",
         )  # fmt: skip
+
+
+def _is_readable(data: np.ndarray) -> bool:
+    """Whether a kernel can read the array where it is: aligned numbers, side by side in rows that follow each other."""
+    return data.flags.aligned and data.strides[1] == data.itemsize and data.strides[0] >= 0

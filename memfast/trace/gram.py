@@ -41,7 +41,7 @@ class Gram:
     ) -> None:
         self.vectors, self.cancellation = vectors, cancellation
         names = tuple(vectors)
-        own = ops.products(list(vectors.values()), _numbers(names, tuple(pairs))).t().cpu().numpy()
+        own = ops.inner_products(list(vectors.values()), _numbers(names, tuple(pairs))).t().cpu().numpy()
         self.pairs: tuple[Pair, ...] = (*pairs, *(() if known is None else known.pairs))
         self.places = _places(self.pairs)
         self.table: np.ndarray = own if known is None else np.concatenate([own, known.table])
@@ -117,7 +117,7 @@ def distances_within(
     """
     members = vectors.reshape(len(vectors) // group, group, -1)
     pairs, first, second = _within(group)
-    products = ops.products(members.unbind(1), pairs).t().cpu().numpy()
+    products = ops.inner_products(members.unbind(1), pairs).t().cpu().numpy()
     norms = squared_norms.reshape(-1, group).T
     size = norms[first] + norms[second]
     squared = size - 2.0 * products

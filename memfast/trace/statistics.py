@@ -1,8 +1,8 @@
 """What is measured in each state of a sampling run: one pass over the state and the network's estimates there.
 
 The rows of a batch are conditions times seeds, the seeds of one condition next to each other. Everything follows from
-inner products that one op takes while it reads each vector once (``memfast.ops.products``); per state a few numbers per
-row are kept, so memory does not grow with the number of steps.
+inner products that one op takes while it reads each vector once (``memfast.ops.inner_products``); per state a few
+numbers per row are kept, so memory does not grow with the number of steps.
 """
 
 from collections.abc import Sequence

@@ -70,7 +70,7 @@ ENTRIES = {
     "ops.key": (lambda f, r, seed: ops.key(seed), "seed", (*NOT_WHOLE, None, 2**64)),
     "ops.key step": (lambda f, r, step: ops.key(0, step), "step", (*COUNT, 2**32)),
     "ops.nearest": (lambda f, r, k: ops.nearest(FEW, ROWS, k), "k", (*COUNT, 0)),
-    "ops.within": (lambda f, r, x: ops.within(FEW, ROWS, x), "radius_squared", (*NUMBER, -1.0)),
+    "ops.range_search": (lambda f, r, x: ops.range_search(FEW, ROWS, x), "radius_squared", (*NUMBER, -1.0)),
     "knn": (lambda f, r, k: memfast.knn(FEW, ROWS, k), "k", (*COUNT, 0)),
     "knn memory": (lambda f, r, memory: memfast.knn(FEW, ROWS, 1, memory=memory), "memory", OPTIONAL_COUNT),
     "within": (lambda f, r, x: pairs(radius=x), "radius", (*NOT_FINITE, -1)),

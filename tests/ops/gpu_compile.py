@@ -68,18 +68,20 @@ def kernels():
     """Every Triton kernel, as it is launched on a GPU."""
     integers = dict.fromkeys(("numel", "chunks", "rows", "length", "count", "total"), "i32")
     words = dict.fromkeys(("indices", "timesteps", "sample_ids", "fixed_ids", "key", "thresholds", "positions"), LONGS)
-    noise, loss = "memfast.ops.triton.noise_kernels", "memfast.ops.triton.loss_kernels"
-    search = "memfast.ops.triton.search_kernels"
-    yield Kernel("philox_kernel", noise, {"out": LONGS, "counter": LONGS, "key": LONGS, "count": "i32"}, {"BLOCK": 128})
+    folder = "memfast.ops.triton"
+    random, noise, loss, search = (f"{folder}.{name}" for name in ("random", "noise", "loss", "nearest"))
     yield Kernel(
-        "standard_normal_kernel", noise,
+        "philox_kernel", random, {"out": LONGS, "counter": LONGS, "key": LONGS, "count": "i32"}, {"BLOCK": 128}
+    )
+    yield Kernel(
+        "standard_normal_kernel", random,
         {"out": "*fp32", "sample_ids": LONGS, "key": LONGS, "first_quad": "i64"}
         | dict.fromkeys(("numel", "shift", "chunks"), "i32"),
         {"STREAM": 0, "QUADS": 256},
     )  # fmt: skip
     draw = dict.fromkeys(("out", "thresholds", "sample_ids", "key", "positions"), LONGS)
     yield Kernel(
-        "draw_timesteps_kernel", noise, draw | dict.fromkeys(("batch", "count", "total"), "i32"),
+        "draw_timesteps_kernel", random, draw | dict.fromkeys(("batch", "count", "total"), "i32"),
         {"STRATIFIED": True, "SEARCH_STEPS": 10, "BLOCK": 128},
     )  # fmt: skip
     for dtype in ("*fp32", "*bf16", "*fp16"):
@@ -107,7 +109,7 @@ def kernels():
     yield Kernel(
         "finish_kernel", loss, {"out": "*fp32", "partial": "*fp32", "count": "i32", "divisor": "i64"}, {"BLOCK": 1024}
     )
-    from memfast.ops.triton.search import DENSE, GROUP, LARGE, SEGMENT, SHIFT_BLOCK, SMALL, SPLITS, WIDE
+    from memfast.ops.triton.nearest import DENSE, GROUP, LARGE, SEGMENT, SHIFT_BLOCK, SMALL, SPLITS, WIDE
 
     yield Kernel(
         "shift_kernel", search,
@@ -133,7 +135,7 @@ def kernels():
     import triton.language as tl
 
     yield Kernel(
-        "ema_kernel", "memfast.ops.triton.averages",
+        "ema_kernel", "memfast.ops.triton.ema",
         {"addresses": LONGS, "places": LONGS} | {f"weight_{k}": "fp32" for k in range(4)},
         {"PARAMETER": tl.float32, "AVERAGES": 2, "ALIGNED": True, "CHUNK": 2048},
     )  # fmt: skip

@@ -12,7 +12,8 @@ import torch
 
 from memfast.ops import key as make_key
 from memfast.ops import reference
-from memfast.ops.reference.normal import box_muller
+from memfast.ops.operands import Draw
+from memfast.ops.reference.random import box_muller
 
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted((ROOT / "csrc" / "cuda").glob("*.cu"))
@@ -112,7 +113,7 @@ def test_timestep_draws_equal_the_reference(host, total):
         at(thresholds.numpy()), ctypes.c_int64(999), at(ids.numpy()), *numbers, at(positions.numpy()),
         ctypes.c_int64(total), at(out), ctypes.c_int64(5000),
     )  # fmt: skip
-    expected = reference.draw_timesteps(thresholds, ids, key, positions if total else None, max(total, 1))
+    expected = reference.draw_timesteps(Draw(thresholds, positions if total else None, max(total, 1)), ids, key)
     np.testing.assert_array_equal(out, expected.numpy())
 
 

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memfast.ops import nearest, within
+from memfast.ops import nearest, range_search
 from memfast.ops.reference.nearest import squared_distances
 
 _C = pytest.importorskip("memfast._C", reason="the C++ kernels are not built")
@@ -154,7 +154,7 @@ def test_rows_beyond_the_screen():
     block = gaussian(20, 140000)
     found = check(block[:2], block, 3)
     assert found.fallbacks == 2
-    pairs = within(block[:2], block, 1e9, backend="cpu")
+    pairs = range_search(block[:2], block, 1e9, backend="cpu")
     assert len(pairs[0]) == 40
 
 
@@ -203,7 +203,7 @@ def test_cpu_equals_the_reference(data):
     check(queries, block, k)
     squared = squared_distances(queries[:, None].astype(np.float64), block[None].astype(np.float64))
     radius = float(np.quantile(squared, data.draw(st.floats(0, 1)), method="lower"))
-    mine, theirs = (within(queries, block, radius, backend=name) for name in ("cpu", "reference"))
+    mine, theirs = (range_search(queries, block, radius, backend=name) for name in ("cpu", "reference"))
     for a, b in zip(mine, theirs, strict=True):
         np.testing.assert_array_equal(a, b)
     assert len(mine[0]) == (squared <= radius).sum()

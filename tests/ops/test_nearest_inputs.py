@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from memfast.foundation.errors import BackendUnavailableError, InputError
-from memfast.ops import nearest, within
+from memfast.ops import nearest, range_search
 
 BACKENDS = ["reference", "cpu"]
 BYTES = np.zeros((4, 3), np.uint8)
@@ -24,7 +24,7 @@ def test_pairs_within_a_radius(backend, dtype):
     rng = np.random.default_rng(0)
     block = rng.integers(0, 4, (300, 12)).astype(dtype)
     squared = ((block[:40, None].astype(np.int64) - block[None].astype(np.int64)) ** 2).sum(2)
-    query, index, distance = within(block[:40], block, 11, backend=backend)
+    query, index, distance = range_search(block[:40], block, 11, backend=backend)
     wanted = np.argwhere(squared <= 11)
     assert len(query) == len(wanted)
     np.testing.assert_array_equal(np.lexsort((index, distance, query)), np.arange(len(query)))
@@ -38,7 +38,7 @@ def test_many_pairs_per_query(backend):
     """More than one batch of waiting candidates."""
     block = np.random.default_rng(0).integers(0, 2, (6000, 5), dtype=np.uint8)
     for data in (block, block.astype(np.float32)):
-        query, index, distance = within(data[:3], data, 5, exclude=np.arange(3), backend=backend)
+        query, index, distance = range_search(data[:3], data, 5, exclude=np.arange(3), backend=backend)
         assert len(query) == 3 * 5999
         assert all((index[query == q] != q).all() for q in range(3))
         np.testing.assert_array_equal(np.lexsort((index, distance, query)), np.arange(len(query)))
@@ -46,9 +46,9 @@ def test_many_pairs_per_query(backend):
 
 def test_empty_results(backend):
     for data in (BYTES, FLOATS):
-        query, index, distance = within(data, data + 9, 1, backend=backend)
+        query, index, distance = range_search(data, data + 9, 1, backend=backend)
         assert len(query) == len(index) == len(distance) == 0
-        assert within(data, data[:0], 1, backend=backend)[2].dtype == distance.dtype
+        assert range_search(data, data[:0], 1, backend=backend)[2].dtype == distance.dtype
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -61,7 +61,7 @@ def test_not_finite(backend, bad, name, dtype):
     with pytest.raises(InputError, match=f"{name}: .* NaN or infinity in row 321"):
         nearest(data["queries"], data["block"], 3, backend=backend)
     with pytest.raises(InputError, match=f"{name}: .* NaN or infinity in row 321"):
-        within(data["queries"], data["block"], 3, backend=backend)
+        range_search(data["queries"], data["block"], 3, backend=backend)
 
 
 def test_too_large(backend):
@@ -96,7 +96,7 @@ def test_refused_options(backend):
         nearest(BYTES, BYTES, 1, exclude=np.zeros(4), backend=backend)
     for radius in (-1, np.inf, np.nan):
         with pytest.raises(InputError, match="radius_squared: expected a finite number of at least 0"):
-            within(BYTES, BYTES, radius, backend=backend)
+            range_search(BYTES, BYTES, radius, backend=backend)
     with pytest.raises(InputError, match="backend: expected one of auto"):
         nearest(BYTES, BYTES, 1, backend="abacus")
     with pytest.raises(BackendUnavailableError):

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memfast.ops import nearest, within
+from memfast.ops import nearest, range_search
 
 _C = pytest.importorskip("memfast._C", reason="the C++ kernels are not built")
 LARGEST = np.iinfo(np.int64).max
@@ -183,7 +183,9 @@ def test_cpu_equals_the_reference(data):
         np.testing.assert_array_equal(got.squared_distances, wanted.squared_distances)
         np.testing.assert_array_equal(got.indices, wanted.indices)
         radius = float(rng.integers(0, 30000))
-        pairs = [within(queries, block, radius, exclude=options["exclude"], backend=n) for n in ("cpu", "reference")]
+        pairs = [
+            range_search(queries, block, radius, exclude=options["exclude"], backend=n) for n in ("cpu", "reference")
+        ]
         for mine, theirs in zip(*pairs, strict=True):
             np.testing.assert_array_equal(mine, theirs)
     finally:

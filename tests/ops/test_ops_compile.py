@@ -17,24 +17,24 @@ THRESHOLDS = torch.arange(-9, 10) * 2**58
 
 
 def arguments_of(name, p):
-    operands = (p.table, p.timesteps, p.sample_ids, p.key, p.fixed_ids)
+    operands = ops.Operands(p.x0, p.table, p.timesteps, p.sample_ids, p.key, p.fixed_ids)
     prediction = torch.randn_like(p.x0).requires_grad_()
-    data = torch.randint(0, 256, (6, *p.x0.shape[1:]), dtype=torch.uint8), torch.tensor([0, 5, 2, 2])
+    dataset = torch.randint(0, 256, (6, *p.x0.shape[1:]), dtype=torch.uint8)
+    gathered = operands._replace(x0=dataset, indices=torch.tensor([0, 5, 2, 2]), flip_width=p.x0.shape[-1])
     return {
         "philox": (torch.arange(8).view(2, 4), torch.tensor([[1, 2], [3, 4]]), "auto"),
         "standard_normal": (p.sample_ids, 63, p.key, 2, 5, "auto"),
-        "draw_timesteps": (THRESHOLDS, p.sample_ids, p.key, torch.arange(4), 4, "auto"),
-        "plain_noise": (p.x0, *operands, "auto"),
-        "noise": (p.x0.requires_grad_(), *operands, "auto"),
-        "loss_value": (prediction.detach(), p.x0, *operands, True, "auto"),
-        "plain_loss": (prediction.detach(), p.x0, *operands, False, "auto"),
-        "loss": (prediction, p.x0, *operands, True, "auto"),
+        "draw_timesteps": (THRESHOLDS, torch.arange(4), 4, p.sample_ids, p.key, "auto"),
+        "plain_noise": (*operands, "auto"),
+        "noise": (p.x0.requires_grad_(), *operands[1:], "auto"),
+        "loss_value": (prediction.detach(), *operands, True, "auto"),
+        "plain_loss": (prediction.detach(), *operands, False, "auto"),
+        "loss": (prediction, *operands, True, "auto"),
         "loss_backward": (prediction.detach(), torch.ones(4), False),
-        "gather_noise": (
-            *data, p.table, THRESHOLDS, True, p.sample_ids, None, p.key, True, torch.bfloat16, None, 1, "auto",
-        ),
-        "gather_loss": (prediction, *data, *operands, True, False, "auto"),
-        "gather_loss_value": (prediction.detach(), *data, *operands, True, False, "auto"),
+        "gather_noise, drawn": (*gathered._replace(timesteps=None), THRESHOLDS, None, 1, torch.bfloat16, "auto"),
+        "gather_noise, given": (*gathered, None, None, 1, torch.float32, "auto"),
+        "loss, gathered": (prediction, *gathered, False, "auto"),
+        "loss_value, gathered": (prediction.detach(), *gathered, False, "auto"),
     }[name]  # fmt: skip
 
 
@@ -43,13 +43,13 @@ def arguments_of(name, p):
     "name",
     [
         "philox", "standard_normal", "draw_timesteps", "plain_noise", "noise", "loss_value", "plain_loss", "loss",
-        "loss_backward", "gather_noise", "gather_loss", "gather_loss_value",
+        "loss_backward", "gather_noise, drawn", "gather_noise, given", "loss, gathered", "loss_value, gathered",
     ],
 )  # fmt: skip
 def test_opcheck(problem, name, layout):
     p = problem((4, 3, 6, 5))
     p.x0 = p.x0.to(memory_format=layout)
-    torch.library.opcheck(getattr(torch.ops.memfast, name).default, arguments_of(name, p))
+    torch.library.opcheck(getattr(torch.ops.memfast, name.split(",")[0]).default, arguments_of(name, p))
 
 
 def step(weight, x0, table, sample_ids, fixed_ids, key):

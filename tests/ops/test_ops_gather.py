@@ -50,7 +50,7 @@ def test_equals_gathering_first(isa, item, flip, dtype):
     for backend in ("cpu", "reference"):
         got = ops.gather_noise(
             **{name: c[name] for name in ("dataset", "indices", "table", "sample_ids", "key", "fixed_ids")},
-            timesteps_or_thresholds=thresholds, draw=True, flip=flip, dtype=dtype, backend=backend,
+            timesteps=ops.Draw(thresholds), flip=flip, dtype=dtype, backend=backend,
         )  # fmt: skip
         assert torch.equal(got.timesteps, timesteps)
         assert torch.equal(got.x_in, x_in)
@@ -96,11 +96,61 @@ def test_empty_batch():
         ({"indices": torch.full((9,), 17)}, "indices: expected values from 0 to 16, received 17"),
         ({"indices": torch.full((9,), -1)}, "indices: expected values from 0 to 16, received -1"),
         ({"sample_ids": torch.arange(8)}, "sample_ids: expected .*length 8"),
-        ({"timesteps_or_thresholds": torch.full((9,), 30)}, "timesteps: expected values from 0 to 29, received 30"),
+        ({"timesteps": torch.full((9,), 30)}, "timesteps: expected values from 0 to 29, received 30"),
         ({"dtype": torch.float64}, "dtype: expected float32, bfloat16 or float16"),
     ],
 )
 def test_bad_input(change, message, backend):
-    arguments = {**case((1, 20)), "timesteps_or_thresholds": torch.zeros(9, dtype=torch.int64), **change}
+    arguments = {**case((1, 20)), "timesteps": torch.zeros(9, dtype=torch.int64), **change}
     with pytest.raises(InputError, match=message):
         ops.gather_noise(backend=backend, **arguments)
+
+
+def test_old_arguments_of_a_draw_warn_and_work():
+    c = case((1, 20))
+    thresholds = torch.arange(-9, 10) * 2**58
+    places = {"positions": torch.arange(9), "total": 9}
+    rest = (c["sample_ids"], c["key"])
+    expected = ops.gather_noise(c["dataset"], c["indices"], c["table"], ops.Draw(thresholds, **places), *rest)
+    with pytest.warns(DeprecationWarning, match=r"gather_noise\(draw=\.\.\.\) is deprecated.*Draw\(thresholds"):
+        by_place = ops.gather_noise(c["dataset"], c["indices"], c["table"], thresholds, *rest, draw=True, **places)
+    with (
+        pytest.warns(DeprecationWarning, match="timesteps_or_thresholds"),
+        pytest.warns(DeprecationWarning, match="draw="),
+    ):
+        by_name = ops.gather_noise(
+            c["dataset"], c["indices"], c["table"], timesteps_or_thresholds=thresholds, sample_ids=c["sample_ids"],
+            key=c["key"], draw=True, **places,
+        )  # fmt: skip
+    for got in (by_place, by_name):
+        assert torch.equal(got.x_in, expected.x_in)
+        assert torch.equal(got.timesteps, expected.timesteps)
+
+
+def test_a_stratified_draw_needs_its_total():
+    c = case((1, 20))
+    draw = ops.Draw(torch.arange(-9, 10) * 2**58, torch.arange(9))
+    with pytest.raises(InputError, match="total: expected the size of the global batch"):
+        ops.gather_noise(c["dataset"], c["indices"], c["table"], draw, c["sample_ids"], c["key"])
+
+
+def test_gathering_compiles_without_a_break():
+    """Drawn and given timesteps, a flip and its loss, in one graph with the eager bits."""
+    torch._dynamo.reset()
+    c = case((3, 8, 8))
+    thresholds = torch.arange(-14, 15) * 2**58
+
+    def step(weight, indices, sample_ids, key):
+        rest = (sample_ids, key, c["fixed_ids"])
+        x_in, timesteps = ops.gather_noise(c["dataset"], indices, c["table"], ops.Draw(thresholds), *rest, flip=True)
+        return ops.gather_loss(x_in * weight, c["dataset"], indices, c["table"], timesteps, *rest, flip=True)
+
+    compiled = torch.compile(step, fullgraph=True, backend="aot_eager")
+    results = []
+    for function in (compiled, step):
+        weight = torch.full((1,), 0.5, requires_grad=True)
+        value = function(weight, c["indices"], c["sample_ids"], c["key"])
+        value.backward()
+        results.append((value.detach(), weight.grad))
+    assert torch.equal(results[0][0], results[1][0])
+    torch.testing.assert_close(results[0][1], results[1][1])

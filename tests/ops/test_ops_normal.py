@@ -9,7 +9,7 @@ from scipy import stats
 
 from memfast import ops
 from memfast.foundation.errors import InputError
-from memfast.ops.reference.normal import box_muller
+from memfast.ops.reference.random import box_muller
 
 # (sample id, element, value) under seed 0, step 0: the largest of the first 2**27 elements of three samples.
 EXTREMES = [(1, 30916440, -6.252260684967041), (3, 55611386, 5.993203639984131), (2, 15580425, -5.990947723388672)]

@@ -1,5 +1,9 @@
 """Which backend serves an op, and what is said where none does."""
 
+import importlib
+import importlib.util
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -49,9 +53,27 @@ def test_an_op_that_a_backend_lacks(fresh):
 @pytest.mark.parametrize("backend", ["cpu", "reference"])
 def test_backends_implement_the_contract(backend):
     wanted = {name for name in vars(contract.BackendModule) if not name.startswith("_")}
-    module = registry._module(registry._row(backend))
+    module = importlib.import_module(registry._row(backend).module)
     assert wanted <= set(module.__all__)
 
 
 def test_public_names_exist():
     assert all(hasattr(ops, name) for name in ops.__all__)
+
+
+def test_backends_have_the_same_files():
+    """A package holds some of the files of the contract, its own helpers, and nothing under a second name."""
+    helpers = {"triton": {"device", "launch"}}
+    families = set(registry.FILES.values())
+    for row in registry.BACKENDS:
+        folder = Path(importlib.util.find_spec(row.module).origin).parent
+        files = {path.stem for path in folder.glob("*.py")} - {"__init__"}
+        assert files - families == helpers.get(row.name, set())
+        assert row.name not in ("cpu", "reference") or families <= files
+
+
+@pytest.mark.parametrize(("old", "new"), [("products", "inner_products"), ("within", "range_search")])
+def test_old_names_warn_and_work(old, new):
+    with pytest.warns(DeprecationWarning, match=rf"memfast\.ops\.{old} is deprecated.*memfast\.ops\.{new}"):
+        assert getattr(ops, old) is getattr(ops, new)
+    assert old not in ops.__all__

@@ -1,13 +1,14 @@
 """The Triton kernels in their interpreter, beside the reference. Run by test_triton_interpreter.py with
 TRITON_INTERPRET=1, which must be set before triton is imported: hence a process and a file of their own."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
+from memfast.ops import Draw, Operands, reference
 from memfast.ops import key as make_key
-from memfast.ops import reference
-from memfast.ops import triton as kernels
 from memfast.ops.registry import implementation
 from memfast.ops.rows import as_rows
 
@@ -15,6 +16,14 @@ KEYS = (make_key(0, 0), make_key(2**64 - 3, 2**32 - 1))
 SIZES = ((1, 1), (2, 63), (1, 500), (2, 1031))
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 BEYOND_32_BITS = 2**33 + 3
+CPU = torch.device("cpu")
+# Looked up when they are called, because doctests collect this file everywhere.
+OPS = ("philox", "standard_normal", "draw_timesteps", "noise", "loss", "ema", "nearest", "range_search")
+kernels = SimpleNamespace(**{op: lambda *arguments, op=op: implementation(op, CPU, "triton")(*arguments) for op in OPS})
+
+
+def operands_of(p, fixed_ids, key):
+    return Operands(p["x0"], p["table"], p["timesteps"], p["sample_ids"], key, fixed_ids)
 
 
 def problem(batch, numel, dtype, seed=0):
@@ -72,8 +81,8 @@ def test_timesteps_equal_the_reference(thresholds, stratified):
     total = 2**31
     positions = torch.randint(0, total, (300,), generator=generator) if stratified else None
     for key in KEYS:
-        ours = kernels.draw_timesteps(bounds, ids, key, positions, total if stratified else 1)
-        assert torch.equal(ours, reference.draw_timesteps(bounds, ids, key, positions, total if stratified else 1))
+        draw = Draw(bounds, positions, total if stratified else 1)
+        assert torch.equal(kernels.draw_timesteps(draw, ids, key), reference.draw_timesteps(draw, ids, key))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -82,10 +91,11 @@ def test_noise_has_the_reference_bits(batch, numel, dtype):
     p = problem(batch, numel, dtype)
     for key in KEYS:
         for fixed_ids in (None, p["fixed_ids"]):
-            arguments = (p["x0"], p["table"], p["timesteps"], p["sample_ids"], fixed_ids, key)
-            ours = kernels.noise(*arguments)
+            operands = operands_of(p, fixed_ids, key)
+            ours, timesteps = kernels.noise(operands, None, dtype)
             assert ours.dtype == dtype
-            assert torch.equal(ours, reference.noise(*arguments))
+            assert torch.equal(ours, reference.noise(operands, None, dtype)[0])
+            assert torch.equal(timesteps, p["timesteps"])
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -93,17 +103,7 @@ def test_noise_has_the_reference_bits(batch, numel, dtype):
 def test_loss_agrees_and_its_gradient_has_the_reference_bits(batch, numel, dtype):
     p = problem(batch, numel, dtype)
     for fixed_ids, mean, scale in ((None, False, None), (p["fixed_ids"], True, 2.0 / (batch * numel))):
-        arguments = (
-            p["prediction"],
-            p["x0"],
-            p["table"],
-            p["timesteps"],
-            p["sample_ids"],
-            fixed_ids,
-            KEYS[1],
-            mean,
-            scale,
-        )
+        arguments = (p["prediction"], operands_of(p, fixed_ids, KEYS[1]), mean, scale)
         value, gradient = kernels.loss(*arguments)
         expected, expected_gradient = reference.loss(*arguments)
         torch.testing.assert_close(value, expected, rtol=2e-6, atol=0)
@@ -127,27 +127,30 @@ def test_gather_reads_flips_draws_and_noises_in_one_launch(dtype, width):
         assert not odd.all()
         x0 = torch.where(odd[:, None], x0.view(batch, -1, width).flip(2).reshape(batch, numel), x0)
     bounds = torch.arange(1, 50, dtype=torch.int64) * (2**64 // 50) - 2**63
-    given = (p["sample_ids"], p["fixed_ids"], key, width, dtype)
-    ours, drawn = kernels.gather_noise(dataset, indices, p["table"], None, bounds, *given, None, 1)
-    assert torch.equal(drawn, reference.draw_timesteps(bounds, p["sample_ids"], key, None, 1))
+    draw = Draw(bounds, None, 1)
+    gathered = operands_of(p, p["fixed_ids"], key)._replace(
+        x0=dataset, timesteps=None, indices=indices, flip_width=width
+    )
+    ours, drawn = kernels.noise(gathered, draw, dtype)
+    assert torch.equal(drawn, reference.draw_timesteps(draw, p["sample_ids"], key))
     # The clean values stay float32 up to the one rounding at the end.
-    expected = reference.noise(x0, p["table"], drawn, p["sample_ids"], p["fixed_ids"], key).to(dtype)
+    clean = operands_of(p, p["fixed_ids"], key)._replace(x0=x0, timesteps=drawn)
+    expected, _ = reference.noise(clean, None, dtype)
     assert torch.equal(ours, expected)
-    again, _ = kernels.gather_noise(dataset, indices, p["table"], drawn, None, *given, None, 1)
-    assert torch.equal(again, expected)
-    rest = (p["table"], drawn, p["sample_ids"], p["fixed_ids"], key)
-    value, gradient = kernels.gather_loss(p["prediction"], dataset, indices, *rest, width, True, 0.01)
-    expected_value, expected_gradient = reference.loss(p["prediction"], x0, *rest, True, 0.01)
+    gathered = gathered._replace(timesteps=drawn)
+    assert torch.equal(kernels.noise(gathered, None, dtype)[0], expected)
+    value, gradient = kernels.loss(p["prediction"], gathered, True, 0.01)
+    expected_value, expected_gradient = reference.loss(p["prediction"], clean, True, 0.01)
     torch.testing.assert_close(value, expected_value, rtol=2e-6, atol=0)
     assert torch.equal(gradient, expected_gradient)
 
 
 def test_empty_batches_give_empty_results():
     p = problem(0, 8, torch.float32)
-    common = (p["table"], p["timesteps"], p["sample_ids"], None, KEYS[0])
-    assert kernels.noise(p["x0"], *common).shape == (0, 8)
+    operands = operands_of(p, None, KEYS[0])
+    assert kernels.noise(operands, None, torch.float32)[0].shape == (0, 8)
     assert kernels.standard_normal(p["sample_ids"], 8, KEYS[0], 0, 0).shape == (0, 8)
-    value, gradient = kernels.loss(p["prediction"], p["x0"], *common, True, 1.0)
+    value, gradient = kernels.loss(p["prediction"], operands, True, 1.0)
     assert value.item() == 0
     assert gradient.shape == (0, 8)
 
@@ -170,7 +173,7 @@ def test_averages_equal_the_rounded_formula(parameter_dtype):
 
 def test_a_captured_graph_keeps_its_table_of_averages(monkeypatch):
     from memfast.foundation.errors import InputError
-    from memfast.ops.triton import averages as module
+    from memfast.ops.triton import ema as module
 
     def take(size):
         tensors = torch.zeros(size), torch.zeros(size)
@@ -195,7 +198,7 @@ def test_a_captured_graph_keeps_its_table_of_averages(monkeypatch):
 @pytest.fixture
 def short_stretches(monkeypatch):
     """The lengths at which the search changes its ways, brought down to what an interpreter can run."""
-    from memfast.ops.triton import search
+    from memfast.ops.triton import nearest as search
 
     monkeypatch.setattr(search, "DENSE_ROWS", 100)
     monkeypatch.setattr(search, "QUERIES_PER_BATCH", 70)
@@ -263,7 +266,10 @@ def test_wide_rows_add_in_int64():
 def test_range_search_equals_the_reference():
     queries, block = bytes_of(20, 30), bytes_of(210, 30, seed=1)
     arguments = (as_rows(queries, "queries"), as_rows(block, "block"), 3e5, np.arange(20))
-    ours, theirs = kernels.within(*arguments), implementation("within", torch.device("cpu"), "reference")(*arguments)
+    ours, theirs = (
+        kernels.range_search(*arguments),
+        implementation("range_search", torch.device("cpu"), "reference")(*arguments),
+    )
     assert len(ours[0]) > 20
     for ours_part, theirs_part in zip(ours, theirs, strict=True):
         np.testing.assert_array_equal(ours_part, theirs_part)

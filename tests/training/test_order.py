@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 
 from memfast.foundation.errors import InputError
-from memfast.ops.reference.philox import philox
+from memfast.ops.reference.random import philox
 from memfast.training import SampleOrder, epoch_order
 from memfast.training.order import first_words
 

@@ -2,16 +2,17 @@
 
 import torch
 
-from memfast.ops.cpu.module import NUMBERS, kernels
+from memfast.ops.compiled import CPU, address, load, number_types
 
 
 def ema(parameters: list[torch.Tensor], averages: list[list[torch.Tensor]], decays: torch.Tensor) -> None:
     """averages[k][i] += (1 - decays[k]) * (parameters[i] - averages[k][i]), in place."""
-    kernels().ema(
+    types = number_types(CPU)
+    load(CPU).ema(
         [parameter.numel() for parameter in parameters],
-        [parameter.data_ptr() for parameter in parameters],
-        [NUMBERS[parameter.dtype] for parameter in parameters],
-        [average.data_ptr() for tensors in zip(*averages, strict=True) for average in tensors],
+        [address(parameter, "parameters") for parameter in parameters],
+        [types[parameter.dtype] for parameter in parameters],
+        [address(average, "averages") for tensors in zip(*averages, strict=True) for average in tensors],
         (1.0 - decays).tolist(),
         torch.get_num_threads(),
     )

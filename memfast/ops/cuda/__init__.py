@@ -1,16 +1,20 @@
-"""The CUDA C++ backend: built with MEMFAST_BUILD=cuda for sm_80 and sm_90, launched on PyTorch's current stream."""
+"""The CUDA C++ backend: built with MEMFAST_BUILD=cuda for sm_80 and sm_90, launched on PyTorch's current stream.
 
-import importlib
+Nothing here reads a value from the device, so every op can be captured in a CUDA graph. Averages and searches have no
+kernels of their own here: on a GPU those of Triton serve them.
+"""
+
 import importlib.util
 
-_OPS = ("philox", "standard_normal", "draw_timesteps", "noise", "loss", "gather_noise", "gather_loss")
 OLDEST_CAPABILITY = (8, 0)
-__all__ = [*_OPS, "why_unavailable"]
+__all__ = ["why_unavailable"]
 
 
 def why_unavailable() -> str | None:
     """None where the backend can run, otherwise the reason."""
-    if importlib.util.find_spec("memfast._C_cuda") is None:
+    from memfast.ops import compiled
+
+    if importlib.util.find_spec(compiled.CUDA) is None:
         return "memfast was built without its CUDA kernels: install with MEMFAST_BUILD=cuda where nvcc is on the PATH"
     import torch
 
@@ -20,13 +24,7 @@ def why_unavailable() -> str | None:
     if capability < OLDEST_CAPABILITY:
         return f"compute capability {capability[0]}.{capability[1]} is older than 8.0"
     try:
-        importlib.import_module("memfast._C_cuda")
+        compiled.load(compiled.CUDA)
     except ImportError as error:
-        return f"memfast._C_cuda cannot be loaded: {error}"
+        return f"{compiled.CUDA} cannot be loaded: {error}"
     return None
-
-
-def __getattr__(name: str) -> object:
-    if name in _OPS:
-        return getattr(importlib.import_module(f"{__name__}.launch"), name)
-    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

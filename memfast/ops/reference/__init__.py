@@ -1,27 +1,23 @@
 """The definition of every op in plain PyTorch: short, slow, on any device. The other backends must equal it."""
 
 from memfast.ops.reference.ema import ema
-from memfast.ops.reference.gather import gather_loss, gather_noise
+from memfast.ops.reference.inner_products import inner_products
 from memfast.ops.reference.loss import loss
-from memfast.ops.reference.nearest import nearest, within
+from memfast.ops.reference.nearest import nearest, range_search
 from memfast.ops.reference.noise import noise
-from memfast.ops.reference.philox import philox
-from memfast.ops.reference.products import products
-from memfast.ops.reference.random import draw_timesteps, standard_normal
+from memfast.ops.reference.random import draw_timesteps, philox, standard_normal
 
 __all__ = [
     "draw_timesteps",
     "ema",
-    "gather_loss",
-    "gather_noise",
+    "inner_products",
     "loss",
     "nearest",
     "noise",
     "philox",
-    "products",
+    "range_search",
     "standard_normal",
     "why_unavailable",
-    "within",
 ]
 
 

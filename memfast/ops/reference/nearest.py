@@ -5,7 +5,9 @@ lane l takes lane l+4, then l+2, then l+1. Every backend repeats it, so their fl
 """
 
 import numpy as np
+import torch
 
+from memfast.ops.arithmetic import ieee_arithmetic
 from memfast.ops.rows import MAX_MAGNITUDE, Rows, check_finite
 
 LANES = 8
@@ -13,10 +15,11 @@ LANES = 8
 ELEMENTS_PER_STEP = 1 << 22
 
 
+@ieee_arithmetic(torch.device("cpu"))
 def nearest(
     queries: Rows, block: Rows, k: int, bound: np.ndarray | None, exclude: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray, int]:
-    """The k nearest rows of ``block``; see :func:`memfast.ops.nearest.nearest`."""
+    """The k nearest rows of ``block``; see :func:`memfast.ops.nearest`."""
     count, rows = queries.shape[0], block.shape[0]
     dtype, missing = _dtype(queries, block)
     distances: np.ndarray = np.empty((count, k), dtype)
@@ -31,10 +34,11 @@ def nearest(
     return distances, indices, 0
 
 
-def within(
+@ieee_arithmetic(torch.device("cpu"))
+def range_search(
     queries: Rows, block: Rows, radius_squared: float, exclude: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """All pairs within a radius; see :func:`memfast.ops.nearest.within`."""
+    """All pairs within a radius; see :func:`memfast.ops.range_search`."""
     dtype, _ = _dtype(queries, block)
     found: list[tuple[np.ndarray, ...]] = [(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, dtype))]
     for start, squared in _blocks(queries, block):
@@ -64,7 +68,7 @@ def _blocks(queries: Rows, block: Rows):
     """(first query, squared distances [some queries, M]) over the queries."""
     _check(queries)
     _check(block)
-    integer = queries.kind == block.kind == "uint8"
+    integer = queries.dtype == block.dtype == "uint8"
     points = block.to_float64()
     # In float64 every integer below 2**53 is exact, so the product form serves the integers.
     norms = np.einsum("md,md->m", points, points) if integer else None
@@ -86,13 +90,13 @@ def _valid(squared: np.ndarray, here: slice, bound: np.ndarray | None, exclude: 
 
 
 def _dtype(queries: Rows, block: Rows) -> tuple[type, float]:
-    if queries.kind == block.kind == "uint8":
+    if queries.dtype == block.dtype == "uint8":
         return np.int64, np.iinfo(np.int64).max
     return np.float64, np.inf
 
 
 def _check(rows: Rows) -> None:
-    if rows.kind == "uint8":
+    if rows.dtype == "uint8":
         return
     step = max(1, ELEMENTS_PER_STEP // rows.shape[1])
     for start in range(0, rows.shape[0], step):

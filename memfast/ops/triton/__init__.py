@@ -1,27 +1,13 @@
 """The Triton backend: NVIDIA GPUs from sm_80, and its interpreter on CPU tensors for tests.
 
-Triton is imported at the first call of an op, never before; its variable TRITON_INTERPRET must be set by then.
+Triton is imported with the first op that is asked for, never before; its variable TRITON_INTERPRET must be set by then.
 """
 
-import importlib
 import importlib.util
 import os
 
-_MODULES = {
-    "philox": "launch",
-    "standard_normal": "launch",
-    "draw_timesteps": "launch",
-    "noise": "launch",
-    "loss": "launch",
-    "gather_noise": "launch",
-    "gather_loss": "launch",
-    "ema": "averages",
-    "nearest": "search",
-    "within": "search",
-}
-
 OLDEST_CAPABILITY = (8, 0)
-__all__ = [*_MODULES, "why_unavailable"]
+__all__ = ["why_unavailable"]
 
 
 def why_unavailable() -> str | None:
@@ -40,9 +26,3 @@ def why_unavailable() -> str | None:
     if capability < OLDEST_CAPABILITY:
         return f"compute capability {capability[0]}.{capability[1]} is older than 8.0"
     return None
-
-
-def __getattr__(name: str) -> object:
-    if name in _MODULES:
-        return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
-    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

@@ -1,4 +1,6 @@
-"""Philox4x32-10 and the normals as Triton device functions: the same bits as ``memfast.ops.reference``.
+"""What the Triton kernels share, as device functions with the bits of ``memfast.ops.reference``.
+
+Philox4x32-10, the normals, timestep draws; a sample's clean values, its coefficients and both of its noises.
 
 Launch every kernel that calls these with ``enable_fp_fusion=False``: a fused multiply-add would change the last bit.
 """
@@ -6,15 +8,20 @@ Launch every kernel that calls these with ``enable_fp_fusion=False``: a fused mu
 import triton
 import triton.language as tl
 
-from memfast.ops.reference.normal import (
+from memfast.ops.addresses import STREAMS
+from memfast.ops.reference.random import (
     COS_COEFFICIENTS,
     LOG_COEFFICIENTS,
     MINUS_TWO_LN_2,
+    MULTIPLIER_0,
+    MULTIPLIER_1,
     RADIANS_PER_WORD,
+    ROUNDS,
     SIN_COEFFICIENTS,
     SQRT_HALF_BITS,
+    WEYL_0,
+    WEYL_1,
 )
-from memfast.ops.reference.philox import MULTIPLIER_0, MULTIPLIER_1, ROUNDS, WEYL_0, WEYL_1
 
 # A kernel reads a module's constants only as tl.constexpr; the values are the reference's own.
 _ROUNDS = tl.constexpr(ROUNDS)
@@ -24,6 +31,10 @@ _LOG, _SIN, _COS = tl.constexpr(LOG_COEFFICIENTS), tl.constexpr(SIN_COEFFICIENTS
 _MINUS_TWO_LN_2, _RADIANS_PER_WORD = tl.constexpr(MINUS_TWO_LN_2), tl.constexpr(RADIANS_PER_WORD)
 _INTERPRETED = tl.constexpr(triton.knobs.runtime.interpret if hasattr(triton, "knobs") else False)
 _SQRT_HALF_BITS = tl.constexpr(SQRT_HALF_BITS)
+COLUMNS = tl.constexpr(7)
+NOISE, TIMESTEP = tl.constexpr(STREAMS["noise"]), tl.constexpr(STREAMS["timestep"])
+FIXED, AUGMENTATION = tl.constexpr(STREAMS["fixed"]), tl.constexpr(STREAMS["augmentation"])
+_ONE_OVER_255 = tl.constexpr(0.003921568859368563)
 
 
 @triton.jit
@@ -65,7 +76,7 @@ def words_of(quads, sample_id, seed, step, STREAM: tl.constexpr):
 
 @triton.jit
 def box_muller(radius_word, angle_word):
-    """Two independent standard normals from two words, line by line as ``reference.normal.box_muller``."""
+    """Two independent standard normals from two words, line by line as ``reference.random.box_muller``."""
     radius = _radius(radius_word)
     cosine, sine = _turn(angle_word)
     return radius * cosine, radius * sine
@@ -84,6 +95,71 @@ def normals(start, sample_id, seed, step, STREAM: tl.constexpr, QUADS: tl.conste
         second = _four(even + 1, sample_id, seed, step, STREAM)
         return tl.reshape(tl.permute(tl.join(first, second), (0, 3, 1, 2)), [QUADS * 4])
     return tl.reshape(_four((start + tl.arange(0, QUADS)).to(tl.uint32), sample_id, seed, step, STREAM), [QUADS * 4])
+
+
+@triton.jit
+def clean_values(
+    x0, indices, sample, sample_id, key, elements, numel, rows, inside, WIDTH: tl.constexpr, GATHER: tl.constexpr
+):
+    """float32 clean data of one sample: its row of ``x0``, or row ``indices[sample]`` of a uint8 data set.
+
+    Bytes become (2 * byte - 255) / 255. With WIDTH > 0, every WIDTH elements are reversed where word w0 of the
+    sample's augmentation stream is odd. A row that is out of range gives NaN.
+    """
+    if GATHER:
+        row = tl.load(indices + sample)
+        known = (row >= 0) & (row < rows)
+        if WIDTH > 0:
+            first = (sample_id & 0).to(tl.uint32)
+            word, _, _, _ = words_of(first, sample_id, tl.load(key), tl.load(key + 1), AUGMENTATION)
+            flipped = (word & 1) == 1
+            column = elements % WIDTH
+            elements = tl.where(flipped, elements - column + (WIDTH - 1 - column), elements)
+        readable = elements < tl.where(known, numel, 0)
+        byte = tl.load(x0 + row * numel + elements, mask=readable, other=0).to(tl.float32)
+        return tl.where(known, (byte * 2.0 - 255.0) * _ONE_OVER_255, float("nan"))
+    return tl.load(x0 + sample * numel + elements, mask=inside, other=0.0).to(tl.float32)
+
+
+@triton.jit
+def coefficient(table, timestep, length, COLUMN: tl.constexpr):
+    """One entry of a row of the table; NaN where there is no such row."""
+    known = (timestep >= 0) & (timestep < length)
+    return tl.load(table + timestep * COLUMNS + COLUMN, mask=known, other=float("nan"))
+
+
+@triton.jit
+def mixture(
+    x, start, sample, sample_id, fixed_ids, key, c_x, c_f, c_n,
+    HAS_FIXED: tl.constexpr, QUADS: tl.constexpr, WIDE: tl.constexpr,
+):  # fmt: skip
+    """(c_x * x + c_f * fixed) + c_n * noise, each step rounded to float32."""
+    seed = tl.load(key)
+    value = x * c_x
+    if HAS_FIXED:
+        value = value + normals(start, tl.load(fixed_ids + sample), seed, seed & 0, FIXED, QUADS, WIDE) * c_f
+    return value + normals(start, sample_id, seed, tl.load(key + 1), NOISE, QUADS, WIDE) * c_n
+
+
+@triton.jit
+def drawn(sample_id, key, thresholds, count, position, total, STRATIFIED: tl.constexpr, SEARCH_STEPS: tl.constexpr):
+    """Timesteps int64 of sample ids (a scalar or a block): how many thresholds each one's 64-bit word has reached."""
+    zero = sample_id & 0
+    w0, w1, _, _ = words_of(zero.to(tl.uint32), sample_id, tl.load(key), tl.load(key + 1), TIMESTEP)
+    high, low = w1.to(tl.int64), w0.to(tl.int64)
+    if STRATIFIED:
+        # floor((position * 2**64 + word64) / total), 32 bits at a time; position < total <= 2**31 keeps it in range.
+        value = (position << 32) | high
+        high = value // total
+        low = (((value - high * total) << 32) | low) // total
+    signed = ((high ^ 0x80000000) << 32) | low
+    reached = zero
+    for i in tl.static_range(SEARCH_STEPS):
+        candidate = reached + (1 << (SEARCH_STEPS - 1 - i))
+        allowed = candidate <= count
+        threshold = tl.load(thresholds + candidate - 1, mask=allowed, other=0)
+        reached = tl.where(allowed & (threshold <= signed), candidate, reached)
+    return reached
 
 
 @triton.jit
