@@ -101,14 +101,24 @@ def sinkhorn_cost(
 
 
 def _solve(problem: "_Problem", scale: float, eps: float, limit: int, tolerance: float) -> tuple[float, int]:
-    """Regularizations from ``scale`` down to ``eps``; the value and the iterations of all of them."""
+    """The value at ``eps`` and the iterations it took."""
     if len(problem.a) > len(problem.b):
         problem = problem.turned()
+    try:
+        return _anneal(problem, scale, eps, limit, tolerance)
+    except _BeyondFloat64:
+        # Potentials of earlier stages can be as large as the typical cost. Near copies need only tiny ones, and have
+        # tiny ones if they start from none.
+        return _anneal(problem, eps, eps, limit, tolerance)
+
+
+def _anneal(problem: "_Problem", start: float, eps: float, limit: int, tolerance: float) -> tuple[float, int]:
+    """Regularizations from ``start`` down to ``eps``; the value and the iterations of all of them."""
     improve = _newton if problem.matrix is not None and len(problem.a) <= NEWTON_ROWS else _sinkhorn
     f = torch.zeros_like(problem.a)
     path: list[tuple[float, torch.Tensor]] = []
     iterations = 0
-    stage = max(scale, eps)
+    stage = max(start, eps)
     while True:
         if len(path) > 1:
             f = _extrapolated(problem, path, stage)
@@ -140,7 +150,7 @@ def _newton(
         if done >= limit:
             raise _not_converged(limit, eps)
         if stalled >= STALLED_STEPS:
-            raise _beyond_float64(eps)
+            raise _BeyondFloat64(eps)
         curvature = -(plan / problem.b) @ plan.T
         size = torch.maximum(marginal, problem.a)
         while True:
@@ -282,8 +292,9 @@ def _not_converged(limit: int, eps: float) -> MemfastError:
     )
 
 
-def _beyond_float64(eps: float) -> MemfastError:
-    return MemfastError(
-        f"Sinkhorn cannot reach its tolerance at regularization {eps:.3g}: rounding in float64 stops it first. "
-        "Raise the tolerance or the regularization, or take the exact distance (method='auto')."
-    )
+class _BeyondFloat64(MemfastError):
+    def __init__(self, eps: float) -> None:
+        super().__init__(
+            f"Sinkhorn cannot reach its tolerance at regularization {eps:.3g}: rounding in float64 stops it first. "
+            "Raise the tolerance or the regularization, or take the exact distance (method='auto')."
+        )
