@@ -15,6 +15,7 @@ RESTARTS = 4
 ASCENT_STEPS = 50
 ASCENT_RATE = 0.3
 SORTED_VALUES_AT_ONCE = 1 << 24
+CONVERTED_VALUES_AT_ONCE = 1 << 22
 
 
 def random_directions(width: int, count: int, seed: int = 0) -> torch.Tensor:
@@ -29,28 +30,28 @@ def sliced_costs(
 ) -> torch.Tensor:
     """``W_p^p`` of the two sets along each direction, float64 ``[count]``, on the device of ``x``.
 
-    Both sets of tensors stay where they are: a GPU sorts there, a CPU sorts in NumPy, whose vector sort is faster.
+    Projections are made in float64 whatever the dtype of the sets, because the difference of two near copies has only
+    the last digits of theirs. Exchanging the sets gives the same bits. Both sets of tensors stay where they are: a GPU
+    sorts there, a CPU sorts in NumPy, whose vector sort is faster.
     """
     require_exponent(p)
     if _on_accelerator(x) and x_weights is None and y_weights is None and len(x) == len(y) > 0:
-        return _sliced_on_device(*_centred_on_device(x, y), p, directions)
+        return _sliced_on_device(*_tensors_on_device(x, y), p, directions)
     x, y = as_matrices(("x", "y"), (x, y), dtype=_dtype(x, y))
-    if x.dtype == np.float32:
-        # Float32 would spend its digits on a mean far from zero, which both sets share and no distance sees.
-        mean = y.mean(axis=0, dtype=np.float64).astype(np.float32)
-        x, y = x - mean, y - mean
     x_weights, y_weights = as_weights("x_weights", x_weights, len(x)), as_weights("y_weights", y_weights, len(y))
-    directions = directions.to(torch.from_numpy(x).dtype)
+    directions = directions.to("cpu", torch.float64)
     if directions.shape[1] != x.shape[1]:
         raise InputError("directions", expected=f"[count, {x.shape[1]}]", received=f"{list(directions.shape)}")
+    sets = [torch.from_numpy(points) for points in (x, y)]
+    middle = _middle(*sets)
     step = max(1, SORTED_VALUES_AT_ONCE // (len(x) + len(y)))
     parts = []
     for chosen in directions.split(step):
+        projected = [_projections(points, chosen, middle).numpy() for points in sets]
         if x_weights is None and y_weights is None:
-            parts.append(_equal_weight_costs(x, y, p, chosen))
+            parts.append(_equal_weight_costs(projected[0], projected[1], p))
         else:
-            projected = [(torch.from_numpy(points) @ chosen.T).numpy() for points in (x, y)]
-            parts.append(transport_costs(projected[0], projected[1], p, x_weights, y_weights))
+            parts.append(transport_costs(projected[0].T, projected[1].T, p, x_weights, y_weights))
     return torch.from_numpy(np.concatenate(parts))
 
 
@@ -92,42 +93,61 @@ def require_projections(count: int) -> int:
     return whole_number("projections", count, least=1)
 
 
-def _equal_weight_costs(x: np.ndarray, y: np.ndarray, p: float, directions: torch.Tensor) -> np.ndarray:
-    """As `transport_costs`, with the projections made in the layout that the sort wants."""
-    projected = [(directions @ torch.from_numpy(points).T).numpy() for points in (x, y)]
-    if len(x) != len(y):
-        return transport_costs(projected[0].T, projected[1].T, p)
+def _middle(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """The middle of the range of each feature over both sets, float64 ``[d]``: a mean would prefer one of the sets."""
+    lowest, highest = torch.minimum(x.amin(dim=0), y.amin(dim=0)), torch.maximum(x.amax(dim=0), y.amax(dim=0))
+    return lowest.double() / 2 + highest.double() / 2
+
+
+def _projections(points: torch.Tensor, directions: torch.Tensor, middle: torch.Tensor) -> torch.Tensor:
+    """Float64 ``[count, n]`` of points about ``middle``, without a float64 copy of all of them."""
+    step = max(1, CONVERTED_VALUES_AT_ONCE // points.shape[1])
+    projected = torch.empty(len(directions), len(points), dtype=torch.float64, device=points.device)
+    for start in range(0, len(points), step):
+        part = points[start : start + step].double() - middle
+        projected[:, start : start + step] = directions @ part.T
+    return projected
+
+
+def _equal_weight_costs(x: np.ndarray, y: np.ndarray, p: float) -> np.ndarray:
+    """As `transport_costs`, of projections ``[count, n]``, the layout that the sort wants; sorts in place."""
+    if x.shape != y.shape:
+        return transport_costs(x.T, y.T, p)
 
     def of(start: int) -> np.ndarray:
-        first, second = (rows[start : start + step] for rows in projected)
+        first, second = x[start : start + step], y[start : start + step]
         first.sort(axis=1)
         second.sort(axis=1)
-        gap = np.subtract(first, second, dtype=np.float64)
-        return np.einsum("ij,ij->i", gap, gap) / len(x) if p == 2 else np.mean(np.abs(gap) ** p, axis=1)
+        gap = np.subtract(first, second, out=first)
+        return np.einsum("ij,ij->i", gap, gap) / x.shape[1] if p == 2 else np.mean(np.abs(gap) ** p, axis=1)
 
-    step = max(1, VALUES_PER_BLOCK // len(x))
-    return np.concatenate(in_threads(of, range(0, len(directions), step)))
+    step = max(1, VALUES_PER_BLOCK // x.shape[1])
+    return np.concatenate(in_threads(of, range(0, len(x), step)))
 
 
 def _sliced_on_device(x: torch.Tensor, y: torch.Tensor, p: float, directions: torch.Tensor) -> torch.Tensor:
-    chunks = directions.to(x).split(max(1, (1 << 28) // len(x)))
-    return torch.cat([_differentiable_costs(x, y, p, chosen) for chosen in chunks])
+    directions = directions.to(x.device, torch.float64)
+    middle = _middle(x, y)
+    chunks = directions.split(max(1, (1 << 27) // len(x)))
+    return torch.cat([_sorted_costs(*(_projections(z, chosen, middle) for z in (x, y)), p) for chosen in chunks])
 
 
-def _centred_on_device(x: torch.Tensor, y: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    """Both as rows of one floating dtype, float32 at least, about the mean of ``y``; checked as `as_matrices` does."""
+def _tensors_on_device(x: torch.Tensor, y: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """Both as rows of a floating dtype; checked as `as_matrices` does."""
     sets = [torch.as_tensor(points, device=x.device).flatten(1).detach() for points in (x, y)]
-    narrow = all(points.is_floating_point() and points.dtype != torch.float64 for points in sets)
-    sets = [points.to(torch.float32 if narrow else torch.float64) for points in sets]
+    sets = [points if points.is_floating_point() else points.double() for points in sets]
     if sets[0].shape != sets[1].shape or not all(bool(points.isfinite().all()) for points in sets):
         as_matrices(("x", "y"), tuple(sets))
-    mean = sets[1].double().mean(dim=0).to(sets[1])
-    return sets[0] - mean, sets[1] - mean
+    return sets[0], sets[1]
 
 
 def _differentiable_costs(x: torch.Tensor, y: torch.Tensor, p: float, directions: torch.Tensor) -> torch.Tensor:
-    gap = (directions @ x.T).sort(dim=1).values - (directions @ y.T).sort(dim=1).values
-    return gap.double().abs().pow(p).mean(dim=1)
+    return _sorted_costs(directions @ x.T, directions @ y.T, p)
+
+
+def _sorted_costs(x: torch.Tensor, y: torch.Tensor, p: float) -> torch.Tensor:
+    gap = x.sort(dim=1).values - y.sort(dim=1).values
+    return gap.abs().pow(p).mean(dim=1)
 
 
 def _unit(rows: torch.Tensor) -> torch.Tensor:
@@ -135,7 +155,7 @@ def _unit(rows: torch.Tensor) -> torch.Tensor:
 
 
 def _on_accelerator(value: Any) -> bool:
-    return isinstance(value, torch.Tensor) and value.device.type != "cpu"
+    return isinstance(value, torch.Tensor) and value.device.type not in ("cpu", "mps")  # mps has no float64
 
 
 def _dtype(x: Any, y: Any) -> Any:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from memfast.foundation.arguments import whole_number
+from memfast.foundation.arguments import finite_number, whole_number
 from memfast.foundation.errors import InputError
 from memfast.metrics.arrays import as_matrices, as_weights
 from memfast.metrics.assignment import optimal_assignment
@@ -217,9 +217,18 @@ def _sinkhorn(
 ) -> WassersteinResult:
     limits = {"maximum_iterations": maximum_iterations, "tolerance": tolerance}
     given: dict[str, Any] = {name: value for name, value in limits.items() if value is not None}
-    found = sinkhorn_cost(x, y, p, a, b, regularization=regularization, debiased=debiased, device=device, **given)
-    details = {"regularization": found.regularization, "iterations": found.iterations, "cost": found.cost}
-    return WassersteinResult(max(0.0, found.cost) ** (1 / p), "sinkhorn", math.nan, p, details)
+    unit = _unit(x, y, p)
+    if regularization is not None:
+        regularization = finite_number("regularization", regularization, above=0) / unit**p
+    found = sinkhorn_cost(
+        x / unit, y / unit, p, a, b, regularization=regularization, debiased=debiased, device=device, **given
+    )
+    details = {
+        "regularization": found.regularization * unit**p,
+        "iterations": found.iterations,
+        "cost": found.cost * unit**p,
+    }
+    return WassersteinResult(max(0.0, found.cost) ** (1 / p) * unit, "sinkhorn", math.nan, p, details)
 
 
 def _sliced(
