@@ -73,9 +73,6 @@ MODULE = '''
         def grid(self):
             return np.array([0.25, 0.5, 0.75])
 
-        def why_not(self, evidence):
-            return None if evidence.neighbours > 1 else "it compares neighbours"
-
         def judge(self, evidence):
             distances = np.sqrt(evidence.squared_distances.astype(np.float64))
             scores = distances[:, 0] / distances[:, -1]

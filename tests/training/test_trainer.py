@@ -116,7 +116,8 @@ OBJECTIVES = {
     "ambient": DenoisingObjective(schedules.cosine(100), prediction_type="v_prediction", ambient=Ambient(timestep=50)),
     "adaptive": DenoisingObjective(schedules.linear(100), timesteps.LossSecondMoment(history=2)),
     "plan": DenoisingObjective(
-        schedules.linear(100), timesteps.DensitySchedule(((0, timesteps.Uniform()), (3, timesteps.ConfidenceInterval(60, 100))))
+        schedules.linear(100),
+        timesteps.DensitySchedule(((0, timesteps.Uniform()), (3, timesteps.ConfidenceInterval(60, 100)))),
     ),
 }
 
