@@ -9,7 +9,7 @@ import numpy as np
 from memfast.auditing.inputs import as_images
 from memfast.auditing.near import count_different, nearest_others
 from memfast.criteria import Evidence, worst_tile, worst_tiles
-from memfast.criteria.absolute import SMALLEST_SIDE
+from memfast.criteria.base import SMALLEST_SIDE
 from memfast.data import ArraySource, Source
 from memfast.data.subset import Subset
 from memfast.foundation.errors import InputError

@@ -10,7 +10,6 @@ DEFAULT_DELTA = 0.05
 DEFAULT_TILE_DELTA = 0.15
 OTHER_LEVELS = (0.05, 0.1, 0.15)
 DEFAULT_TILES = 4
-SMALLEST_SIDE = 64
 
 
 class _Bounded(Criterion):
@@ -54,10 +53,6 @@ class Absolute(_Bounded):
     def __init__(self, delta: float = DEFAULT_DELTA) -> None:
         super().__init__(delta)
 
-    def why_not(self, evidence: Evidence) -> str | None:
-        """It always applies."""
-        return None
-
     def judge(self, evidence: Evidence) -> Judgement:
         """Scores: RMS distance to the nearest training item."""
         scores = evidence.rms()
@@ -88,12 +83,6 @@ class AbsoluteTiles(_Bounded):
     def __init__(self, delta: float = DEFAULT_TILE_DELTA, *, tiles: int = DEFAULT_TILES) -> None:
         super().__init__(delta)
         self.tiles = whole_number("tiles", tiles, least=1)
-
-    def why_not(self, evidence: Evidence) -> str | None:
-        """It needs tile distances."""
-        if evidence.tile_distances is None:
-            return f"it is for images of {SMALLEST_SIDE} pixels and more a side"
-        return None
 
     def judge(self, evidence: Evidence) -> Judgement:
         """Scores: the smallest worst-tile distance among the known neighbours."""

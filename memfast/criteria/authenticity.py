@@ -40,12 +40,6 @@ class Authenticity(Criterion):
         """0.04 to 2, and the threshold."""
         return np.union1d(np.round(np.arange(0.04, 2.001, 0.04), 2), self.levels)
 
-    def why_not(self, evidence: Evidence) -> str | None:
-        """It needs the neighbours' own neighbours."""
-        if evidence.neighbour_gaps is None:
-            return "it compares with the nearest training item's own neighbour, and there is only one training item"
-        return None
-
     def judge(self, evidence: Evidence) -> Judgement:
         """Scores: the ratio of distances."""
         assert evidence.neighbour_gaps is not None

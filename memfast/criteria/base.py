@@ -79,8 +79,14 @@ class Judgement:
     notes: tuple[str, ...] = ()
 
 
-# The optional fields of `Evidence`: what a criterion can ask for beside the nearest distances.
-NEEDS = ("neighbour_gaps", "tile_distances", "similarities")
+# Worst tiles are for images of so many pixels a side.
+SMALLEST_SIDE = 64
+# The optional fields of `Evidence`, which a criterion can ask for, and why an audit may not have them.
+NEEDS = {
+    "neighbour_gaps": "it compares with the nearest training item's own neighbour, and there is only one training item",
+    "tile_distances": f"it is for images of {SMALLEST_SIDE} pixels and more a side",
+    "similarities": "no features were given",
+}
 
 
 class Criterion(ABC):
@@ -133,9 +139,12 @@ class Criterion(ABC):
     def grid(self) -> np.ndarray:
         """Thresholds of the curve, ascending."""
 
-    @abstractmethod
     def why_not(self, evidence: Evidence) -> str | None:
-        """None where the criterion applies, otherwise the reason why it cannot."""
+        """None where the criterion applies, otherwise the reason why it cannot.
+
+        By default it applies where the evidence has what it ``needs``.
+        """
+        return next((NEEDS[need] for need in self.needs if getattr(evidence, need) is None), None)
 
     @abstractmethod
     def judge(self, evidence: Evidence) -> Judgement:

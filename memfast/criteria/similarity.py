@@ -45,10 +45,6 @@ class Similarity(Criterion):
         """0 to 0.98, and the reported levels."""
         return np.union1d(np.round(np.arange(0.0, 0.9801, 0.02), 2), self.levels)
 
-    def why_not(self, evidence: Evidence) -> str | None:
-        """It needs features."""
-        return "no features were given" if evidence.similarities is None else None
-
     def judge(self, evidence: Evidence) -> Judgement:
         """Scores: the largest cosine similarity."""
         assert evidence.similarities is not None

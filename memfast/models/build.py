@@ -38,9 +38,8 @@ def build(config: Mapping[str, Any]) -> nn.Module:
     3
     """
     config = dict(config)
-    kind = config.pop("kind", None)
-    network: Callable[..., nn.Module] = KINDS.find(kind)
-    kind = KINDS.find(kind).kind
+    network: Any = KINDS.find(config.pop("kind", None))
+    kind = network.kind
     signature = inspect.signature(network)
     unknown = sorted(set(config) - set(signature.parameters))
     if unknown:
@@ -62,7 +61,7 @@ def build(config: Mapping[str, Any]) -> nn.Module:
         if isinstance(error, InputError):
             raise
         raise InputError(f"model {kind}", expected="options that fit together", received=str(error)) from error
-    model.memfast_config = {"kind": kind, **plain(bound.arguments)}  # type: ignore[assignment]
+    model.memfast_config = {"kind": kind, **plain(bound.arguments)}
     return model
 
 

@@ -23,8 +23,8 @@ class LossSecondMoment(DiscreteDensity):
     """
 
     name: ClassVar[str] = "loss_second_moment"
-    changes_while_training: ClassVar[bool] = True  # type: ignore[misc]
-    learns_from_losses: ClassVar[bool] = True  # type: ignore[misc]
+    changes_while_training: ClassVar[bool] = True
+    learns_from_losses: ClassVar[bool] = True
 
     def __init__(self, history: int = 10, uniform_share: float = 0.001) -> None:
         self.history = whole_number("history", history, least=1)

@@ -151,7 +151,7 @@ class DensitySchedule(CombinedDensity):
     # The name that run folders hold.
     name: ClassVar[str] = "plan"
     aliases: ClassVar[tuple[str, ...]] = ("density_schedule",)
-    changes_while_training: ClassVar[bool] = True  # type: ignore[misc]
+    changes_while_training: ClassVar[bool] = True
     stages: tuple[tuple[int, Density], ...]
     interpolation: str = "piecewise"
 

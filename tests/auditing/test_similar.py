@@ -52,19 +52,34 @@ def known(generated, training, module):
 
 def test_a_module_finds_mirrored_copies_and_is_run_once(sets, cache):
     module = Symmetric()
-    found = audit(*sets, features=module, criteria=["similarity", "nn_ratio"], controls=False)
+    options = {"features": module, "criteria": ["similarity", "nn_ratio"], "extraction": {"identity": "symmetric"}}
+    found = audit(*sets, **options, controls=False)
     np.testing.assert_allclose(scores(found), known(sets[0], sets[1], Symmetric()), atol=1e-6)
     assert (scores(found)[:6] > 0.999).all()
     assert found.criterion("nn_ratio")["generated"]["count"] == 0
     assert module.calls == 20 + 64 + 30
-    again = audit(*sets, features=module, criteria=["similarity", "nn_ratio"], controls=False)
+    again = audit(*sets, **options, controls=False)
     assert module.calls == 20 + 64 + 30
     assert again.pairs == found.pairs
     used = found.figures["features"]
     assert (used["name"], used["width"]) == ("Symmetric", 384)
     assert used["preprocessing"] == Preprocessing().to_dict()
     assert used["identity"]["weights"]
+    assert (used["identity"]["identity"], used["cacheable"]) == ("symmetric", True)
     assert len(list(cache.iterdir())) == 3
+
+
+def test_a_module_without_an_identity_is_run_each_time_and_its_controls_can_be_taken_over(sets, cache):
+    module = Symmetric()
+    found = audit(*sets, features=module, criteria="similarity", planted=2)
+    assert found.figures["features"]["cacheable"] is False
+    assert not cache.exists() or not any(cache.iterdir())
+    calls = module.calls
+    again = audit(sets[0][::-1], *sets[1:], features=module, criteria="similarity", planted=2, reuse=found)
+    assert module.calls > calls
+    assert again.criterion("similarity")["held_out"] == found.criterion("similarity")["held_out"]
+    with pytest.raises(InputError):
+        audit(*sets, features=Symmetric(), criteria="similarity", planted=2, reuse=found)
 
 
 def test_partners_are_items_of_the_training_set_as_given(sets):
@@ -132,7 +147,8 @@ def test_a_search_of_similarities_goes_on_after_a_kill(sets, tmp_path, monkeypat
 
 def test_extraction_options_reach_the_extractor(sets, tmp_path):
     module = Symmetric()
-    extraction = {"cache": tmp_path / "own", "batch_size": 7, "preprocessing": Preprocessing(mean=(0.5,), std=(0.5,))}
+    preprocessing = Preprocessing(mean=(0.5,), std=(0.5,))
+    extraction = {"cache": tmp_path / "own", "batch_size": 7, "preprocessing": preprocessing, "identity": "symmetric"}
     found = audit(*sets, features=module, criteria="similarity", controls=False, extraction=extraction)
     assert found.figures["features"]["preprocessing"]["mean"] == [0.5]
     assert len(list((tmp_path / "own/features").iterdir())) == 3
@@ -144,7 +160,10 @@ def test_extraction_options_reach_the_extractor(sets, tmp_path):
 @pytest.mark.parametrize(
     ("features", "text"),
     [
-        ("no-such-network", "features: expected 'pixels', 'given', a file"),
+        (
+            "no-such-network",
+            "features: expected one of efficientnet-lite0.*may also be 'pixels', 'given'",
+        ),
         ("missing.onnx", "missing.onnx"),
         (lambda block: np.full((len(block), 2), np.nan), "features of training, item 0: expected finite"),
         (torch.nn.Linear(3, 2), "mat1|shape|expected"),

@@ -91,7 +91,7 @@ def test_resuming_with_another_objective_is_refused_by_name(config, tmp_path, ca
         ("[monitor]\nenabled = false\nstop_when_memorized = 0.1", "the monitor is off: expected no setting that needs"),
         (
             "[monitor]\ncriterion = 'nnratio'",
-            "setting 'monitor.criterion': expected names among nn_ratio (nndr), calibrated",
+            "setting 'monitor.criterion': expected one of nn_ratio (nndr), calibrated",
         ),
         ("[monitor]\ncriterion = 'similarity'", "monitor criterion: expected one of distances alone, like 'nn_ratio'"),
         ("[monitor]\nthreshold = 0", "nn_ratio threshold: expected a finite number above 0, received 0"),

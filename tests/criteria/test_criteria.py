@@ -192,3 +192,41 @@ def test_every_criterion_states_its_definition():
         assert kind.source
         assert "memorized" in kind.__doc__
         assert "Source:" in kind.__doc__
+
+
+OPTIONAL = {
+    "neighbour_gaps": np.array([4.0, 9.0]),
+    "tile_distances": np.full((2, 3), 0.2),
+    "similarities": np.array([0.9, 0.1]),
+}
+
+
+@pytest.mark.parametrize("name", CRITERIA)
+def test_what_a_criterion_declares_is_what_it_reads(name):
+    """With what it needs it applies; without any one of it it does not, and nothing else changes its judgement."""
+    criterion = CRITERIA[name]()
+    distances = np.array([[1.0, 16.0, 25.0], [4.0, 5.0, 6.0]])
+    columns = max(2, min(criterion.neighbours, 3))
+    base = {"squared_distances": distances[:, :columns], "indices": np.arange(2 * columns).reshape(2, -1), "values": 4}
+    indices = {"similar_indices": np.array([3, 4])}
+    cut = {key: value[:, :columns] if value.ndim == 2 else value for key, value in OPTIONAL.items()}
+    full = Evidence(**base, **cut, **indices)
+    needed = Evidence(**base, **{need: cut[need] for need in criterion.needs}, **indices)
+    assert criterion.why_not(needed) is None
+    assert np.array_equal(criterion.judge(needed).scores, criterion.judge(full).scores)
+    for need in criterion.needs:
+        assert criterion.why_not(Evidence(**base, **{key: cut[key] for key in cut if key != need}, **indices))
+
+
+def test_a_criterion_that_needs_what_no_evidence_has_cannot_be_defined():
+    with pytest.raises(InputError, match=r"Odd.needs: expected some of neighbour_gaps, .* received 'smell'"):
+        type("Odd", (NnRatio,), {"needs": ("smell",)})
+
+
+def test_only_the_ratio_is_hidden_by_a_second_near_item():
+    """A near-duplicate of the copied item brings d2 down to d1, and no other criterion looks at d2 alone."""
+    alone = Evidence(np.array([[1.0, 400.0, 900.0]]), np.array([[0, 1, 2]]), values=4, unit=255.0)
+    doubled = Evidence(np.array([[1.0, 1.5, 400.0]]), np.array([[0, 3, 1]]), values=4, unit=255.0)
+    for kind in (NnRatio, Absolute):
+        hidden = bool(kind().judge(alone).flags[0]) and not kind().judge(doubled).flags[0]
+        assert hidden is kind.hidden_by_duplicates

@@ -8,7 +8,7 @@ import torch
 from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
 
 from memfast import models, schedules
-from memfast.detectors import DETECTORS, Detector, detector, otsu
+from memfast.detectors import DETECTORS, Detector, WatchedRun, detector, otsu
 from memfast.foundation.errors import InputError
 from memfast.sampling import branch_difference, ddim, levels
 
@@ -292,3 +292,37 @@ def test_missing_parts_are_refused_in_words():
         nearest.distances(np.zeros((3, 1)))
     with pytest.raises(InputError, match="wen: expected states of a run, by step, received distances"):
         detector("wen").distances(np.zeros((3, 1)))
+
+
+GUIDED = WatchedRun(branches=True, seeds=3, training_items=5)
+
+
+@pytest.mark.parametrize(
+    ("run", "names"),
+    [
+        (GUIDED, "wen wen_first jeon hintersdorf nearest_distance nearest_ratio"),
+        (WatchedRun(branches=True, seeds=1, training_items=1), "wen wen_first jeon nearest_distance"),
+        (WatchedRun(branches=False, seeds=3, training_items=2), "nearest_distance nearest_ratio"),
+        (WatchedRun(branches=False, seeds=3), ""),
+        (WatchedRun(branches=True, attention=True), "wen wen_first jeon"),
+    ],
+)
+def test_a_run_watches_by_default_what_it_can_feed(run, names):
+    found = [name for name, kind in DETECTORS.items() if kind.by_default and kind.why_not(run) is None]
+    assert found == names.split()
+
+
+@pytest.mark.parametrize(
+    ("name", "run", "lacks"),
+    [
+        ("wen", WatchedRun(branches=False), "both branches of guidance"),
+        ("ren", WatchedRun(branches=True), "attention maps"),
+        ("ren", WatchedRun(branches=True, attention=True), None),
+        ("hintersdorf", WatchedRun(branches=True, seeds=1), "at least 2 seeds of every condition"),
+        ("nearest_distance", WatchedRun(branches=False), "a bank of training items"),
+        ("nearest_ratio", WatchedRun(branches=False, training_items=1), "a bank of 2 training items or more"),
+        ("nearest_ratio", WatchedRun(branches=False, training_items=2), None),
+    ],
+)
+def test_a_detector_says_what_a_run_lacks(name, run, lacks):
+    assert DETECTORS[name].why_not(run) == lacks

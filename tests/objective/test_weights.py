@@ -199,3 +199,25 @@ def test_a_weight_of_timesteps_is_refused_where_there_are_none(weight):
     """A batch as long as the list of weights would otherwise be weighted by place."""
     with pytest.raises(InputError, match="loss_weight: expected a weight by noise level, on a continuous schedule"):
         DenoisingObjective(schedules.edm_continuous(), LogNormal(), "edm", weight)
+
+
+@pytest.mark.parametrize(("old", "new"), [("Custom", "CustomWeight"), ("SpeeD", "SpeeDWeight")])
+def test_old_names_warn_and_are_the_new_classes(old, new):
+    from memfast.objective import weights
+
+    with pytest.warns(DeprecationWarning, match=f"use memfast.objective.weights.{new}"):
+        assert getattr(weights, old) is getattr(weights, new)
+
+
+def test_importance_over_importance_divides_both_factors_out():
+    p = np.array([0.5, 0.25, 0.25])
+    weight = weight_from_dict({"name": "importance", "base": "importance"})
+    np.testing.assert_allclose(weight.density_factor(p), (1 / (3 * p)) ** 2)
+    assert weight_from_dict("min_snr").density_factor(p) is None
+
+
+def test_a_weight_by_name_inside_a_weight_is_made_where_it_is_used():
+    assert Importance("p2").to_dict() == {"name": "importance", "base": "p2"}
+    assert weight_from_dict(Importance("p2")) == Importance(P2())
+    with pytest.raises(InputError, match="importance: expected a base that is a loss weight, received 'p2'"):
+        Importance("p2").on_prediction(*torch.ones(2, 1).double(), "epsilon", probabilities=torch.ones(1))

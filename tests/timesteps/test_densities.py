@@ -280,3 +280,12 @@ def test_bad_input_is_named(make, text):
 def test_a_configuration_with_a_value_of_the_wrong_kind_is_an_input_error(config):
     with pytest.raises(InputError):
         density_from_dict(config)
+
+
+def test_the_old_name_of_a_density_schedule_warns_and_its_configurations_stay():
+    with pytest.warns(DeprecationWarning, match="use memfast.timesteps.DensitySchedule"):
+        assert timesteps.Plan is timesteps.DensitySchedule
+    config = {"stages": [[0, "uniform"], [3, {"name": "cosmap"}]], "interpolation": "linear"}
+    made = [density_from_dict({"name": name, **config}) for name in ("plan", "density_schedule")]
+    assert made[0] == made[1]
+    assert made[0].to_dict()["name"] == "plan"

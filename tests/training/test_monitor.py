@@ -300,7 +300,7 @@ def test_bad_monitors_are_refused(tmp_path):
             Monitor(criterion=criterion)
     with pytest.raises(InputError, match=r"monitor criterion: .* 'nn_ratio' with neighbours=1"):
         Monitor(neighbours=1)
-    for criterion, text in (("nn_rato", "names among nn_ratio"), (NnRatio, "a criterion, like"), (0.3, "a criterion")):
+    for criterion, text in (("nn_rato", "one of nn_ratio"), (NnRatio, "a criterion, like"), (0.3, "a criterion")):
         with pytest.raises(InputError, match=f"monitor criterion: expected {text}"):
             Monitor(criterion=criterion)
     with pytest.raises(InputError, match=r"monitor control: expected a Control, received 0\.02"):

@@ -118,7 +118,6 @@ OBJECTIVES = {
     "plan": DenoisingObjective(
         schedules.linear(100),
         timesteps.DensitySchedule(((0, timesteps.Uniform()), (3, timesteps.ConfidenceInterval(60, 100)))),
-        timesteps.DensitySchedule(((0, timesteps.Uniform()), (3, timesteps.ConfidenceInterval(60, 100)))),
     ),
 }
 
