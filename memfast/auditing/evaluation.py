@@ -96,7 +96,7 @@ def evaluate(
         seed: of subsets, directions and bootstraps.
         options: ``k`` (neighbours of precision to coverage), ``exact_transport_rows``.
         extraction: options of `memfast.features.extract`: ``preprocessing``, ``batch_size``, ``device``, ``dtype``,
-            ``cache``.
+            ``cache``, ``identity``.
         search: options of `memfast.knn`: ``memory``, ``backend``.
         neighbors: `AuditResult.neighbors` of an audit of the same sets: what it found is not searched again. Only for
             ``pixels`` and ``given``.

@@ -79,7 +79,7 @@ def audit(
             `memfast.features.open_extractor` takes (a module, a file, a name), extracted once and cached; a mapping of
             arrays ``generated``, ``training`` and ``test``; or a function of a block of items.
         extraction: options of `memfast.features.extract`: ``preprocessing``, ``batch_size``, ``device``, ``dtype``,
-            ``cache``.
+            ``cache``, ``identity``.
         labels: class of each generated sample, ``[n]``, numbered as in the training set; default: the source's own.
             Gives results per class. Classes with names (folders) are matched by name between the sets.
         training_labels: class of each training item; default: the source's own.

@@ -31,7 +31,7 @@ def choose(wanted: str | Criterion | Iterable[str | Criterion] | None = None) ->
     ['nn_ratio', 'absolute']
     """
     if wanted is None or (isinstance(wanted, str) and wanted == "all"):
-        return [kind() for kind in CRITERIA.values()]
+        return [CRITERIA.build(name) for name in CRITERIA]
     if isinstance(wanted, str | Criterion):
         wanted = [wanted]
     chosen: dict[str, Criterion] = {}
@@ -59,5 +59,6 @@ def criterion_named(name: str, threshold: float | None = None, *, what: str = "c
     >>> criterion_named("nndr", 0.5).threshold
     0.5
     """
-    kind = CRITERIA.find(name, what=what)
-    return kind() if threshold is None else kind(threshold)  # type: ignore[call-arg]
+    if threshold is None:
+        return CRITERIA.build(name, what=what)
+    return CRITERIA.find(name, what=what)(threshold)  # type: ignore[call-arg]
