@@ -134,9 +134,7 @@ def _solve(
         raise MissingPackageError("POT", purpose="transport between sets of different sizes", extra="audit") from None
     largest = float(costs.max())
     unit = 2.0 ** math.floor(math.log2(largest)) if largest > 0 else 1.0
-    plan, log = ot.emd(
-        masses.a, masses.b, costs / unit, numItermax=maximum_iterations, log=True, check_marginals=False
-    )
+    plan, log = ot.emd(masses.a, masses.b, costs / unit, numItermax=maximum_iterations, log=True, check_marginals=False)
     if log["result_code"] != OPTIMAL:
         raise MemfastError(
             f"the network simplex stopped before the optimum after at most {maximum_iterations} iterations "
