@@ -89,7 +89,7 @@ def sinkhorn_cost(
         kept = mass > 0
         rows = torch.from_numpy(points[kept]).to(device)
         sets.append((rows, torch.from_numpy(mass[kept] / mass[kept].sum()).to(device)))
-    problem = _Problem(*sets, p)
+    problem = _Problem(sets[0], sets[1], p)
     scale = problem.mean_cost()
     if regularization is None:
         regularization = RELATIVE_REGULARIZATION * scale
@@ -137,10 +137,11 @@ def _newton(
     problem: "_Problem", f: torch.Tensor, eps: float, tolerance: float | None, done: int, limit: int
 ) -> tuple[torch.Tensor, float | None, int]:
     """Levenberg-Marquardt steps on ``f -> a f + b g(f)``, the dual with g eliminated, whose gradient is ``a - r``."""
+    costs = next(problem.blocks())[1]
     dual, g = problem.dual(f, eps)
     damping, stalled, least = LEAST_DAMPING, 0, math.inf
     for count in range(limit + 1):
-        plan = problem.plan(problem.matrix, slice(None), f, g, eps)
+        plan = problem.plan(costs, slice(None), f, g, eps)
         marginal = plan.sum(dim=1)
         gradient = problem.a - marginal
         error = float(gradient.abs().sum())
