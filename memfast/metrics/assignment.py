@@ -22,6 +22,7 @@ from scipy.optimize import linear_sum_assignment
 from memfast.foundation.errors import MissingPackageError
 from memfast.metrics.pair_costs import (
     BLOCK_ENTRIES,
+    EXACT_COSTS,
     UNIT_ROUNDOFF,
     CostRounding,
     cost_blocks,
@@ -194,7 +195,7 @@ def _certify(
     costs: torch.Tensor,
     columns: np.ndarray,
     exact: Callable[[np.ndarray, np.ndarray], np.ndarray],
-    rounding: CostRounding = CostRounding(),
+    rounding: CostRounding = EXACT_COSTS,
     *,
     from_zero: bool = False,
 ) -> Assignment:

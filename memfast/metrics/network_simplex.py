@@ -1,10 +1,10 @@
 """Exact transport between weighted sets of any sizes: POT's network simplex, its duals checked.
 
 The solver works in float64 with an absolute tolerance. Three steps make that relative to the answer. Masses are whole
-numbers where the weights allow it, so that flows are exact. Where the bound is not tight, costs are capped at a multiple
-of the costliest arc in use and the solver runs again in the units of the cap: capped costs are no higher than the true
-ones, so their duals still bound the optimum. And the value and its bound are taken from the differences of the points,
-not from the solver's cost matrix.
+numbers where the weights allow it, so that flows are exact. Where the bound is not tight, costs are capped at a
+multiple of the costliest arc in use and the solver runs again in the units of the cap: capped costs are no higher than
+the true ones, so their duals still bound the optimum. And the value and its bound are taken from the differences of
+the points, not from the solver's cost matrix.
 """
 
 import math

@@ -56,8 +56,8 @@ def transport_costs(
 def cost_bounds(total: float, x: np.ndarray, y: np.ndarray, p: float, *, weighted: bool) -> tuple[float, float]:
     """Between which two numbers the exact ``W_p^p`` of one feature lies if `transport_costs` gave ``total``.
 
-    Without weights every term is right to a few roundings. Weights sum up to levels that are off by as many roundings as
-    there are rows, and a level that is off moves that much mass by at most the range of the values.
+    Without weights every term is right to a few roundings. Weights sum up to levels that are off by as many roundings
+    as there are rows, and a level that is off moves that much mass by at most the range of the values.
     """
     count = len(x) + len(y)
     rounding = cost_rounding(1, p)

@@ -42,6 +42,9 @@ class CostRounding(NamedTuple):
         return bound if self.root is None else bound + self.root[rows] * np.sqrt(costs) + np.square(self.root[rows])
 
 
+EXACT_COSTS = CostRounding()
+
+
 def cost_rounding(width: int, p: float, scale: float = 1.0) -> CostRounding:
     """The rounding of `pair_costs` for rows of this width, times a power of two ``scale``.
 

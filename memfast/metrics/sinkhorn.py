@@ -26,11 +26,14 @@ ENTRIES_AT_ONCE = 1 << 22
 NEWTON_ROWS = 1024
 ANNEALING_RATIO = 0.5
 STAGE_ERROR = 0.02
+RELAXATION = 1.5
 STAGE_ITERATIONS = 60
 LEAST_DAMPING = 1e-10
 LARGEST_DAMPING = 10.0
 SUFFICIENT_GAIN = 0.01
+GAIN_ROUNDINGS = 16
 STALLED_STEPS = 10
+STALLED_SHARE = 0.9
 ITERATIONS_PER_CHECK = 10
 
 
@@ -85,7 +88,7 @@ def sinkhorn_cost(
         kept = mass > 0
         rows = torch.from_numpy(points[kept]).to(device)
         sets.append((rows, torch.from_numpy(mass[kept] / mass[kept].sum()).to(device)))
-    problem = _Problem(*sets, p)
+    problem = _Problem(sets[0], sets[1], p)
     scale = problem.mean_cost()
     if regularization is None:
         regularization = RELATIVE_REGULARIZATION * scale
@@ -133,13 +136,15 @@ def _newton(
     problem: "_Problem", f: torch.Tensor, eps: float, tolerance: float | None, done: int, limit: int
 ) -> tuple[torch.Tensor, float | None, int]:
     """Levenberg-Marquardt steps on ``f -> a f + b g(f)``, the dual with g eliminated, whose gradient is ``a - r``."""
+    costs = next(problem.blocks())[1]
     dual, g = problem.dual(f, eps)
-    damping, stalled = LEAST_DAMPING, 0
+    damping, stalled, least = LEAST_DAMPING, 0, math.inf
     for count in range(limit + 1):
-        plan = problem.plan(problem.matrix, slice(None), f, g, eps)
+        plan = problem.plan(costs, slice(None), f, g, eps)
         marginal = plan.sum(dim=1)
         gradient = problem.a - marginal
-        small = float(gradient.abs().sum()) <= STAGE_ERROR
+        error = float(gradient.abs().sum())
+        small = error <= STAGE_ERROR
         if tolerance is None and (small or count >= STAGE_ITERATIONS):
             return f, None, done
         if tolerance is not None and small:
@@ -150,6 +155,7 @@ def _newton(
             raise _not_converged(limit, eps)
         if stalled >= STALLED_STEPS:
             raise _BeyondFloat64(eps)
+        rounding = GAIN_ROUNDINGS * UNIT_ROUNDOFF * (abs(dual) + float(f.abs().max()))
         curvature = -(plan / problem.b) @ plan.T
         size = torch.maximum(marginal, problem.a)
         while True:
@@ -160,15 +166,16 @@ def _newton(
                 step = eps * torch.cholesky_solve(gradient[:, None], factor)[:, 0]
                 gain = float(gradient @ step)
                 new_dual, new_g = problem.dual(f + step, eps)
-                if new_dual >= dual + SUFFICIENT_GAIN * gain:
+                if new_dual >= dual + SUFFICIENT_GAIN * gain - rounding:
                     break
             if damping > LARGEST_DAMPING:
-                # The gain is below the rounding of the dual: Sinkhorn's own step never loses.
+                # No step in the Newton direction gains: Sinkhorn's own step never loses.
                 step = problem.soft_minimum(g, eps) - f
                 new_dual, new_g = problem.dual(f + step, eps)
                 break
             damping *= 10
-        stalled = stalled + 1 if new_dual - dual <= 8 * UNIT_ROUNDOFF * abs(dual) else 0
+        stalled = stalled + 1 if new_dual - dual <= rounding and error > STALLED_SHARE * least else 0
+        least = min(least, error)
         damping = max(damping / 30, LEAST_DAMPING)
         f, dual, g = f + step, new_dual, new_g
         done += 1
@@ -178,23 +185,29 @@ def _newton(
 def _sinkhorn(
     problem: "_Problem", f: torch.Tensor, eps: float, tolerance: float | None, done: int, limit: int
 ) -> tuple[torch.Tensor, float | None, int]:
-    """Sinkhorn's iteration; averaging the old with the new potentials keeps near-equal sets from creeping."""
-    turned = problem.turned()
-    g = turned.soft_minimum(f, eps)
+    """Sinkhorn's iteration, over-relaxed once it is near; a set against itself has one potential, which is averaged."""
+    turned, alike = problem.turned(), problem.x is problem.y
+    g = f if alike else turned.soft_minimum(f, eps)
     start = done
     while True:
-        new_f, new_g = problem.soft_minimum(g, eps), turned.soft_minimum(f, eps)
+        new_f = problem.soft_minimum(g, eps)
         error = float((problem.a * torch.expm1((f - new_f) / eps)).abs().sum())
-        if tolerance is None and (error <= STAGE_ERROR or done - start >= STAGE_ITERATIONS):
+        near = error <= STAGE_ERROR
+        if tolerance is None and (near or done - start >= STAGE_ITERATIONS):
             return f, None, done
-        if tolerance is not None and (done - start) % ITERATIONS_PER_CHECK == 0 and error <= STAGE_ERROR:
+        if tolerance is not None and (done - start) % ITERATIONS_PER_CHECK == 0 and near:
             value, dual = problem.feasible_cost(f, eps), problem.dual(f, eps)[0]
             if value - dual <= tolerance * value:
                 return f, value, done
         if done >= limit:
             raise _not_converged(limit, eps)
-        f, g = (f + new_f) / 2, (g + new_g) / 2
         done += 1
+        if alike:
+            f = g = (f + new_f) / 2
+        else:
+            relaxation = RELAXATION if near else 1.0
+            f = torch.lerp(f, new_f, relaxation)
+            g = torch.lerp(g, turned.soft_minimum(f, eps), relaxation)
 
 
 def _extrapolated(problem: "_Problem", path: list[tuple[float, torch.Tensor]], eps: float) -> torch.Tensor:
@@ -255,7 +268,7 @@ class _Problem:
         return self.a[part, None] * self.b * torch.exp((f[part, None] - block + g) / eps)
 
     def feasible_cost(self, f: torch.Tensor, eps: float) -> float:
-        """The cost of the plan of f, its rows scaled down to their mass and the rest spread (Altschuler et al. 2017)."""
+        """The cost of the plan of f, rows scaled down to their mass, the rest spread (Altschuler et al. 2017)."""
         g = self.turned().soft_minimum(f, eps)
         sums = torch.cat([self.plan(block, part, f, g, eps).sum(dim=1) for part, block in self.blocks()])
         kept = (self.a / sums).clamp_max(1)

@@ -129,7 +129,9 @@ def _sliced_on_device(x: torch.Tensor, y: torch.Tensor, p: float, directions: to
     directions = directions.to(x.device, torch.float64)
     middle = _middle(x, y)
     chunks = directions.split(max(1, (1 << 27) // len(x)))
-    return torch.cat([_sorted_costs(*(_projections(z, chosen, middle) for z in (x, y)), p) for chosen in chunks])
+    return torch.cat(
+        [_sorted_costs(_projections(x, chosen, middle), _projections(y, chosen, middle), p) for chosen in chunks]
+    )
 
 
 def _tensors_on_device(x: torch.Tensor, y: Any) -> tuple[torch.Tensor, torch.Tensor]:

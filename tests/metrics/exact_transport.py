@@ -1,4 +1,4 @@
-"""W_p in whole numbers, to judge float64 by: coordinates are dyadic, networkx's network simplex is exact on integers."""
+"""W_p in whole numbers, to judge float64 by: networkx's network simplex is exact on integers."""
 
 import math
 from fractions import Fraction

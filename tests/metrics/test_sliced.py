@@ -100,3 +100,30 @@ def test_tensors_of_an_accelerator_are_checked(change, text, monkeypatch):
     x, y = map(torch.from_numpy, clouds())
     with pytest.raises(InputError, match=text):
         wasserstein(x, change(y), method="sliced")
+
+
+@pytest.mark.parametrize("offset", [0, 1, 100])
+@pytest.mark.parametrize("noise", [1e-6, 1e-3])
+def test_float32_copies_keep_their_digits_and_their_symmetry(offset, noise):
+    generator = np.random.default_rng(0)
+    x = (generator.random((200, 300)) + offset).astype(np.float32)
+    y = x + np.float32(noise) * generator.standard_normal(x.shape).astype(np.float32)
+    directions = random_directions(300, 20)
+    for weights in ({}, {"x_weights": np.ones(200)}):
+        found = wasserstein(x, y, method="sliced", directions=directions, **weights).value
+        wide = x.astype(float), y.astype(float)
+        assert found == pytest.approx(wasserstein(*wide, method="sliced", directions=directions).value, rel=1e-12)
+        exact = [np.sort(directions.numpy() @ rows.T.astype(np.longdouble), axis=1) for rows in (x, y)]
+        assert found == pytest.approx(float(np.sqrt(np.square(exact[0] - exact[1]).mean())), rel=1e-7)
+    first, second = (wasserstein(*pair, method="sliced", directions=directions).value for pair in ((x, y), (y, x)))
+    assert first == second
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+def test_exchanged_tensors_of_an_accelerator_give_the_same_bits(dtype, monkeypatch):
+    monkeypatch.setattr(sliced, "_on_accelerator", lambda value: isinstance(value, torch.Tensor))
+    x = torch.from_numpy(clouds()[0]).to(dtype)
+    y = x + (1e-3 * torch.from_numpy(clouds()[1])).to(dtype)
+    found = wasserstein(x, y, method="sliced").value
+    assert wasserstein(y, x, method="sliced").value == found
+    assert wasserstein(x.double().numpy(), y.double().numpy(), method="sliced").value == pytest.approx(found, rel=1e-12)
