@@ -9,6 +9,7 @@ A run ends when a plan with the right marginals costs no more than ``1 + toleran
 cost is the result, so that it is never below the least cost, whatever the regularization.
 """
 
+import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
