@@ -101,7 +101,8 @@ class WithCanaries:
         self._copies = np.concatenate([np.arange(count) for count in canaries.repeats])
         self.name = f"{source.name} with {len(canaries)} canaries"
         self.item_shape, self.dtype, self.skipped = source.item_shape, source.dtype, source.skipped
-        self.conversion = getattr(source, "conversion", None)
+        self.conversion, self.not_read = getattr(source, "conversion", None), getattr(source, "not_read", ())
+        self.rules, self.value_range = getattr(source, "rules", None), getattr(source, "value_range", None)
         self.class_names: Sequence[str] | None = getattr(source, "class_names", None)
         self.labels: np.ndarray | None = None
         if source.labels is not None:
