@@ -81,14 +81,18 @@ class ShardedSource(ArraySource):
         """Items ``start`` to ``stop``, from as many shards as they lie in."""
         stop = min(stop, len(self))
         first = int(np.searchsorted(self._starts, start, "right")) - 1
-        parts = []
+        if stop <= start:
+            return np.empty((0, *self.item_shape), self.dtype)
+        if stop <= self._starts[first + 1]:
+            return np.asarray(self._rows(first)[start - self._starts[first] : stop - self._starts[first]])
+        items = np.empty((stop - start, *self.item_shape), self.dtype)
         while first < len(self.shards) and self._starts[first] < stop:
             offset = int(self._starts[first])
-            parts.append(self._rows(first)[max(0, start - offset) : stop - offset])
+            part = self._rows(first)[max(0, start - offset) : stop - offset]
+            place = max(0, offset - start)
+            items[place : place + len(part)] = part
             first += 1
-        if len(parts) == 1:
-            return np.asarray(parts[0])
-        return np.concatenate(parts) if parts else np.empty((0, *self.item_shape), self.dtype)
+        return items
 
     def take(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         """The items of these indices, in this order."""

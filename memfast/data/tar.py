@@ -61,18 +61,14 @@ def _members(path: Path, file: IO[bytes]) -> Members:
     start: int | None = 0
     while start is not None:
         file.seek(start)
-        try:
-            archive = tarfile.TarFile(fileobj=file)
-        except tarfile.ReadError:
-            if start == 0:
-                raise
-            members.passed.add("bytes behind the end of the archive", path.name)
-            break
-        with archive:
+        with tarfile.TarFile(fileobj=file) as archive:
             part = Members(path)
             for info in archive:
                 _take(part, info, links)
             end = archive.offset
+        if end == start > 0:
+            members.passed.add("bytes behind the end of the archive", path.name)
+            break
         for name, place in part.places.items():
             members.places[name if name not in members.places else f"at {start:,}/{name}"] = place
         members.passed.extend(part.passed.result())
