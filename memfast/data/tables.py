@@ -38,13 +38,7 @@ class Tables(Format):
     def claim(self, place: Folder) -> list[str]:
         """Every parquet and arrow file that is not a cache of ``datasets``."""
         every = place.ending(SUFFIXES)
-        cached = [name for name in every if _is_cache(name)]
-        if len(cached) < len(every) and not place.within:
-            for name in cached:
-                place.passed.add(CACHED, name)
-            place.use(cached)
-            return [name for name in every if not _is_cache(name)]
-        return every
+        return [name for name in every if not _is_cache(name)] or every
 
     def describes_others(self, place: Folder, names: list[str]) -> bool:
         """Whether the tables hold no items, but tell about the files beside them, as img2dataset writes them."""
@@ -57,6 +51,10 @@ class Tables(Format):
     def read(self, place: Folder, names: list[str], options: ReadingOptions) -> Source:
         """The rows of these files, one file after the other."""
         options = options.take_split(names) if place.root is not None or len(names) > 1 else options
+        for name in place.ending(SUFFIXES):
+            if name not in names:
+                place.passed.add(CACHED, name)
+                place.use([name])
         place.use(names)
         names, split = choose_split(place.what, names, options.split, place.passed)
         what = place.what if split is None else f"{place.what}[{split}]"

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from data_containers import encoded, write_folder, write_tar, write_zip
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from memfast.data import open_source
-from data_containers import encoded, write_folder, write_tar, write_zip
 
 datasets = pytest.importorskip("datasets", reason="the package datasets is not installed")
 pa = pytest.importorskip("pyarrow", reason="the package pyarrow is not installed")
@@ -162,7 +162,8 @@ def test_every_container_of_arrays_gives_the_same_bits(dtype, tmp_path):
     kinds = {
         "array": values, "safetensors": tmp_path / "a.safetensors", "npz": tmp_path / "a.npz",
         "npy": tmp_path / "a.npy", "shards": tmp_path / "shards", "one each": write_folder(tmp_path / "each", files),
-        "zip of one each": write_zip(tmp_path / "a.zip", files), "tar of one each": write_tar(tmp_path / "a.tar", files),
+        "zip of one each": write_zip(tmp_path / "a.zip", files),
+        "tar of one each": write_tar(tmp_path / "a.tar", files),
         "npz each": tmp_path / "npz", "pt each": tmp_path / "pt", "safetensors each": tmp_path / "safetensors",
         "dictionary": {"images": values},
     }  # fmt: skip

@@ -6,12 +6,12 @@ import unicodedata
 import numpy as np
 import pytest
 import torch
+from data_containers import encoded, gray, reasons, write_folder, write_tar, write_zip
 from PIL import Image
 
 from memfast.data import open_source
 from memfast.data.labels import encode_labels
 from memfast.data.not_read import PassedOver
-from data_containers import encoded, gray, reasons, write_folder, write_tar, write_zip
 
 PNG = encoded(gray(7))
 WRITERS = {"folder": write_folder, "zip": write_zip, "tar": write_tar}
@@ -140,7 +140,9 @@ def test_labels_that_are_no_classes_are_left_out_and_said(value):
     ids=["ADM", "keras", "text", "whole floats"],
 )
 def test_labels_of_npz(arrays, expected, tmp_path):
-    items = {key: np.zeros((value, 4, 4, 3), np.uint8) if isinstance(value, int) else value for key, value in arrays.items()}
+    items = {
+        key: np.zeros((value, 4, 4, 3), np.uint8) if isinstance(value, int) else value for key, value in arrays.items()
+    }
     np.savez(tmp_path / "a.npz", **items)
     assert open_source(tmp_path / "a.npz").labels.tolist() == expected
 
@@ -160,5 +162,7 @@ def test_hugging_face_labels_in_every_format():
         source = open_source(one)
         assert (source.labels.tolist(), source.class_names) == ([0, 1, 0], ["zebra", "ant"])
         assert source.block(0, 3)[:, 0, 0].tolist() == [1, 2, 3]
-    flipped = data.with_transform(lambda batch: {**batch, "image": [Image.eval(one, lambda v: 255 - v) for one in batch["image"]]})
+    flipped = data.with_transform(
+        lambda batch: {**batch, "image": [Image.eval(one, lambda v: 255 - v) for one in batch["image"]]}
+    )
     assert open_source(flipped).block(0, 3)[:, 0, 0].tolist() == [254, 253, 252]

@@ -50,7 +50,7 @@ def test_postscript_is_never_opened(name, tmp_path, monkeypatch):
     monkeypatch.setattr(EpsImagePlugin, "Ghostscript", ran)
     write_folder(tmp_path / "d", {name: EPS})
     for data in (tmp_path / "d", write_zip(tmp_path / "a.zip", {name: EPS}), [EPS]):
-        with pytest.raises(InputError, match=r"expected a readable image, received (bytes that are no image|not a TGA)"):
+        with pytest.raises(InputError, match=r"a readable image, received (bytes that are no image|not a TGA)"):
             open_source(data)
 
 
@@ -80,7 +80,7 @@ def test_a_png_with_a_wrong_checksum_is_unreadable(kind, tmp_path):
     place = whole.find(kind)
     length = int.from_bytes(whole[place - 4 : place], "big")
     whole[place + 4 + length] ^= 1
-    with pytest.raises(InputError, match="wrong checksum|broken PNG"):
+    with pytest.raises(InputError, match=r"wrong checksum|broken PNG"):
         open_source([bytes(whole)])
     write_folder(tmp_path / "d", {"a.png": bytes(whole), "b.png": PNG})
     assert reasons(open_source(tmp_path / "d", skip_bad=True)) == {"unreadable images": 1}
