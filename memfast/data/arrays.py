@@ -89,12 +89,15 @@ def one_item_each(shapes: list[tuple[int, ...]], dtype: np.dtype) -> bool | None
         return False
     if len(shape) == 1:
         return True
+    # More files than rows in each: nobody writes so many shards of so few items.
+    many = len(shapes) > shape[0]
+    square = len(shape) > 1 and shape[0] == shape[1]
     if len(shape) == 3:
-        image = shape[-1] in CHANNELS or shape[0] in CHANNELS
-        latent = dtype.kind == "f" and shape[0] in LATENT_CHANNELS and len(shapes) > shape[0]
-        return True if image or latent else None
+        first = shape[0] in CHANNELS or (dtype.kind == "f" and shape[0] in LATENT_CHANNELS and many)
+        last = shape[-1] in CHANNELS and (dtype == np.uint8 or square or many)
+        return True if first or last else None
     if len(shape) == 2:
-        return True if dtype == np.uint8 or len(shapes) > shape[0] else None
+        return True if many or (dtype == np.uint8 and square) else None
     return False
 
 

@@ -174,7 +174,7 @@ def test_damaged_notes_of_a_saved_data_set(tmp_path):
     [
         ([(4, 16, 16)] * 6, True), ([(16, 8, 8)] * 20, True), ([(3, 8, 8)] * 2, True), ([(8, 8, 3)] * 2, True),
         ([(512,)] * 3, True), ([(5, 8, 8), (3, 8, 8)], False), ([(10, 3, 8, 8)] * 2, False), ([(64, 8, 8)] * 4, None),
-        ([(20, 512)] * 5, None), ([(7, 5)] * 9, True),
+        ([(20, 512)] * 5, None), ([(7, 5)] * 9, True), ([(100, 60, 3)] * 4, None),
     ],
     ids=str,
 )  # fmt: skip
