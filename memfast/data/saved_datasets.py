@@ -50,7 +50,7 @@ class SavedDatasets(Format):
         options.refuse_parts(what) if options.parts else None
         if indices:
             table = _in_order(what, table, place, indices)
-        return read_table(table, what, options, place.passed)
+        return read_table(table, what, options, place.passed, base=f"{what.rsplit('/', 1)[-1]}#")
 
 
 def _choose(place: Folder, options: ReadingOptions) -> tuple[ReadingOptions, str]:

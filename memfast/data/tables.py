@@ -59,7 +59,7 @@ class Tables(Format):
         names, split = choose_split(place.what, names, options.split, place.passed)
         what = place.what if split is None else f"{place.what}[{split}]"
         table, options = read_files(what, [place.path(name) for name in names], options.take_column(), place.passed)
-        return read_table(table, what, options, place.passed)
+        return read_table(table, what, options, place.passed, base=f"{what.rsplit('/', 1)[-1]}#")
 
     def accepts(self, data: Any) -> bool:
         """Frames and tables of pandas, polars and pyarrow; data sets and dictionaries of splits of ``datasets``."""
@@ -118,7 +118,7 @@ def read_files(
 
 
 def read_table(
-    table: Any, name: str, options: ReadingOptions, passed: PassedOver, *, local_files: bool = False
+    table: Any, name: str, options: ReadingOptions, passed: PassedOver, *, base: str = "", local_files: bool = False
 ) -> Source:
     """The rows of an Arrow table.
 
@@ -127,6 +127,7 @@ def read_table(
         name: what errors call it.
         options: the column, the labels' column, and how to read images.
         passed: gets what is not read.
+        base: what comes before the number in the name of a row without one.
         local_files: whether a row may name a file on this machine instead of holding its bytes.
 
     Raises:
@@ -144,7 +145,6 @@ def read_table(
         for other in table.column_names:
             if other not in (column, label_column, name_column):
                 passed.add(OTHER_COLUMNS, other)
-        base = name.rsplit("/", 1)[-1]
         names: Sequence[str] = _Names(base, table.num_rows, None if name_column is None else table.column(name_column))
         labels = _labels(table, label_column, passed, names)
         number = _number_type(values.type)
@@ -174,7 +174,7 @@ class _Names(Sequence[str]):
         if not 0 <= row < self._count:
             raise IndexError(row)
         value = None if self._column is None else self._column[row].as_py()
-        return f"{self._base}#{row}" if value is None else str(value)
+        return f"{self._base}{row}" if value is None else str(value)
 
 
 def _is_cache(name: str) -> bool:
@@ -378,19 +378,24 @@ def _number_type(kind: Any) -> np.dtype | None:
 
 def _stack(what: str, column: str, values: Any, dtype: np.dtype) -> np.ndarray:
     """Lists of one length as one array, without a Python object per number."""
-    parts = [_dense(f"{what}: column {column!r}", chunk) for chunk in values.chunks if len(chunk)]
+    parts, start = [], 0
+    for chunk in values.chunks:
+        if len(chunk):
+            parts.append(_dense(f"{what}: column {column!r}", chunk, start))
+        start += len(chunk)
     shapes = {part.shape[1:] for part in parts}
     if len(shapes) != 1:
         raise _uneven(f"{what}: column {column!r}", " and ".join(str(list(shape)) for shape in sorted(shapes)))
     return np.concatenate(parts).astype(dtype, copy=False)
 
 
-def _dense(what: str, values: Any) -> np.ndarray:
-    shape = [len(values)]
+def _dense(what: str, rows: Any, start: int) -> np.ndarray:
+    values, shape = rows, [len(rows)]
     while True:
         values = values.storage if hasattr(values, "storage") else values
         if values.null_count:
-            raise _uneven(what, "empty fields")
+            row = next(row + start for row, value in enumerate(rows) if _has_none(value.as_py()))
+            raise _uneven(what, f"an empty field in row {row}")
         if not _is_list(values.type):
             return values.to_numpy(zero_copy_only=False).reshape(shape)
         lengths = np.unique(values.value_lengths().to_numpy(zero_copy_only=False))
@@ -398,6 +403,10 @@ def _dense(what: str, values: Any) -> np.ndarray:
             raise _uneven(what, f"lists of {lengths.min()} to {lengths.max()} values")
         shape.append(int(lengths[0]))
         values = values.flatten()
+
+
+def _has_none(value: Any) -> bool:
+    return any(map(_has_none, value)) if isinstance(value, list) else value is None
 
 
 def _uneven(what: str, received: str) -> InputError:

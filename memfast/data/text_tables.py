@@ -20,6 +20,7 @@ from memfast.foundation.errors import InputError
 SUFFIXES = (".tsv", ".txt", ".csv", ".ts")
 MISSING = {"", "na", "n/a", "nan", "null", "none", "?"}
 _GREATEST_LABEL = 2**63 - 1
+_TRUTH = {"true": 1.0, "false": 0.0}
 _DECIMAL_COMMA = re.compile(r"[-+]?\d+,\d+")
 
 
@@ -89,6 +90,8 @@ def _column(what: str, fields: Sequence[str]) -> Any:
         raise missing_value(what, missing[0], len(missing))
     if all(_is_number(value) for value in values):
         return np.array([float(value) for value in values])
+    if all(value.lower() in _TRUTH for value in values):
+        return np.array([_TRUTH[value.lower()] for value in values])
     if all(_DECIMAL_COMMA.fullmatch(value) for value in values):
         raise InputError(what, expected="numbers with a decimal point", received=f"{values[0]!r}, with a comma")
     return values

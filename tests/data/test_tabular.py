@@ -33,7 +33,8 @@ def every_form(frame, folder):
 @pytest.mark.parametrize("scale", [None, "standard", "minmax", "rank"])
 def test_every_form_of_a_table_gives_the_same_rows(scale, tmp_path):
     pytest.importorskip("polars", reason="polars is not installed")
-    sources = {name: open_source(data, scale=scale) for name, data in every_form(ROWS, tmp_path).items()}
+    frame = ROWS.assign(member=[True, False, True, True])
+    sources = {name: open_source(data, scale=scale) for name, data in every_form(frame, tmp_path).items()}
     first = sources["csv"]
     for name, source in sources.items():
         np.testing.assert_array_equal(source.block(0, 4), first.block(0, 4), err_msg=name)
