@@ -1,10 +1,15 @@
 """Archives of images, read without extracting: zip and tar files (webdataset), one or a folder of shards."""
 
-from collections.abc import Sequence
+import io
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from memfast.data.array_files import items_of_members
+import numpy as np
+
+from memfast.data.array_files import SUFFIXES as ARRAY_SUFFIXES
+from memfast.data.array_files import items_one_by_one, open_arrays
 from memfast.data.format import Format, reading
 from memfast.data.images import EncodedImages, decode_images
 from memfast.data.labels import encode_labels, labels_beside
@@ -13,7 +18,7 @@ from memfast.data.open_files import OpenFiles
 from memfast.data.options import ReadingOptions
 from memfast.data.pixels import image_suffixes
 from memfast.data.source import Source
-from memfast.data.splits import choose_split
+from memfast.data.splits import split_of
 from memfast.data.tar import open_tar
 from memfast.data.zips import open_zip
 from memfast.foundation.errors import InputError
@@ -36,42 +41,59 @@ class Archives(Format):
 
     def read(self, place: Folder, names: list[str], options: ReadingOptions) -> Source:
         """The images of these archives."""
-        options = options.take_split(names) if len(names) > 1 or place.root else options
         place.use(names)
-        names, split = choose_split(place.what, names, options.split, place.passed)
-        options.refuse_parts(place.what)
-        name = place.what if split is None else f"{place.what}[{split}]"
+        name = place.what
+        if place.root is not None and any(split_of(one) for one in names):
+            names, name, options = options.choose_split(name, names, place.passed)
         with OpenFiles() as opened:
             shards = [open_archive(place.path(one), opened) for one in names]
             prefixes = [f"{one}/" for one in names] if place.root is not None or len(names) > 1 else [""]
-            source = self._images(place, shards, prefixes, name, options)
+            source = self._items(place, shards, prefixes, name, options)
             for shard, prefix in zip(shards, prefixes, strict=True):
                 shard.pass_over_rest()
                 place.passed.extend(shard.passed.result(), prefix)
             return source
 
-    def _images(
+    def _items(
         self, place: Folder, shards: Sequence[Listing], prefixes: Sequence[str], name: str, options: ReadingOptions
     ) -> Source:
-        images = [shard.ending(image_suffixes()) for shard in shards]
-        if not any(images):
-            arrays = items_of_members(shards, prefixes, name, options)
-            if arrays is not None:
-                return arrays
-        given: list[Any] = []
-        for shard, some in zip(shards, images, strict=True):
+        items = [shard.ending(image_suffixes()) for shard in shards]
+        has_images = any(items)
+        if not has_images:
+            items = [shard.ending(ARRAY_SUFFIXES) for shard in shards]
+        for shard, some in zip(shards, items, strict=True):
             shard.use(some)
-            labels = labels_beside(shard, some) if some else []
-            given += [None] * len(some) if labels is None else labels
-        members = [(number, one) for number, some in enumerate(images) for one in some]
+        inside = [one for some in items for one in some]
+        chosen, name, options = options.choose_split(name, inside, place.passed, folders_only=True)
+        if len(chosen) < len(inside):
+            kept = set(chosen)
+            items = [[one for one in some if one in kept] for some in items]
+        given: list[Any] = []
+        for shard, some in zip(shards, items, strict=True):
+            beside = labels_beside(shard, some) if some else []
+            given += [None] * len(some) if beside is None else beside
+        members = [(number, one) for number, some in enumerate(items) for one in some]
         names = [prefixes[number] + one for number, one in members]
-        found = encode_labels(given, place.passed, names.__getitem__)
 
         def read(at: int) -> bytes:
             number, one = members[at]
             return shards[number].read(one)
 
-        return decode_images(EncodedImages(names, read, found, place.passed), name=name, options=options)
+        if inside and not has_images:
+            options = options.take_column()
+            return items_one_by_one(
+                names, partial(_array, names, read, options.column), given, place.passed, name=name, options=options
+            )
+        options.refuse_parts(name)
+        labels = encode_labels(given, place.passed, names.__getitem__)
+        return decode_images(EncodedImages(names, read, labels, place.passed), name=name, options=options)
+
+
+def _array(names: Sequence[str], read: Callable[[int], bytes], key: str | None, at: int) -> np.ndarray:
+    """The array of one member, as caches of latents are packed."""
+    suffix = "." + names[at].lower().rsplit(".", 1)[-1]
+    arrays = open_arrays(io.BytesIO(read(at)), suffix, names[at])
+    return arrays.read(arrays.choose(key))
 
 
 def open_archive(path: Path, opened: OpenFiles) -> Listing:

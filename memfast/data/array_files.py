@@ -1,6 +1,5 @@
 """The arrays in npy, npz, safetensors and pt files, read one by one on demand. Never a pickle."""
 
-import io
 import zipfile
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -11,8 +10,7 @@ import numpy as np
 
 from memfast.data.format import reading
 from memfast.data.images import UNREADABLE, new_pixels
-from memfast.data.labels import encode_labels, labels_beside
-from memfast.data.listing import Listing
+from memfast.data.labels import encode_labels
 from memfast.data.members import MAX_MEMBER_BYTES, MAX_RATIO
 from memfast.data.memory import from_array
 from memfast.data.options import ReadingOptions
@@ -26,16 +24,21 @@ EXPECTED = "a readable array file without pickles"
 OTHER_ARRAYS = "other arrays in a file"
 
 
+# How to read each entry of a file by its name; None for an entry that is no array.
+Readers = dict[str, Callable[[], np.ndarray] | None]
+
+
 class NamedArrays:
     """The arrays of one file by name; a value is read when it is asked for.
 
     Args:
         what: what errors call the file.
         readers: how to read each of them.
+        rest: names of the file's entries that are no arrays.
     """
 
-    def __init__(self, what: str, readers: dict[str, Callable[[], np.ndarray]]) -> None:
-        self.what, self._readers = what, readers
+    def __init__(self, what: str, readers: dict[str, Callable[[], np.ndarray]], rest: Sequence[str] = ()) -> None:
+        self.what, self._readers, self.rest = what, readers, rest
 
     @property
     def names(self) -> list[str]:
@@ -88,34 +91,10 @@ def open_arrays(path: Path | BinaryIO, suffix: str, what: str) -> NamedArrays:
         InputError: it is damaged, or holds objects that would need a pickle.
     """
     with reading(what, EXPECTED):
-        return NamedArrays(what, _READERS[suffix](path))
+        readers = _READERS[suffix](path)
+        found = {name: reader for name, reader in readers.items() if reader is not None}
+        return NamedArrays(what, found, [name for name in readers if name not in found])
     raise InputError(what, expected=EXPECTED, received="nothing")
-
-
-def items_of_members(
-    shards: Sequence[Listing], prefixes: Sequence[str], name: str, options: ReadingOptions
-) -> Source | None:
-    """The arrays in archives, one item a member, as caches of latents are packed; None where there is none."""
-    members = [(number, one) for number, shard in enumerate(shards) for one in shard.ending(SUFFIXES)]
-    if not members:
-        return None
-    for shard in shards:
-        shard.use(shard.ending(SUFFIXES))
-    names = [prefixes[number] + one for number, one in members]
-
-    def read(at: int) -> np.ndarray:
-        number, one = members[at]
-        suffix = "." + one.lower().rsplit(".", 1)[-1]
-        arrays = open_arrays(io.BytesIO(shards[number].read(one)), suffix, names[at])
-        return arrays.read(arrays.choose(options.column))
-
-    given: list[Any] = []
-    for shard in shards:
-        some = shard.ending(SUFFIXES)
-        found = labels_beside(shard, some) if some else []
-        given += [None] * len(some) if found is None else found
-    passed = shards[0].passed
-    return items_one_by_one(names, read, given, passed, name=name, options=options)
 
 
 def items_one_by_one(
@@ -158,14 +137,14 @@ def items_one_by_one(
     return source
 
 
-def _read_npy(file: Any) -> dict[str, Callable[[], np.ndarray]]:
+def _read_npy(file: Any) -> Readers:
     if isinstance(file, Path):
         mapped = np.load(file, mmap_mode="r", allow_pickle=False)
         return {"arr_0": lambda: mapped}
     return {"arr_0": lambda: np.load(file, allow_pickle=False)}
 
 
-def _read_npz(file: Any) -> dict[str, Callable[[], np.ndarray]]:
+def _read_npz(file: Any) -> Readers:
     def one(entry: zipfile.ZipInfo) -> np.ndarray:
         ratio = entry.file_size / max(1, entry.compress_size)
         if entry.file_size >= RATIO_COUNTS_FROM and ratio > MAX_RATIO:
@@ -180,7 +159,7 @@ def _read_npz(file: Any) -> dict[str, Callable[[], np.ndarray]]:
     return {entry.filename.removesuffix(".npy"): partial(one, entry) for entry in entries}
 
 
-def _read_safetensors(file: Any) -> dict[str, Callable[[], np.ndarray]]:
+def _read_safetensors(file: Any) -> Readers:
     if not isinstance(file, Path):
         from safetensors.torch import load
 
@@ -197,7 +176,7 @@ def _read_safetensors(file: Any) -> dict[str, Callable[[], np.ndarray]]:
     return {key: partial(one, key) for key in keys}
 
 
-def _read_pt(file: Any) -> dict[str, Callable[[], np.ndarray]]:
+def _read_pt(file: Any) -> Readers:
     import torch
 
     # weights_only reads tensors and plain containers and refuses every other object.
@@ -206,11 +185,13 @@ def _read_pt(file: Any) -> dict[str, Callable[[], np.ndarray]]:
         content = {"x": content}
     if not isinstance(content, dict):
         raise ValueError(f"a {type(content).__name__}, neither a tensor nor a dictionary of tensors")
-    tensors = {str(key): value for key, value in content.items() if isinstance(value, torch.Tensor)}
-    return {key: partial(numpy_of, value) for key, value in tensors.items()}
+    return {
+        str(key): partial(numpy_of, value) if isinstance(value, torch.Tensor) else None
+        for key, value in content.items()
+    }
 
 
-_READERS: dict[str, Callable[[Any], dict[str, Callable[[], np.ndarray]]]] = {
+_READERS: dict[str, Callable[[Any], Readers]] = {
     ".npy": _read_npy, ".npz": _read_npz, ".safetensors": _read_safetensors, ".pt": _read_pt,
 }  # fmt: skip
 

@@ -16,7 +16,6 @@ from memfast.data.not_read import PassedOver
 from memfast.data.options import ReadingOptions
 from memfast.data.shards import ArrayFile, ShardedSource
 from memfast.data.source import ArraySource, Source
-from memfast.data.splits import choose_split
 from memfast.foundation.errors import InputError
 
 LABEL_KEYS = ("labels", "label", "y", "targets", "classes")
@@ -39,25 +38,25 @@ class Arrays(Format):
 
     def read(self, place: Folder, names: list[str], options: ReadingOptions) -> Source:
         """The array of a file, or the items of several files."""
-        if len(names) > 1 or place.root is not None:
-            options = options.take_split(names)
         place.use(names)
-        names, split = choose_split(place.what, names, options.split, place.passed)
+        what = place.what
+        if place.root is not None:
+            names, what, options = options.choose_split(what, names, place.passed)
         if options.parts and options.parts[0] in _HOLD and len(names) > 1:
             options = replace(options, files_hold=_HOLD[options.parts[0]], parts=options.parts[1:])
         options = options.take_column()
         expected = "::NAME only where several arrays are"
         if all(name.lower().endswith(".npy") for name in names):
             options.refuse_parts(place.what, expected)
+        options.refuse_split(what)
         if len(names) == 1:
-            return self._one_file(place, names[0], options)
-        what = place.what if split is None else f"{place.what}[{split}]"
+            return self._one_file(place, names[0], what, options)
         return _several_files(place, names, what, options)
 
-    def _one_file(self, place: Folder, name: str, options: ReadingOptions) -> Source:
+    def _one_file(self, place: Folder, name: str, what: str, options: ReadingOptions) -> Source:
         path = place.path(name)
         arrays = open_arrays(path, path.suffix.lower(), str(path))
-        return _named(arrays, str(path) if place.root is None else place.what, options, place.passed)
+        return _named(arrays, str(path) if place.root is None else what, options, place.passed)
 
     def accepts(self, data: Any) -> bool:
         """Arrays, tensors, and dictionaries of them."""
@@ -137,7 +136,7 @@ def _named(arrays: NamedArrays, what: str, options: ReadingOptions, passed: Any)
             raise InputError(what, expected=f"labels named {wanted[0]!r}", received=", ".join(arrays.names))
     labels = _beside(arrays, wanted, data, used)
     found = encode_labels(labels, passed)
-    for other in arrays.names:
+    for other in (*arrays.names, *arrays.rest):
         if other not in used:
             passed.add(OTHER_ARRAYS, f"{what}[{other}]")
     source = from_array(data, name=name, labels=found.values, names=None if names is None else names.tolist())

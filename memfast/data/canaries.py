@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from memfast.data.format import reading
+from memfast.data.labels import read_json
 from memfast.data.reading import open_source
 from memfast.data.source import Source
 from memfast.foundation.errors import InputError
-from memfast.foundation.files import read_json, write_json, write_npy
+from memfast.foundation.files import write_json, write_npy
 
 ITEMS_FILE, REPEATS_FILE = "canaries.npy", "canaries.json"
 
@@ -75,9 +77,11 @@ class Canaries:
         path = Path(folder) / REPEATS_FILE
         if not path.is_file():
             raise InputError(str(folder), expected=f"a run trained with canaries ({REPEATS_FILE})", received="none")
-        described = read_json(path)
-        canaries = cls(str(Path(folder) / ITEMS_FILE), described["repeats"])
-        if canaries.describe() != described:
+        with reading(str(path), f"what {cls.__name__}.save wrote", do="Copy the run's folder again."):
+            described = read_json(path.read_bytes())
+            canaries = cls(str(Path(folder) / ITEMS_FILE), described["repeats"])
+            same = canaries.describe() == described
+        if not same:
             raise InputError(str(path), expected="the hash of the canaries beside it", received="another")
         return canaries
 

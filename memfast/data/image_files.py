@@ -7,7 +7,6 @@ from memfast.data.listing import Folder
 from memfast.data.options import ReadingOptions
 from memfast.data.pixels import image_suffixes
 from memfast.data.source import Source
-from memfast.data.splits import choose_split
 
 
 class ImageFiles(Format):
@@ -21,13 +20,13 @@ class ImageFiles(Format):
 
     def read(self, place: Folder, names: list[str], options: ReadingOptions) -> Source:
         """The images; folders called ``train`` and ``test`` are splits, of which one is chosen."""
-        options = options.take_split(names, folders_only=True)
-        every = names
-        names, split = choose_split(place.what, names, options.split, place.passed, folders_only=True)
-        options.refuse_parts(place.what)
-        place.use(every)
+        place.use(names)
+        what = place.what
+        if place.root is not None:
+            names, what, options = options.choose_split(what, names, place.passed, folders_only=True)
+        options.refuse_parts(what)
         labels = Labels()
         if place.root is not None:
             labels = encode_labels(labels_beside(place, names), place.passed, names.__getitem__)
         images = EncodedImages(names, lambda at: place.read(names[at]), labels, place.passed)
-        return decode_images(images, name=place.what if split is None else f"{place.what}[{split}]", options=options)
+        return decode_images(images, name=what, options=options)

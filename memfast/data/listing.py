@@ -154,7 +154,11 @@ def _kind(path: Path) -> str:
     try:
         mode = path.stat().st_mode
     except (OSError, ValueError) as error:
-        received = "a broken link" if os.path.islink(os.fspath(path).replace("\0", "")) else "nothing there"
+        received = (
+            "nothing there" if isinstance(error, FileNotFoundError | ValueError) else f"an error: {error.strerror}"
+        )
+        if isinstance(error, FileNotFoundError) and os.path.islink(path):
+            received = "a broken link"
         raise InputError(str(path), expected="a file or folder", received=received, do="Check the path.") from error
     if stat.S_ISDIR(mode):
         return "folder"

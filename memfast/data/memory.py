@@ -19,6 +19,7 @@ from memfast.foundation.errors import InputError
 CHANNELS = (1, 3, 4)
 IMAGE_FIELDS = ("image", "img", "x", "pixel_values")
 LABEL_FIELDS = ("label", "labels")
+OTHER_FIELDS = "fields that are not read"
 # What Pillow calls images of arrays of this type; other arrays in a list are no images.
 _IMAGE_TYPES = {"uint8", "uint16", "int32", "bool"}
 
@@ -87,7 +88,7 @@ def from_dataset(dataset: Any, *, name: str | None = None, options: ReadingOptio
     if count == 0:
         raise InputError(name, expected="at least one item", received="none")
     gathered = _Gathered(name, count, options)
-    labels = []
+    labels, fields = [], dict[str, None]()
     for index in range(count):
         try:
             item = dataset[index]
@@ -95,10 +96,13 @@ def from_dataset(dataset: Any, *, name: str | None = None, options: ReadingOptio
             raise InputError(
                 f"{name}[{index}]", expected="an item", received=f"{type(error).__name__}: {error}"
             ) from error
-        value, label = _split(item, f"{name}[{index}]")
+        value, label, rest = _split(item, f"{name}[{index}]")
+        fields.update(dict.fromkeys(rest))
         gathered.add(value)
         labels.append(label)
     passed = PassedOver()
+    for field in fields:
+        passed.add(OTHER_FIELDS, field)
     found = encode_labels(labels, passed, lambda place: f"{name}[{place}]")
     return gathered.source(found, passed)
 
@@ -189,17 +193,20 @@ def _may_be_image(array: np.ndarray) -> bool:
     return array.ndim == 2 or (array.ndim == 3 and array.dtype == np.uint8 and array.shape[-1] in (2, 3, 4))
 
 
-def _split(item: Any, name: str) -> tuple[Any, Any]:
+def _split(item: Any, name: str) -> tuple[Any, Any, list[str]]:
+    """The item itself, its label, and the names of what else there is."""
     if isinstance(item, dict):
-        for field in IMAGE_FIELDS:
-            if field in item:
-                return item[field], next((item[label] for label in LABEL_FIELDS if label in item), None)
-        raise InputError(name, expected="a field " + " or ".join(IMAGE_FIELDS), received=", ".join(map(str, item)))
+        field = next((one for one in IMAGE_FIELDS if one in item), None)
+        if field is None:
+            raise InputError(name, expected="a field " + " or ".join(IMAGE_FIELDS), received=", ".join(map(str, item)))
+        label = next((one for one in LABEL_FIELDS if one in item), None)
+        rest = [str(one) for one in item if one not in (field, label)]
+        return item[field], None if label is None else item[label], rest
     if isinstance(item, (tuple, list)):
         if not item:
             raise InputError(name, expected="an item, or an item and its label", received="an empty pair")
-        return item[0], item[1] if len(item) > 1 else None
-    return item, None
+        return item[0], item[1] if len(item) > 1 else None, [f"[{place}]" for place in range(2, len(item))]
+    return item, None, []
 
 
 def _item_array(value: Any) -> np.ndarray:

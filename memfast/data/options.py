@@ -1,9 +1,11 @@
 """How data is to be read: checked once, then handed to every format."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from memfast.data.splits import canonical, split_of
+from memfast.data.not_read import PassedOver
+from memfast.data.splits import canonical, choose_split, split_of
 from memfast.foundation.arguments import finite_number, whole_number
 from memfast.foundation.errors import InputError
 
@@ -51,12 +53,20 @@ class ReadingOptions:
         """Whether a mode or size was asked for."""
         return self.mode != "auto" or self.image_size is not None
 
-    def take_split(self, names: list[str], *, folders_only: bool = False) -> "ReadingOptions":
-        """These options with a first part that names a split of these files moved to ``split``."""
+    def choose_split(
+        self, what: str, names: Sequence[str], passed: PassedOver, *, folders_only: bool = False
+    ) -> "tuple[list[str], str, ReadingOptions]":
+        """The files of the split that was asked for, what to call them, and what else was asked.
+
+        Raises:
+            InputError: several splits and none chosen, or no such split.
+        """
         splits = {split_of(name, folders_only=folders_only) for name in names}
-        if self.split is None and self.parts and canonical(self.parts[0]) in splits:
-            return replace(self, split=self.parts[0], parts=self.parts[1:])
-        return self
+        wanted, rest = self.split, self
+        if wanted is None and self.parts and canonical(self.parts[0]) in splits:
+            wanted, rest = self.parts[0], replace(self, parts=self.parts[1:])
+        chosen, split = choose_split(what, names, wanted, passed, folders_only=folders_only)
+        return chosen, what if split is None else f"{what}[{split}]", replace(rest, split=None)
 
     def take_column(self) -> "ReadingOptions":
         """These options with the next part, if there is one, moved to ``column``."""
@@ -64,8 +74,14 @@ class ReadingOptions:
             return replace(self, column=self.parts[0], parts=self.parts[1:])
         return self
 
+    def refuse_split(self, what: str) -> None:
+        """Raise where a split was asked for that no file can answer."""
+        if self.split is not None:
+            raise InputError(what, expected=f"the split {self.split!r}", received="data without splits")
+
     def refuse_parts(self, what: str, expected: str = "::NAME only after files of arrays or tables") -> None:
         """Raise where a name behind ``PATH::`` is left."""
+        self.refuse_split(what)
         if self.parts or self.column is not None:
             name = "::".join(self.parts) if self.parts else str(self.column)
             raise InputError(f"{what}::{name}", expected=expected, received=f"::{name}")

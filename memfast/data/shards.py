@@ -37,7 +37,7 @@ class ArrayFile:
         self.path = path
         arrays = open_arrays(path, path.suffix.lower(), str(path))
         self._key = arrays.choose(key)
-        self.others = [name for name in arrays.names if name != self._key]
+        self.others = [name for name in (*arrays.names, *arrays.rest) if name != self._key]
         found = arrays.read(self._key)
         self.shape, self.dtype = found.shape, found.dtype
         self.mapped = path.suffix.lower() == ".npy"

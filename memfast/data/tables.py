@@ -17,7 +17,7 @@ from memfast.data.memory import from_array, from_dataset
 from memfast.data.not_read import PassedOver
 from memfast.data.options import ReadingOptions
 from memfast.data.source import Source
-from memfast.data.splits import canonical, choose_split
+from memfast.data.splits import canonical
 from memfast.data.tabular import rows_as_items
 from memfast.foundation.errors import InputError, MissingPackageError
 
@@ -50,14 +50,15 @@ class Tables(Format):
 
     def read(self, place: Folder, names: list[str], options: ReadingOptions) -> Source:
         """The rows of these files, one file after the other."""
-        options = options.take_split(names) if place.root is not None or len(names) > 1 else options
         for name in place.ending(SUFFIXES):
             if name not in names:
                 place.passed.add(CACHED, name)
                 place.use([name])
         place.use(names)
-        names, split = choose_split(place.what, names, options.split, place.passed)
-        what = place.what if split is None else f"{place.what}[{split}]"
+        what = place.what
+        if place.root is not None:
+            names, what, options = options.choose_split(what, names, place.passed)
+        options.refuse_split(what)
         table, options = read_files(what, [place.path(name) for name in names], options.take_column(), place.passed)
         return read_table(table, what, options, place.passed, base=f"{what.rsplit('/', 1)[-1]}#")
 
