@@ -1,7 +1,7 @@
 """The arrays in npy, npz, safetensors and pt files, read one by one on demand. Never a pickle."""
 
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -37,7 +37,7 @@ class NamedArrays:
         rest: names of the file's entries that are no arrays.
     """
 
-    def __init__(self, what: str, readers: dict[str, Callable[[], np.ndarray]], rest: Sequence[str] = ()) -> None:
+    def __init__(self, what: str, readers: Mapping[str, Callable[[], np.ndarray]], rest: Sequence[str] = ()) -> None:
         self.what, self._readers, self.rest = what, readers, rest
 
     @property

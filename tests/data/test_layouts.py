@@ -298,3 +298,32 @@ def test_an_outside_package_adds_a_format(tmp_path, monkeypatch):
     monkeypatch.setitem(FORMATS._entries, "constant", Constant())
     source = open_source(write_folder(tmp_path / "d", {"a.constant": b"7", "b.constant": b"8", "c.txt": b""}))
     assert (values_of(source), reasons(source)) == ([7, 8], {".txt files": 1})
+
+
+@pytest.mark.parametrize("write", [write_zip, write_tar], ids=["zip", "tar"])
+def test_splits_inside_an_archive_are_never_mixed(write, tmp_path):
+    files = {
+        f"{split}/{name}/0.png": encoded(gray(value)) for value, split in enumerate(("train", "test")) for name in "ab"
+    }
+    path = write(tmp_path / "a.any", files)
+    path = path.rename(tmp_path / ("a.zip" if write is write_zip else "a.tar"))
+    with pytest.raises(InputError, match="one split, received several: test, train"):
+        open_source(path)
+    for source in (open_source(f"{path}::test"), open_source(path, split="test")):
+        assert (values_of(source), source.labels.tolist(), source.class_names) == ([1, 1], [0, 1], ["a", "b"])
+        assert reasons(source) == {"files of other splits": 2}
+
+
+def test_files_that_were_named_one_by_one_are_one_set(tmp_path):
+    paths = [
+        write_tar(tmp_path / f"{split}.tar", {"a.png": encoded(gray(value))})
+        for value, split in enumerate(("train", "test"))
+    ]
+    assert values_of(open_source(paths)) == [0, 1]
+    with pytest.raises(InputError, match="expected the split 'train', received"):
+        open_source(paths[0], split="train")
+    np.save(tmp_path / "a.npy", np.zeros((2, 4, 4), np.uint8))
+    parquet.write_table(table([1]), tmp_path / "a.parquet")
+    for name in ("a.npy", "a.parquet"):
+        with pytest.raises(InputError, match="expected the split 'train', received data without splits"):
+            open_source(tmp_path / name, split="train")

@@ -197,3 +197,12 @@ def test_a_subset_says_what_its_source_says(tmp_path):
     source = open_source(write_folder(tmp_path / "d", {"a.png": PNG, "b.png": PNG, "c.txt": b""}))
     part = Subset(source, np.array([1]))
     assert (part.not_read, part.rules, part.value_range) == (source.not_read, source.rules, (0.0, 255.0))
+
+
+def test_fields_and_entries_that_are_not_read_are_named(tmp_path):
+    torch = pytest.importorskip("torch", reason="the package torch is not installed")
+    rows = [{"image": gray(value), "label": value, "caption": "x"} for value in (1, 2)]
+    assert reasons(open_source(rows)) == {"fields that are not read": 1}
+    assert open_source([(gray(1), 0, "meta")]).not_read == (NotRead("fields that are not read", 1, ("[2]",)),)
+    torch.save({"x": torch.zeros(2, 4), "epoch": 3, "other": torch.zeros(2)}, tmp_path / "a.pt")
+    assert open_source(tmp_path / "a.pt").not_read[0].names == (f"{tmp_path}/a.pt[other]", f"{tmp_path}/a.pt[epoch]")

@@ -240,3 +240,17 @@ def test_reading_leaves_the_warning_filters_alone(tmp_path):
     before = list(warnings.filters)
     open_source(write_folder(tmp_path / "d", {f"{number}.png": PNG for number in range(20)}))
     assert warnings.filters == before
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"[]", b"null", b'{"repeats": 3}', b'{"hash": 1, "repeats": [1, 2]}', b"[" * 100_000, b"\xff"],
+)
+def test_damaged_canaries_are_an_error_of_ours(content, tmp_path):
+    from memfast.data.canaries import Canaries
+
+    Canaries(np.zeros((1, 4, 4), np.uint8), repeats=2).save(tmp_path)
+    assert Canaries.load(tmp_path).repeats.tolist() == [2]
+    (tmp_path / "canaries.json").write_bytes(content)
+    with pytest.raises(InputError):
+        Canaries.load(tmp_path)
