@@ -48,7 +48,7 @@ class PassedOver:
         for one in known:
             self._counts[one.reason] = self._counts.get(one.reason, 0) + one.count
             names = self._names.setdefault(one.reason, [])
-            names += [prefix + name for name in one.names][: NAMED - len(names)]
+            names += [printable(prefix + name) for name in one.names][: NAMED - len(names)]
 
     def result(self) -> tuple[NotRead, ...]:
         """One entry per reason, in the order in which the reasons came up."""

@@ -354,7 +354,8 @@ def _is_plain(kind: Any) -> bool:
 def _is_bytes(kind: Any) -> bool:
     import pyarrow.types as types
 
-    return any(test(kind) for test in (types.is_binary, types.is_large_binary, types.is_fixed_size_binary))
+    tests = (types.is_binary, types.is_large_binary, types.is_fixed_size_binary)
+    return any(test(kind) for test in tests) or str(kind) == "binary_view"
 
 
 def _holds_items(kind: Any) -> bool:

@@ -39,18 +39,20 @@ class TextTables(Format):
         place.use(names)
         options.refuse_parts(what)
         with reading(what, "a text file in UTF-8"):
-            lines = path.read_text(encoding="utf-8-sig").splitlines()
+            lines = path.read_text(encoding="utf-8-sig").split("\n")
+        is_csv = path.suffix.lower() == ".csv"
         first = next((line for line in lines if _has_data(line)), "")
         delimiter = _delimiter(first)
         fields = _fields(first, delimiter)
         if any(not _is_number(field) and field.lower() not in MISSING for field in fields):
-            return _table(what, lines, delimiter or ",", options, place.passed)
-        return _signals(what, lines, options, path.suffix.lower() == ".csv")
+            return _table(what, lines, "," if is_csv and delimiter is None else delimiter, options, place.passed)
+        return _signals(what, lines, options, is_csv)
 
 
-def _table(what: str, lines: Sequence[str], delimiter: str, options: ReadingOptions, passed: Any) -> Source:
+def _table(what: str, lines: Sequence[str], delimiter: str | None, options: ReadingOptions, passed: Any) -> Source:
     with reading(what, "a table with a header line"):
-        rows = [row for row in csv.reader((line for line in lines if line.strip()), delimiter=delimiter) if row]
+        full = [line for line in lines if line.strip()]
+        rows = [line.split() for line in full] if delimiter is None else _csv_rows(full, delimiter)
         header = [name.strip() for name in rows[0]]
         for number, row in enumerate(rows[1:], start=1):
             if len(row) != len(header):
@@ -70,6 +72,10 @@ def _table(what: str, lines: Sequence[str], delimiter: str, options: ReadingOpti
     columns = {name: _column(f"{what}: column {name!r}", by_name[name]) for name in kept}
     labels = None if label is None else [field.strip() for field in by_name[label]]
     return table_source(columns, what, options, passed, labels, None if names is None else by_name[names])
+
+
+def _csv_rows(lines: Sequence[str], delimiter: str) -> list[list[str]]:
+    return list(csv.reader((line + "\n" for line in lines), delimiter=delimiter, strict=True))
 
 
 def _named(header: Sequence[str], wanted: str | int | None, usual: Sequence[str]) -> str | None:

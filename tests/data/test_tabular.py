@@ -22,8 +22,10 @@ def every_form(frame, folder):
     frame.to_csv(folder / "a.csv", index=False)
     frame.to_csv(folder / "a.tsv", index=False, sep="\t")
     frame.to_csv(folder / "semi.csv", index=False, sep=";")
+    frame.to_csv(folder / "spaces.txt", index=False, sep=" ")
     frame.to_parquet(folder / "a.parquet")
     return {
+        "spaces": folder / "spaces.txt",
         "csv": folder / "a.csv", "tsv": folder / "a.tsv", "semicolons": folder / "semi.csv",
         "parquet": folder / "a.parquet", "pandas": frame, "polars": pl.from_pandas(frame),
         "arrow": pa.Table.from_pandas(frame),
@@ -105,6 +107,14 @@ def test_text_tables_that_cannot_be_trusted(text, message, tmp_path):
             open_source(tmp_path / "a.csv")
     else:
         open_source(tmp_path / "a.csv")
+
+
+def test_quoted_text_and_odd_line_ends(tmp_path):
+    rows = 'city,value\r\n"Bonn, West",1\r\n"a ""b""\u2028c",2\r\n"two\nlines",3\r\n'
+    (tmp_path / "a.csv").write_text(rows, newline="")
+    source = open_source(tmp_path / "a.csv")
+    assert source.columns["city"] == ["Bonn, West", 'a "b"\u2028c', "two\nlines"]
+    assert source.columns["value"].tolist() == [1, 2, 3]
 
 
 def test_missing_values_are_named_in_every_form():
