@@ -116,6 +116,7 @@ class ChannelsLast:
         self.item_shape: tuple[int, ...] = (height, width, channels)
         self.name, self.dtype = source.name, source.dtype
         self.labels, self.skipped = source.labels, source.skipped
+        self.not_read = getattr(source, "not_read", ())
 
     @classmethod
     def where_needed(cls, source: Source) -> Source:

@@ -1,103 +1,172 @@
-"""Arrays on disk: npy (memory-mapped), npz, safetensors and pt files, and folders of npy shards. Never a pickle."""
+"""Arrays: in memory, in one file, in files of many items each (shards), or in files of one item each (caches)."""
 
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from memfast.data.memory import from_array
-from memfast.data.shards import open_shards
-from memfast.data.source import Source
-from memfast.foundation.errors import InputError, first_line
+from memfast.data.array_files import OTHER_ARRAYS, SUFFIXES, NamedArrays, items_one_by_one, open_arrays
+from memfast.data.format import Format
+from memfast.data.labels import encode_labels, labels_beside
+from memfast.data.listing import Folder
+from memfast.data.memory import CHANNELS, from_array, from_tensor
+from memfast.data.not_read import PassedOver
+from memfast.data.options import ReadingOptions
+from memfast.data.shards import ArrayFile, ShardedSource
+from memfast.data.source import ArraySource, Source
+from memfast.foundation.errors import InputError
 
-DATA_KEYS = ("x_train", "x", "images", "samples", "data", "arr_0")
-LABEL_KEYS = {"x_train": "y_train", "x_test": "y_test", "x": "y", "images": "labels", "samples": "labels"}
+LABEL_KEYS = ("labels", "label", "y", "targets", "classes")
+OWN_LABELS = {"x_train": "y_train", "x_test": "y_test", "arr_0": "arr_1"}
+NAME_KEYS = ("names", "name")
+LATENT_CHANNELS = (*CHANNELS, 2, 8, 16, 32, 64, 128)
 
 
-def matches(path: Path) -> bool:
-    """Whether ``path`` is an array file, or a folder that holds npy shards and no images."""
-    if path.is_dir():
-        return any(path.glob("*.npy"))
-    return path.suffix.lower() in (".npy", ".npz", ".safetensors", ".pt")
+_HOLD = {"one-item": "one item", "many-items": "many items"}
 
 
-def read(path: Path, *, part: str | None = None, **_: Any) -> Source:
-    """The array of a file.
+class Arrays(Format):
+    """npy (memory-mapped), npz, safetensors and pt files, and arrays and tensors in memory."""
 
-    Args:
-        path: the file.
-        part: which array of a file that holds several; without it the only one, or ``x_train``, ``x``, ``images``,
-            ``samples``, ``data``, ``arr_0``.
+    name = "arrays"
 
-    Raises:
-        InputError: damaged file, objects that would need a pickle, no such array, or an array that is no data.
+    def claim(self, place: Folder) -> list[str]:
+        """Every file of arrays."""
+        return place.ending(SUFFIXES)
+
+    def read(self, place: Folder, names: list[str], options: ReadingOptions) -> Source:
+        """The array of a file, or the items of several files."""
+        place.use(names)
+        what = place.what
+        if place.root is not None:
+            names, what, options = options.choose_split(what, names, place.passed)
+        if options.parts and options.parts[0] in _HOLD and len(names) > 1:
+            options = replace(options, files_hold=_HOLD[options.parts[0]], parts=options.parts[1:])
+        options = options.take_column()
+        expected = "::NAME only where several arrays are"
+        if all(name.lower().endswith(".npy") for name in names):
+            options.refuse_parts(place.what, expected)
+        options.refuse_split(what)
+        if len(names) == 1:
+            return self._one_file(place, names[0], what, options)
+        return _several_files(place, names, what, options)
+
+    def _one_file(self, place: Folder, name: str, what: str, options: ReadingOptions) -> Source:
+        path = place.path(name)
+        arrays = open_arrays(path, path.suffix.lower(), str(path))
+        return _named(arrays, str(path) if place.root is None else what, options, place.passed)
+
+    def accepts(self, data: Any) -> bool:
+        """Arrays, tensors, and dictionaries of them."""
+        if isinstance(data, Mapping):
+            return bool(data) and all(self.accepts(value) and not isinstance(value, Mapping) for value in data.values())
+        return isinstance(data, np.ndarray) or _is_tensor(data)
+
+    def read_object(self, data: Any, name: str | None, options: ReadingOptions) -> Source:
+        """An array or tensor, or the chosen one of several with names."""
+        if isinstance(data, Mapping):
+            readers = {str(key): partial(_array, value) for key, value in data.items()}
+            passed = PassedOver()
+            source = _named(NamedArrays(name or "dictionary", readers), name or "dictionary", options, passed)
+            source.not_read = passed.result()
+            return source
+        if isinstance(data, np.ndarray):
+            return from_array(data, name=name or "array")
+        return from_tensor(data, name=name or "tensor")
+
+
+def one_item_each(shapes: list[tuple[int, ...]], dtype: np.dtype) -> bool | None:
+    """Whether files of these shapes hold one item each (True) or many (False); None where both could be.
+
+    >>> one_item_each([(4, 16, 16)] * 3, np.dtype("float32")), one_item_each([(9, 8, 8), (3, 8, 8)], np.dtype("uint8"))
+    (True, False)
     """
-    try:
-        if part is not None and (path.is_dir() or path.suffix.lower() == ".npy"):
-            raise InputError(f"{path}::{part}", expected="::NAME only where several arrays are", received=f"::{part}")
-        if path.is_dir():
-            return open_shards(path)
-        if path.suffix.lower() == ".npy":
-            return from_array(np.load(path, mmap_mode="r", allow_pickle=False), name=str(path))
-        named = _READERS[path.suffix.lower()](path)
-    except InputError:
-        raise
-    except Exception as error:
-        raise InputError(
-            str(path), expected="a readable array file without pickles", received=first_line(error)
-        ) from error
-    key = _choose(path, named, part)
-    label_key = LABEL_KEYS.get(key, "labels")
-    labels = named[label_key] if label_key in named and label_key != key else None
-    names = named.get("name", named.get("names")) if key in ("x", "images", "samples") else None
-    name = f"{path}[{key}]" if len(named) > 1 else str(path)
-    return from_array(named[key], name=name, labels=labels, names=None if names is None else names.tolist())
+    shape = shapes[0]
+    if any(one != shape for one in shapes):
+        return False
+    if len(shape) == 1:
+        return True
+    # More files than rows in each: nobody writes so many shards of so few items.
+    many = len(shapes) > shape[0]
+    square = len(shape) > 1 and shape[0] == shape[1]
+    if len(shape) == 3:
+        first = shape[0] in CHANNELS or (dtype.kind == "f" and shape[0] in LATENT_CHANNELS and many)
+        last = shape[-1] in CHANNELS and (dtype == np.uint8 or square or many)
+        return True if first or last else None
+    if len(shape) == 2:
+        return True if many or (dtype == np.uint8 and square) else None
+    return False
 
 
-def _read_npz(path: Path) -> dict[str, np.ndarray]:
-    with np.load(path, allow_pickle=False) as file:
-        return {key: file[key] for key in file.files}
+def _several_files(place: Folder, names: list[str], what: str, options: ReadingOptions) -> Source:
+    files = [ArrayFile(place.path(name), options.column) for name in names]
+    each = {"one item": True, "many items": False}.get(options.files_hold or "")
+    if each is None:
+        shapes = [file.shape for file in files]
+        each = one_item_each(shapes, files[0].dtype)
+        if each is None:
+            raise InputError(
+                what, expected="files of one item each, or files of many items each",
+                received=f"{len(files)} files of shape {list(shapes[0])}, which could be either",
+                do="Say which: PATH::one-item (files_hold='one item') or PATH::many-items (files_hold='many items').",
+            )  # fmt: skip
+    for file, name in zip(files, names, strict=True):
+        for other in file.others:
+            place.passed.add(OTHER_ARRAYS, f"{name}[{other}]")
+    if not each:
+        return ShardedSource([file if file.mapped else file.rows() for file in files], name=what)
+    labels = None if place.root is None else labels_beside(place, names)
+    return items_one_by_one(names, lambda at: files[at].rows(), labels, place.passed, name=what, options=options)
 
 
-def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
-    from safetensors.torch import load_file
-
-    return {key: _numpy(tensor) for key, tensor in load_file(path).items()}
-
-
-def _read_pt(path: Path) -> dict[str, np.ndarray]:
-    import torch
-
-    # weights_only reads tensors and plain containers and refuses every other object.
-    content = torch.load(path, map_location="cpu", weights_only=True)
-    if isinstance(content, torch.Tensor):
-        content = {"x": content}
-    if not isinstance(content, dict):
-        raise ValueError(f"a {type(content).__name__}, neither a tensor nor a dictionary of tensors")
-    return {str(key): _numpy(value) for key, value in content.items() if isinstance(value, torch.Tensor)}
-
-
-_READERS = {".npz": _read_npz, ".safetensors": _read_safetensors, ".pt": _read_pt}
-
-
-def _numpy(tensor: Any) -> np.ndarray:
-    import torch
-
-    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+def _named(arrays: NamedArrays, what: str, options: ReadingOptions, passed: Any) -> ArraySource:
+    key = arrays.choose(options.column)
+    data = arrays.read(key)
+    name = f"{what}[{key}]" if len(arrays.names) > 1 else what
+    used = {key}
+    names = _beside(arrays, NAME_KEYS, data, used) if key in ("x", "images", "samples") else None
+    wanted: tuple[str, ...] = (OWN_LABELS[key],) if key in OWN_LABELS else ()
+    # A test set must not get the labels of the training set that lies beside it.
+    wanted += LABEL_KEYS if key not in ("x_train", "x_test") else ()
+    if options.label_column is not None:
+        wanted = (str(options.label_column),)
+        if wanted[0] not in arrays:
+            raise InputError(what, expected=f"labels named {wanted[0]!r}", received=", ".join(arrays.names))
+    labels = _beside(arrays, wanted, data, used)
+    found = encode_labels(labels, passed)
+    for other in (*arrays.names, *arrays.rest):
+        if other not in used:
+            passed.add(OTHER_ARRAYS, f"{what}[{other}]")
+    source = from_array(data, name=name, labels=found.values, names=None if names is None else names.tolist())
+    source.class_names = found.class_names
+    return source
 
 
-def _choose(path: Path, named: dict[str, np.ndarray], wanted: str | None) -> str:
-    have = ", ".join(f"{key} {list(value.shape)}" for key, value in named.items()) or "none"
-    if wanted is not None:
-        if wanted in named:
-            return wanted
-        raise InputError(str(path), expected=f"an array named {wanted!r}", received=have)
-    if len(named) == 1:
-        return next(iter(named))
-    for key in DATA_KEYS:
-        if key in named:
-            return key
-    raise InputError(
-        str(path), expected=f"one array, or one named {', '.join(DATA_KEYS)}", received=have,
-        do="Name the array: PATH::NAME.",
-    )  # fmt: skip
+def _beside(arrays: NamedArrays, keys: tuple[str, ...], data: np.ndarray, used: set[str]) -> np.ndarray | None:
+    """The first of these arrays that has one value per item."""
+    for key in keys:
+        if key not in arrays or key in used:
+            continue
+        values = arrays.read(key)
+        if values.ndim == 2 and values.shape[1] == 1:
+            values = values[:, 0]
+        if values.ndim != 1 or values.dtype.kind not in "iubfUS":
+            continue
+        if len(values) != len(data):
+            raise InputError(
+                f"{arrays.what}: {key}", expected=f"{len(data)} values, one per item", received=str(len(values)),
+                do="Repair the file, or save the items alone.",
+            )  # fmt: skip
+        used.add(key)
+        return values
+    return None
+
+
+def _is_tensor(data: Any) -> bool:
+    return type(data).__module__.split(".")[0] == "torch" and hasattr(data, "detach") and hasattr(data, "cpu")
+
+
+def _array(value: Any) -> np.ndarray:
+    return value if isinstance(value, np.ndarray) else from_tensor(value).array

@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from memfast.data.format import reading
+from memfast.data.labels import read_json
 from memfast.data.reading import open_source
 from memfast.data.source import Source
 from memfast.foundation.errors import InputError
-from memfast.runtime.files import read_json, write_json, write_npy
+from memfast.runtime.files import write_json, write_npy
 
 ITEMS_FILE, REPEATS_FILE = "canaries.npy", "canaries.json"
 
@@ -75,9 +77,11 @@ class Canaries:
         path = Path(folder) / REPEATS_FILE
         if not path.is_file():
             raise InputError(str(folder), expected=f"a run trained with canaries ({REPEATS_FILE})", received="none")
-        described = read_json(path)
-        canaries = cls(str(Path(folder) / ITEMS_FILE), described["repeats"])
-        if canaries.describe() != described:
+        with reading(str(path), f"what {cls.__name__}.save wrote", do="Copy the run's folder again."):
+            described = read_json(path.read_bytes())
+            canaries = cls(str(Path(folder) / ITEMS_FILE), described["repeats"])
+            same = canaries.describe() == described
+        if not same:
             raise InputError(str(path), expected="the hash of the canaries beside it", received="another")
         return canaries
 
@@ -101,7 +105,8 @@ class WithCanaries:
         self._copies = np.concatenate([np.arange(count) for count in canaries.repeats])
         self.name = f"{source.name} with {len(canaries)} canaries"
         self.item_shape, self.dtype, self.skipped = source.item_shape, source.dtype, source.skipped
-        self.conversion = getattr(source, "conversion", None)
+        self.conversion, self.not_read = getattr(source, "conversion", None), getattr(source, "not_read", ())
+        self.rules, self.value_range = getattr(source, "rules", None), getattr(source, "value_range", None)
         self.class_names: Sequence[str] | None = getattr(source, "class_names", None)
         self.labels: np.ndarray | None = None
         if source.labels is not None:

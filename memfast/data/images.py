@@ -1,120 +1,182 @@
-"""Images from bytes: decoded by Pillow, converted to one mode on purpose, collected into one uint8 array.
+"""Many images become one uint8 array: decoded by the same rules, of one mode and one size, the bad ones named.
 
-Every image format of memfast (folder, zip, tar, parquet) is an iterable of :class:`ImageItem`; this file does the rest.
+Every format of images (folder, archive, table, list) gives :class:`EncodedImages` or pictures; this file does the rest.
 """
 
-import io
 import os
 import tempfile
-import warnings
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from threading import Condition
 from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
+from memfast.data.labels import Labels
+from memfast.data.not_read import PassedOver
+from memfast.data.options import ReadingOptions
+from memfast.data.pixels import (
+    Header,
+    ReadingRules,
+    header_of,
+    image_suffixes,
+    is_gray,
+    is_turned,
+    open_image,
+    pixels_of,
+)
 from memfast.data.source import ArraySource
-from memfast.foundation.arguments import whole_number
-from memfast.foundation.errors import InputError
+from memfast.foundation.errors import InputError, first_line
 from memfast.foundation.progress import Progress
 
-MAX_PIXELS = 100_000_000
 BYTES_IN_MEMORY = 2 << 30
-SIXTEEN_BIT_MODES = {"I;16", "I;16L", "I;16B", "I;16N"}
-GRAY_MODES = {"1", "L", "I", "F", "LA", *SIXTEEN_BIT_MODES}
-MODES = ("auto", "L", "RGB")
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
+UNREADABLE, LATER_FRAMES = "unreadable images", "later frames and pages"
+_DECODING_PIXELS = 120_000_000  # decoded at the same time, over all threads; a pixel takes up to 12 bytes on the way
 
 
 @dataclass(frozen=True)
-class ImageItem:
-    """One encoded image: its name, how to read its bytes, and its class label if it has one."""
+class EncodedImages:
+    """Encoded images by place.
 
-    name: str
-    read: Callable[[], bytes]
-    label: int | None = None
+    Attributes:
+        names: of each image.
+        read: the bytes of the image at a place; may raise OSError or ValueError.
+        labels: of all of them.
+        passed: what was passed over beside them, and what will be.
+    """
+
+    names: Sequence[str]
+    read: Callable[[int], bytes]
+    labels: Labels = field(default_factory=Labels)
+    passed: PassedOver = field(default_factory=PassedOver)
 
 
-def is_image_name(name: str) -> bool:
-    """Whether a file's name ends like an image's and does not start with a dot."""
-    return name.lower().endswith(SUFFIXES) and not Path(name).name.startswith(".")
+def decode_images(images: EncodedImages, *, name: str, options: ReadingOptions) -> "ImageSource":
+    """Decode every image into one uint8 array ``[N, H, W]`` (gray) or ``[N, H, W, 3]`` (colour).
 
-
-def decode_images(
-    items: Sequence[ImageItem],
-    *,
-    name: str,
-    skip_bad: bool = False,
-    mode: str = "auto",
-    image_size: int | None = None,
-    class_names: Sequence[str] | None = None,
-    progress: bool = False,
-) -> "ImageSource":
-    """Decode every item into one uint8 array ``[N, H, W]`` (gray) or ``[N, H, W, 3]`` (colour).
-
-    Images are turned upright where their EXIF says so, as viewers and Hugging Face data sets do. Of 16 bits the upper 8
-    stay, and of animations the first picture. Arrays past 2 GiB go to a temporary memory map, which is removed with the
-    process.
+    Images are turned upright where their EXIF or XMP says so, as viewers and Hugging Face data sets do. Of 16 bits the
+    upper 8 stay, and of animations the first picture. Arrays past 2 GiB go to a temporary memory map, which is removed
+    with the process.
 
     Args:
-        items: the images, in order.
+        images: the images, in order.
         name: what the source is called in messages.
-        skip_bad: leave unreadable images out, and list them in ``.skipped``, instead of raising.
-        mode: ``"L"`` (gray), ``"RGB"``, or ``"auto"``: gray where every image is gray. Transparency is laid on white.
-        image_size: side in pixels to bring every image to (centre square crop, Lanczos); None refuses mixed sizes.
-        class_names: names of the labels, if the items carry labels.
-        progress: show progress.
+        options: mode, size, progress, and whether unreadable images are left out or raise.
 
     Raises:
         InputError: no image, an unreadable image, or images of different sizes; the item is named.
     """
-    if mode not in MODES:
-        raise InputError("mode", expected="'auto', 'L' or 'RGB'", received=repr(mode))
-    if image_size is not None:
-        whole_number("image_size", image_size, least=1, words="a side of at least 1 pixel")
-    if not items:
-        raise InputError(name, expected="at least one image", received="none", do=f"Looked for {', '.join(SUFFIXES)}.")
-    headers, skipped = _read_headers(items, skip_bad)
-    kept = [item for item, header in zip(items, headers, strict=True) if header is not None]
-    found = [header for header in headers if header is not None]
-    if not kept:
-        raise InputError(name, expected="at least one readable image", received=f"{len(items)} unreadable ones")
-    shape = _common_shape(kept, found, mode, image_size)
-    array = _new_array((len(kept), *shape))
-    good = np.ones(len(kept), dtype=bool)
+    if not len(images.names):
+        raise InputError(
+            name, expected="at least one image", received="none", do=f"Looked for {', '.join(image_suffixes())}."
+        )
+    headers, skipped = _read_headers(images, options)
+    if not any(headers):
+        raise _none_readable(name, len(headers))
+    first = next(place for place, header in enumerate(headers) if header is not None)
+    kept = np.array([header is not None for header in headers])
+    auto = "L" if all(header is None or is_gray(header.mode) for header in headers) else "RGB"
+    rules = ReadingRules(auto if options.mode == "auto" else options.mode, options.image_size)
+    for place, header in enumerate(headers):
+        if header is not None and rules.image_size is None and header.size != headers[first].size:
+            raise _other_size(images.names[place], header.size, images.names[first], headers[first].size)
+    side = rules.image_size
+    size = headers[first].size if side is None else (side, side)
+    places = np.flatnonzero(kept)
+    array = new_pixels((len(places), *size) if rules.mode == "L" else (len(places), *size, 3), name)
+    budget = _Budget(_DECODING_PIXELS)
 
-    def decode(position: int) -> str | None:
-        try:
-            array[position] = _decode(kept[position].read(), len(shape) == 2, image_size)
-        except _UNREADABLE as error:
-            good[position] = False
-            return _reason(error)
+    def decode(row: int) -> str | None:
+        place = int(places[row])
+        height, width = headers[place].size
+        with budget.share(height * width):
+            try:
+                content = images.read(place)
+                with open_image(content, images.names[place]) as image:
+                    pixels = pixels_of(image, rules, content)
+            except MemoryError as error:
+                raise _no_memory(images.names[place], f"{width}x{height} pixels") from error
+            except Exception as error:  # decoders raise whatever comes to them from damaged bytes
+                return _reason(error)
+        if pixels.shape != array.shape[1:]:
+            return f"{pixels.shape[1]}x{pixels.shape[0]} pixels where its header says {width}x{height}"
+        array[row] = pixels
         return None
 
-    with Progress(f"reading {name}", len(kept), "images", show=progress) as bar, _pool() as pool:
-        for position, reason in enumerate(pool.map(decode, range(len(kept)))):
+    with Progress(f"reading {name}", len(places), "images", show=options.progress) as bar, _pool() as pool:
+        for row, reason in enumerate(pool.map(decode, range(len(places)))):
             bar.advance()
             if reason is not None:
-                skipped.append(_bad_image(kept[position].name, reason, skip_bad))
-    if not good.all():
-        kept = [item for item, fine in zip(kept, good, strict=True) if fine]
-        found = [header for header, fine in zip(found, good, strict=True) if fine]
-        array = array[good]
-    if not kept:
-        raise InputError(name, expected="at least one readable image", received=f"{len(items)} unreadable ones")
-    labels = None
-    if all(item.label is not None for item in kept):
-        labels = np.array([item.label for item in kept], dtype=np.int64)
-    source = ImageSource(array, name=name, labels=labels, names=[item.name for item in kept], skipped=skipped)
-    source.class_names = list(class_names) if class_names is not None else None
-    source.original_modes = dict(Counter(header.mode for header in found))
-    source.turned = sum(header.orientation in _TURNS for header in found)
-    source.side = image_size
-    return source
+                skipped.append(_bad_image(images.names[places[row]], reason, options.skip_bad))
+                kept[places[row]] = False
+    if not kept.any():
+        raise _none_readable(name, len(kept))
+    good = kept[places]
+    remaining = [headers[place] for place in np.flatnonzero(kept)]
+    return _finish(array if good.all() else array[good], images, kept, remaining, skipped, name=name, rules=rules)
+
+
+class PictureCollector:
+    """Collects pictures that are decoded already, one after the other, into one array.
+
+    Args:
+        name: what the source is called in messages.
+        count: how many there will be.
+        options: mode and size, and whether unreadable images are left out.
+    """
+
+    def __init__(self, name: str, count: int, options: ReadingOptions) -> None:
+        self.name, self.count, self.options = name, count, options
+        self.rules = ReadingRules(options.mode, options.image_size)
+        self.kept = np.zeros(count, bool)
+        self.headers: list[Header] = []
+        self.skipped: list[tuple[str, str]] = []
+        self._array: np.ndarray | None = None
+        self._first = ""
+
+    def add(self, place: int, name: str, picture: Callable[[], tuple[Image.Image, bytes]]) -> None:
+        """Decode one picture.
+
+        Raises:
+            InputError: it is unreadable and may not be left out, or has another size than the first.
+        """
+        try:
+            image, content = picture()
+            header, pixels = header_of(image, content), pixels_of(image, self.rules, content)
+        except MemoryError as error:
+            raise _no_memory(name, "an image") from error
+        except Exception as error:  # decoders raise whatever comes to them from damaged bytes
+            self.skipped.append(_bad_image(name, _reason(error), self.options.skip_bad))
+            return
+        if self._array is None:
+            self._array, self._first = new_pixels((self.count, *pixels.shape), self.name), name
+        elif pixels.shape[:2] != self._array.shape[1:3]:
+            raise _other_size(name, pixels.shape[:2], self._first, self._array.shape[1:3])
+        if pixels.ndim == 3 and self._array.ndim == 3:
+            gray, self._array = self._array, new_pixels((*self._array.shape, 3), self.name)
+            self._array[: len(self.headers)] = gray[: len(self.headers), ..., None]
+        row = len(self.headers)
+        self._array[row] = pixels if pixels.ndim == self._array.ndim - 1 else pixels[..., None]
+        self.headers.append(header)
+        self.kept[place] = True
+
+    def source(self, names: Sequence[str], labels: Labels, passed: PassedOver) -> "ImageSource":
+        """What was collected.
+
+        Raises:
+            InputError: nothing was.
+        """
+        if self._array is None:
+            raise _none_readable(self.name, self.count)
+        images = EncodedImages(names, lambda place: b"", labels, passed)
+        mode = "L" if self._array.ndim == 3 else "RGB"
+        array = self._array if self.kept.all() else self._array[: len(self.headers)]
+        rules = ReadingRules(mode, self.rules.image_size)
+        return _finish(array, images, self.kept, self.headers, self.skipped, name=self.name, rules=rules)
 
 
 class ImageSource(ArraySource):
@@ -137,130 +199,88 @@ class ImageSource(ArraySource):
         return {"modes": dict(self.original_modes), "to": to, "turned": self.turned, "side": self.side}
 
 
-@dataclass(frozen=True)
-class _Header:
-    """What is known of an image before its pixels are decoded; the size is that of the upright image."""
+def new_pixels(shape: tuple[int, ...], name: str, dtype: Any = np.uint8) -> np.ndarray:
+    """An empty array, in memory up to 2 GiB, beyond it in a temporary memory map.
 
-    size: tuple[int, int]
-    mode: str
-    orientation: int
-
-
-# EXIF's orientations other than upright, and what undoes them.
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}  # fmt: skip
-_ON_THEIR_SIDE = (5, 6, 7, 8)
-_ORIENTATION = 0x0112
-_UNREADABLE = (
-    OSError, ValueError, SyntaxError, EOFError, UnidentifiedImageError, Image.DecompressionBombError,
-    Image.DecompressionBombWarning,
-)  # fmt: skip
+    Raises:
+        InputError: there is no room for it.
+    """
+    dtype = np.dtype(dtype)
+    size = int(np.prod(shape, dtype=np.float64)) * dtype.itemsize
+    try:
+        if size <= BYTES_IN_MEMORY:
+            return np.empty(shape, dtype)
+        with tempfile.NamedTemporaryFile(prefix="memfast-", suffix=".pixels") as file:
+            return np.memmap(file, dtype=dtype, mode="w+", shape=shape)
+    except (MemoryError, OSError, ValueError, OverflowError) as error:
+        raise _no_memory(name, f"{size / 2**30:,.1f} GiB of items") from error
 
 
-def _read_headers(items: Sequence[ImageItem], skip_bad: bool) -> tuple[list[_Header | None], list[tuple[str, str]]]:
-    def header(item: ImageItem) -> _Header | str:
+def _finish(
+    array: np.ndarray, images: EncodedImages, kept: np.ndarray, headers: Sequence[Header],
+    skipped: list[tuple[str, str]], *, name: str, rules: ReadingRules,
+) -> ImageSource:  # fmt: skip
+    names, labels, passed = images.names, images.labels, images.passed
+    if not kept.all():
+        names = [names[int(place)] for place in np.flatnonzero(kept)]
+    for one, _ in skipped:
+        passed.add(UNREADABLE, one)
+    for place, header in enumerate(headers):
+        if header.frames > 1:
+            passed.add(LATER_FRAMES, names[place], header.frames - 1)
+    values = None if labels.values is None else labels.values[kept]
+    source = ImageSource(array, name=name, labels=values, names=names, skipped=skipped)
+    source.class_names, source.rules = labels.class_names, rules
+    source.original_modes = dict(Counter(header.mode for header in headers))
+    source.turned = sum(is_turned(header.orientation) for header in headers)
+    source.side = rules.image_size
+    return source
+
+
+def _read_headers(images: EncodedImages, options: ReadingOptions) -> tuple[list[Any], list[tuple[str, str]]]:
+    """The header of each image, or None where it is unreadable."""
+
+    def header(place: int) -> Header | str:
         try:
-            with _open(item.read()) as image:
-                orientation = _orientation(image)
-                height, width = (image.width, image.height)[:: 1 if orientation in _ON_THEIR_SIDE else -1]
-                return _Header((height, width), image.mode, orientation)
-        except _UNREADABLE as error:
+            content = images.read(place)
+            with open_image(content, images.names[place]) as image:
+                return header_of(image, content)
+        except MemoryError as error:
+            raise _no_memory(images.names[place], "its file") from error
+        except Exception as error:  # decoders raise whatever comes to them from damaged bytes
             return _reason(error)
 
     skipped: list[tuple[str, str]] = []
-    headers: list[_Header | None] = []
+    headers: list[Header | None] = []
     with _pool() as pool:
-        for item, found in zip(items, pool.map(header, items), strict=True):
+        for place, found in enumerate(pool.map(header, range(len(images.names)))):
             if isinstance(found, str):
-                skipped.append(_bad_image(item.name, found, skip_bad))
-                headers.append(None)
-            else:
-                headers.append(found)
+                skipped.append(_bad_image(images.names[place], found, options.skip_bad))
+            headers.append(None if isinstance(found, str) else found)
     return headers, skipped
 
 
-def _common_shape(
-    items: Sequence[ImageItem], headers: Sequence[_Header], mode: str, image_size: int | None
-) -> tuple[int, ...]:
-    gray = mode == "L" or (mode == "auto" and all(header.mode in GRAY_MODES for header in headers))
-    size = headers[0].size
-    if image_size is not None:
-        size = (image_size, image_size)
-    else:
-        for item, header in zip(items, headers, strict=True):
-            if header.size != size:
-                raise InputError(
-                    item.name,
-                    expected=f"{size[1]}x{size[0]} pixels, as {items[0].name}",
-                    received=f"{header.size[1]}x{header.size[0]}",
-                    do="Bring all images to one size, or pass image_size (--image-size) to crop and resize them.",
-                )
-    return size if gray else (*size, 3)
+class _Budget:
+    """Lets threads decode at the same time what fits together; one image larger than that is decoded alone."""
+
+    def __init__(self, total: int) -> None:
+        self._total, self._used, self._free = total, 0, Condition()
+
+    @contextmanager
+    def share(self, amount: int) -> Iterator[None]:
+        with self._free:
+            self._free.wait_for(lambda: self._used == 0 or self._used + amount <= self._total)
+            self._used += amount
+        try:
+            yield
+        finally:
+            with self._free:
+                self._used -= amount
+                self._free.notify_all()
 
 
-def _open(content: bytes) -> Image.Image:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        image = Image.open(io.BytesIO(content))
-    if image.width * image.height > MAX_PIXELS:
-        raise ValueError(f"{image.width}x{image.height} pixels are over the limit of {MAX_PIXELS:,}")
-    return image
-
-
-def _decode(content: bytes, gray: bool, image_size: int | None) -> np.ndarray:
-    with _open(content) as opened:
-        turn = _TURNS.get(_orientation(opened))
-        image: Image.Image = opened
-        if image.mode in ("I", "F") or image.mode in SIXTEEN_BIT_MODES:
-            image = _to_eight_bits(opened)
-        if turn is not None:
-            image = image.transpose(turn)
-        if "A" in image.mode or "transparency" in image.info:
-            rgba = image.convert("RGBA")
-            image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
-        image = image.convert("L" if gray else "RGB")
-        if image_size is not None:
-            side = min(image.size)
-            left, top = (image.width - side) // 2, (image.height - side) // 2
-            box = (left, top, left + side, top + side)
-            image = image.resize((image_size, image_size), Image.Resampling.LANCZOS, box=box)
-        return np.asarray(image, dtype=np.uint8)
-
-
-def _orientation(image: Image.Image) -> int:
-    """The orientation that EXIF states; 1, upright, where it states none or Pillow turns the image itself (TIFF)."""
-    # A PNG without EXIF at its beginning would be decoded whole to look for EXIF at its end.
-    if image.format == "TIFF" or (image.format == "PNG" and "exif" not in image.info):
-        return 1
-    try:
-        return int(image.getexif().get(_ORIENTATION, 1))
-    except Exception:  # damage in what is said about an image is no damage of its pixels
-        return 1
-
-
-def _to_eight_bits(image: Image.Image) -> Image.Image:
-    """16-bit gray by its upper 8 bits; other deep images must hold whole numbers of 0..255.
-
-    What an image holds never decides how it is scaled: a dark picture would come out as a bright one.
-    """
-    values = np.asarray(image)
-    if image.mode in SIXTEEN_BIT_MODES or (image.mode == "I" and image.format in ("PNG", "PPM")):
-        values = values.astype(np.int64) >> 8
-    whole = np.isfinite(values).all() and (values == np.rint(values)).all()
-    fraction = values.dtype.kind == "f" and 0 < values.max(initial=0) <= 1
-    if not whole or fraction or values.min() < 0 or values.max() > 255:
-        raise ValueError(f"a {image.mode} image of {values.min():g} to {values.max():g}, no whole numbers of 0 to 255")
-    return Image.fromarray(values.astype(np.uint8))
-
-
-def _new_array(shape: tuple[int, ...]) -> np.ndarray:
-    if int(np.prod(shape)) <= BYTES_IN_MEMORY:
-        return np.empty(shape, np.uint8)
-    with tempfile.NamedTemporaryFile(prefix="memfast-", suffix=".pixels") as file:
-        return np.memmap(file, dtype=np.uint8, mode="w+", shape=shape)
+def _none_readable(name: str, count: int) -> InputError:
+    return InputError(name, expected="at least one readable image", received=f"{count} unreadable ones")
 
 
 def _bad_image(name: str, reason: str, skip_bad: bool) -> tuple[str, str]:
@@ -272,10 +292,22 @@ def _bad_image(name: str, reason: str, skip_bad: bool) -> tuple[str, str]:
     return name, reason
 
 
+def _other_size(name: str, size: Sequence[int], first: str, expected: Sequence[int]) -> InputError:
+    return InputError(
+        name, expected=f"{expected[1]}x{expected[0]} pixels, as {first}", received=f"{size[1]}x{size[0]}",
+        do="Bring all images to one size, or pass image_size (--image-size) to crop and resize them.",
+    )  # fmt: skip
+
+
+def _no_memory(name: str, what: str) -> InputError:
+    return InputError(
+        name, expected=f"enough memory for {what}", received="none left",
+        do="Make the images smaller, read fewer at a time, or free memory.",
+    )  # fmt: skip
+
+
 def _reason(error: BaseException) -> str:
-    if isinstance(error, UnidentifiedImageError):
-        return "bytes that are no image"
-    return str(error) or type(error).__name__
+    return first_line(error)
 
 
 def _pool() -> ThreadPoolExecutor:

@@ -1,22 +1,26 @@
 """One door to data: whatever the user has becomes a source.
 
-A file format is one module with ``matches(path)`` and ``read(path, **options)``, and one entry in FORMATS.
+A format claims the files of a folder, or an object, and reads it; this file knows none of them by name.
 """
 
 import os
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from memfast.data import archives, arrays, folders, signals, tables
-from memfast.data.images import MODES, ImageSource, is_image_name
-from memfast.data.memory import from_array, from_dataset, from_tensor
+from memfast.data.format import Format, reading
+from memfast.data.formats import FORMATS
+from memfast.data.images import ImageSource
+from memfast.data.listing import Folder
+from memfast.data.memory import from_dataset
+from memfast.data.options import ReadingOptions
+from memfast.data.rescaled import rescaled
 from memfast.data.source import Source, is_source
 from memfast.foundation.errors import InputError
 
-# In order: the first that matches reads. Folders of images come last: they match any folder.
-FORMATS = (tables, arrays, archives, signals, folders)
+# One format may be read past stray files of another: where it has this many times as many.
+CLEARLY_MORE = 2
 
 
 def open_source(
@@ -27,78 +31,145 @@ def open_source(
     image_size: int | None = None,
     name: str | None = None,
     progress: bool = False,
+    split: str | None = None,
+    column: str | None = None,
+    label_column: str | int | None = None,
+    scale: str | None = None,
+    like: Any = None,
+    files_hold: str | None = None,
+    value_range: tuple[float, float] | None = None,
 ) -> Source:
     """Turn what the user has into a :class:`~memfast.data.Source`.
 
+    docs/data.md says, format by format, what is read, how, and what never is. Every entry is either an item or counted
+    in ``.not_read`` with its reason.
+
     Args:
         data: an array ``[N, ...]`` (uint8 images channels last, or floats), a tensor, a torch or Hugging Face data set,
-            a list of images, a source, or a path: a folder of images, npy, npz, pt, safetensors, a folder of npy
-            shards, zip, tar or a folder of tar shards (webdataset), parquet, a saved Hugging Face data set, UCR text.
-            ``PATH::NAME`` names one array or column of a file that has several.
+            a frame of pandas, polars or pyarrow, a list of images or of paths, a source, or a path: a folder of images,
+            npy, npz, pt, safetensors, a folder of such files (shards, or one item each), zip, tar or a folder of such
+            archives (webdataset, img2dataset), parquet, a saved Hugging Face data set, csv with a header, UCR text.
+            ``PATH::NAME`` names a split, and one array or column of a file that has several.
         skip_bad: leave unreadable images out and count them in ``.skipped`` instead of raising.
-        mode: ``"L"``, ``"RGB"`` or ``"auto"``, for files of images.
+        mode: ``"L"``, ``"RGB"`` or ``"auto"``, for images.
         image_size: side in pixels to bring images to (centre crop, Lanczos); None refuses mixed sizes.
         name: what to call the data in messages and reports.
         progress: show progress while reading.
+        split: which of several splits (``"train"``); the same as ``PATH::train``.
+        column: which array or column holds the items; the same as ``PATH::NAME``.
+        label_column: which array or column holds the labels, by its name or, in a table, its place.
+        scale: of the columns of a table: ``"standard"``, ``"minmax"`` or ``"rank"``.
+        like: a table's source whose scale and categories are taken: the training set.
+        files_hold: ``"one item"`` or ``"many items"``, for a folder of arrays where both could be.
+        value_range: the values that mean 0 and 1; floats are brought to 0..1.
 
     Raises:
         InputError: nothing there, or nothing that can be read; the item is named.
 
+    >>> import numpy as np
     >>> open_source(np.zeros((2, 4, 4), np.uint8)).item_shape
     (4, 4)
     """
-    if mode not in MODES:
-        raise InputError("mode", expected="'auto', 'L' or 'RGB'", received=repr(mode))
-    if is_source(data):
-        return data
+    options = ReadingOptions(
+        skip_bad, mode, image_size, split, column, label_column, scale, like, files_hold, value_range, (), progress
+    )
+    with reading(name or _shown(data), "data that can be read"):
+        if is_source(data):
+            source = data
+        else:
+            source = _open(data, name, options)
+            if not isinstance(source, ImageSource):
+                _check_needs_no_conversion(source, options)
+        return source if options.value_range is None else rescaled(source, options.value_range)
+    raise InputError("data", expected="data", received="nothing")
+
+
+def _open(data: Any, name: str | None, options: ReadingOptions) -> Source:
     if isinstance(data, (str, os.PathLike)):
-        source = _open_path(str(data), skip_bad=skip_bad, mode=mode, image_size=image_size, progress=progress)
-    else:
-        source = _open_object(data, name)
-    if not isinstance(source, ImageSource):
-        _check_needs_no_conversion(source, mode, image_size)
-    return source
-
-
-def _open_object(data: Any, name: str | None) -> Source:
-    if isinstance(data, np.ndarray):
-        return from_array(data, name=name or "array")
-    if type(data).__module__.split(".")[0] == "torch" and hasattr(data, "detach"):
-        return from_tensor(data, name=name or "tensor")
+        return _open_path(os.fspath(data), options)
+    if isinstance(data, (list, tuple)) and data and all(isinstance(one, (str, os.PathLike)) for one in data):
+        return _read_place(Folder.of(name or "list of paths", data), options)
+    for kind in FORMATS.values():
+        if kind.accepts(data):
+            return kind.read_object(data, name, options)
     if hasattr(data, "__len__") and hasattr(data, "__getitem__"):
-        return from_dataset(data, name=name)
-    raise InputError(name or "data", expected="an array, a tensor, a data set or a path", received=type(data).__name__)
-
-
-def _open_path(text: str, **options: Any) -> Source:
-    path, _, part = text.partition("::")
-    if not path:
-        raise InputError("data", expected="a path", received="an empty one")
-    location = Path(path).expanduser()
-    if not location.exists():
-        raise InputError(str(location), expected="a file or folder", received="nothing there", do="Check the path.")
-    if location.is_dir() and not any(location.iterdir()):
-        raise InputError(str(location), expected="a folder with data", received="an empty folder")
-    for reader in FORMATS:
-        if reader.matches(location):
-            if part and reader not in (arrays, tables):
-                raise InputError(text, expected="::NAME only after files of arrays or tables", received=f"::{part}")
-            if location.is_dir() and reader is not folders:
-                _check_no_images(location)
-            return reader.read(location, part=part or None, **options)
+        return from_dataset(data, name=name, options=options)
     raise InputError(
-        str(location), expected="a folder of images, npy, npz, pt, safetensors, zip, tar, parquet or UCR text",
-        received=f"a {location.suffix or 'nameless'} file",
+        name or "data", expected="an array, a tensor, a data set or a path", received=type(data).__name__,
+        do="Collect an iterable into a list first." if hasattr(data, "__iter__") else "",
     )  # fmt: skip
 
 
-def _check_needs_no_conversion(source: Source, mode: str, image_size: int | None) -> None:
-    """Raise where a size or mode was asked for that an array does not have: arrays are taken as they are."""
-    shape = source.item_shape
-    do = "Convert the array first, or leave the option out: only files of images are converted."
-    if image_size is not None and shape[:2] != (image_size, image_size):
+def _open_path(text: Any, options: ReadingOptions) -> Source:
+    text = os.fsdecode(text)
+    path, *parts = [text] if os.path.lexists(text.replace("\0", "")) else text.split("::")
+    if not path:
+        raise InputError("data", expected="a path", received="an empty one")
+    place = Folder.at(Path(path).expanduser())
+    return _read_place(place, replace(options, parts=tuple(part for part in parts if part)))
+
+
+def _read_place(place: Folder, options: ReadingOptions) -> Source:
+    if place.root is not None and not place.names and not place.passed.result():
+        raise InputError(place.what, expected="a folder with data", received="an empty folder")
+    claims = {kind: names for kind in FORMATS.values() if (names := kind.claim(place))}
+    if not claims:
+        raise _nothing_to_read(place)
+    kind, options = _choose_format(place, claims, options)
+    source = kind.read(place, claims[kind], options)
+    place.pass_over_rest()
+    source.not_read = place.passed.result()
+    return source
+
+
+def _choose_format(
+    place: Folder, claims: dict[Format, list[str]], options: ReadingOptions
+) -> tuple[Format, ReadingOptions]:
+    """The one format of a folder; stray files of another are counted, as much of another is a question."""
+    whole = next((kind for kind in claims if kind.whole), None)
+    if whole is not None:
+        return whole, options
+    named = next((kind for kind in claims if options.parts and kind.name == options.parts[0]), None)
+    if named is not None and len(claims) > 1:
+        return named, replace(options, parts=options.parts[1:])
+    if len(claims) > 1:
+        claims = {kind: names for kind, names in claims.items() if not kind.describes_others(place, names)} or claims
+    most = max(claims, key=lambda kind: len(claims[kind]))
+    others = [kind for kind in claims if kind is not most]
+    if sum(len(claims[kind]) for kind in others) * CLEARLY_MORE > len(claims[most]):
+        kinds = " and ".join(f"{len(names):,} of {kind.name}" for kind, names in claims.items())
+        examples = " and ".join(names[0] for kind, names in reversed(claims.items()))
         raise InputError(
-            f"{source.name}: image_size (--image-size)", expected=f"items of {image_size}x{image_size}",
+            place.what, expected="one kind of data", received=f"both, for example {examples} ({kinds})",
+            do=f"Name the file or the subfolder that holds the data, or the kind: PATH::{most.name}.",
+        )  # fmt: skip
+    return most, options
+
+
+def _nothing_to_read(place: Folder) -> InputError:
+    if place.root is None:
+        suffix = Path(place.names[0]).suffix
+        return InputError(
+            place.what, expected="a folder of images, npy, npz, pt, safetensors, zip, tar, parquet or UCR text",
+            received=f"a {suffix or 'nameless'} file",
+        )  # fmt: skip
+    place.pass_over_rest()
+    found = ", ".join(f"{one.count:,} {one.reason}" for one in place.passed.result())
+    return InputError(
+        place.what, expected="a folder with images", received=f"a folder without any ({found})",
+        do="Give a folder of png, jpg, bmp, gif, tif or webp files (subfolders are searched), of arrays, archives or "
+        "tables.",
+    )  # fmt: skip
+
+
+def _check_needs_no_conversion(source: Source, options: ReadingOptions) -> None:
+    """Raise where a size or mode was asked for that an array does not have: arrays are taken as they are."""
+    shape: Sequence[int] = source.item_shape
+    size, mode = options.image_size, options.mode
+    do = "Convert the array first, or leave the option out: only files of images are converted."
+    if size is not None and tuple(shape[:2]) != (size, size):
+        raise InputError(
+            f"{source.name}: image_size (--image-size)", expected=f"items of {size}x{size}",
             received=f"an array of items {list(shape)}", do=do,
         )  # fmt: skip
     if mode != "auto" and len(shape) != {"L": 2, "RGB": 3}[mode]:
@@ -108,11 +179,5 @@ def _check_needs_no_conversion(source: Source, mode: str, image_size: int | None
         )  # fmt: skip
 
 
-def _check_no_images(folder: Path) -> None:
-    """Raise where a folder of arrays or tables holds images too: either could be the data."""
-    image = next((file for file in folder.rglob("*") if is_image_name(file.name) and file.is_file()), None)
-    if image is not None:
-        raise InputError(
-            str(folder), expected="images, or arrays or tables", received=f"both, for example {image.name}",
-            do="Name the file or the subfolder that holds the data.",
-        )  # fmt: skip
+def _shown(data: Any) -> str:
+    return os.fsdecode(data) if isinstance(data, (str, os.PathLike)) else type(data).__name__

@@ -1,11 +1,27 @@
 """A source: items of one shape and dtype, read by index in blocks, with names. Every reader gives one."""
 
 from collections.abc import Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 import numpy as np
 
+from memfast.data.not_read import NotRead, printable
+from memfast.data.pixels import ReadingRules
 from memfast.foundation.provenance import content_hash
+
+# What an object needs to count as a source; the rest of the protocol was added later.
+_REQUIRED = (
+    "name",
+    "item_shape",
+    "dtype",
+    "labels",
+    "skipped",
+    "__len__",
+    "block",
+    "take",
+    "item_name",
+    "content_hash",
+)
 
 
 @runtime_checkable
@@ -16,8 +32,9 @@ class Source(Protocol):
         name: what a person calls it, for example the folder.
         item_shape: shape of one item: ``(H, W)`` or ``(H, W, C)`` for images (channels last), ``(L,)`` for signals.
         dtype: uint8 for images, a floating dtype otherwise.
-        labels: int64 ``[N]`` class labels, or None.
+        labels: int64 ``[N]`` class labels, -1 where an item has none; or None.
         skipped: (name, reason) of each item that was left out on request.
+        not_read: everything that was passed over, counted by reason; what was skipped is part of it.
     """
 
     name: str
@@ -25,6 +42,7 @@ class Source(Protocol):
     dtype: np.dtype
     labels: np.ndarray | None
     skipped: Sequence[tuple[str, str]]
+    not_read: Sequence[NotRead]
 
     def __len__(self) -> int:
         """The number of items."""
@@ -52,6 +70,10 @@ class ArraySource:
 
     Attributes:
         class_names: names of the classes, which labels are then places in; or None.
+        not_read: everything that was passed over, counted by reason.
+        rules: how images became pixels; None for arrays, which are taken as they are.
+        value_range: the values that mean 0 and 1, where that is known: (0, 255) for uint8, what the caller said for
+            floats; otherwise None.
 
     >>> source = ArraySource(np.zeros((3, 8, 8), np.uint8), name="zeros")
     >>> len(source), source.item_shape, source.item_name(2)
@@ -59,6 +81,9 @@ class ArraySource:
     """
 
     class_names: Sequence[str] | None = None
+    not_read: Sequence[NotRead] = ()
+    rules: ReadingRules | None = None
+    value_range: tuple[float, float] | None = None
 
     def __init__(
         self,
@@ -74,6 +99,8 @@ class ArraySource:
         self._hash: str | None = None
         self.item_shape = tuple(array.shape[1:])
         self.dtype = array.dtype
+        if array.dtype == np.uint8:
+            self.value_range = (0.0, 255.0)
 
     def __len__(self) -> int:
         return len(self.array)
@@ -88,8 +115,7 @@ class ArraySource:
 
     def item_name(self, index: int) -> str:
         """The item's name, or its index where it has none; bytes of a file name that are no UTF-8 as ``\\udcXX``."""
-        name = str(self._names[index]) if self._names is not None else str(index)
-        return name.encode("utf-8", "backslashreplace").decode()
+        return printable(str(self._names[index]) if self._names is not None else str(index))
 
     def content_hash(self) -> str:
         """SHA-256 of dtype, shape and values; computed once."""
@@ -98,6 +124,6 @@ class ArraySource:
         return self._hash
 
 
-def is_source(value: Any) -> bool:
+def is_source(value: Any) -> TypeGuard[Source]:
     """Whether ``value`` already is a source."""
-    return isinstance(value, Source)
+    return not isinstance(value, type) and all(hasattr(value, name) for name in _REQUIRED)

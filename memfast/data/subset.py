@@ -21,7 +21,8 @@ class Subset:
         self.name, self.item_shape, self.dtype = source.name, source.item_shape, source.dtype
         self.labels = None if source.labels is None else source.labels[kept]
         self.class_names = getattr(source, "class_names", None)
-        self.skipped = source.skipped
+        self.skipped, self.not_read = source.skipped, getattr(source, "not_read", ())
+        self.rules, self.value_range = getattr(source, "rules", None), getattr(source, "value_range", None)
 
     def __len__(self) -> int:
         return len(self.kept)

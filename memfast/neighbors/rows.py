@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from memfast.data.listing import natural_key
 from memfast.data.source import Source, is_source
 from memfast.foundation.arrays import dense_to_numpy, is_narrow_float, require_dense, require_unmasked
 from memfast.foundation.errors import InputError
@@ -228,7 +229,7 @@ def _open(value: Any, what: str) -> Rows:
 def _open_path(path: Path, what: str) -> Rows:
     if path.suffix == ".npy" and not path.is_dir():
         return NpyRows(path)
-    shards = sorted(path.glob("*.npy")) if path.is_dir() else []
+    shards = sorted(path.glob("*.npy"), key=lambda shard: natural_key(shard.name)) if path.is_dir() else []
     if shards:
         return _ShardedRows([NpyRows(shard) for shard in shards], str(path))
     from memfast.data import open_source

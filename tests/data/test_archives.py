@@ -101,7 +101,8 @@ def test_a_folder_of_tar_shards_reads_as_one_set(tmp_path):
     assert source.labels.tolist() == [0, 1, 2, 1, 2, 3]
     assert [source.item_name(index) for index in (0, 5)] == ["0.tar/0.png", "1.tar/2.png"]
     Image.fromarray(ITEMS[0]).save(tmp_path / "shards/a.png")
-    assert len(open_source(tmp_path / "shards")) == 1  # a folder of images stays one, whatever else lies in it
+    source = open_source(tmp_path / "shards")
+    assert (len(source), [(one.reason, one.names) for one in source.not_read]) == (6, [(".png files", ("a.png",))])
 
 
 def test_a_damaged_compressed_tar_is_refused(tmp_path):

@@ -2,6 +2,8 @@
 
 import io
 import os
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -119,3 +121,133 @@ def test_an_array_is_never_converted_and_says_so(options, message, tmp_path):
 
 def test_an_array_that_is_as_asked_passes():
     assert open_source(GRAY[None, :, :12], image_size=12, mode="L").item_shape == (12, 12)
+
+
+def chunk(kind, content):
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def raw_png(values, colour, extra=b"", after=b""):
+    """A PNG of 8 or 16 bits with chunks of one's own."""
+    height, width = values.shape[:2]
+    header = struct.pack(">IIBBBBB", width, height, 8 * values.dtype.itemsize, colour, 0, 0, 0)
+    pixels = zlib.compress(b"".join(b"\0" + row.tobytes() for row in values))
+    start = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header)
+    return start + extra + chunk(b"IDAT", pixels) + after + chunk(b"IEND", b"")
+
+
+def raw_tiff(values, photometric, sample_format):
+    """A TIFF of one strip with tags of one's own."""
+    content, (height, width) = values.tobytes(), values.shape
+    tags = [
+        (256, width), (257, height), (258, 8 * values.dtype.itemsize), (259, 1), (262, photometric), (273, 8), (277, 1),
+        (278, height), (279, len(content)), (339, sample_format),
+    ]  # fmt: skip
+    entries = b"".join(struct.pack("<HHIHH", tag, 3, 1, value, 0) for tag, value in tags)
+    start = b"II*\0" + struct.pack("<I", 8 + len(content)) + content
+    return start + struct.pack("<H", len(tags)) + entries + bytes(4)
+
+
+DEEP = (np.arange(12).reshape(3, 4) * 5000).astype(">u2")
+
+
+def every_way(content, suffix, tmp_path):
+    """The one image of this content, as a file, as bytes, as a picture and as a row of a table."""
+    (tmp_path / "d").mkdir(exist_ok=True)
+    (tmp_path / f"d/a.{suffix}").write_bytes(content)
+    pa = pytest.importorskip("pyarrow", reason="the package pyarrow is not installed")
+    found = [tmp_path / "d", [content], [Image.open(io.BytesIO(content))], pa.table({"image": [content]})]
+    blocks = [open_source(data).block(0, 1)[0] for data in found]
+    for block in blocks[1:]:
+        np.testing.assert_array_equal(block, blocks[0])
+    return blocks[0]
+
+
+def test_sixteen_bit_gray_with_a_transparent_value_is_white_there(tmp_path):
+    found = every_way(raw_png(DEEP, 0, chunk(b"tRNS", struct.pack(">H", 5000))), "png", tmp_path)
+    np.testing.assert_array_equal(found, np.where(DEEP == 5000, 255, DEEP >> 8))
+
+
+def test_sixteen_bit_colour_with_a_transparent_value_is_refused(tmp_path):
+    colour = np.stack([DEEP, DEEP // 2, DEEP // 3], axis=-1).astype(">u2")
+    with pytest.raises(InputError, match="a transparent colour of 16 bits"):
+        open_source([raw_png(colour, 2, chunk(b"tRNS", struct.pack(">HHH", 5000, 2500, 1666)))])
+
+
+def test_sixteen_bit_tiff_where_zero_is_white(tmp_path):
+    found = every_way(raw_tiff(DEEP.astype("<u2"), 0, 1), "tif", tmp_path)
+    np.testing.assert_array_equal(found, (65535 - DEEP.astype(int)) >> 8)
+
+
+def test_signed_eight_bit_tiff(tmp_path):
+    values = np.arange(12, dtype=np.int8).reshape(3, 4)
+    np.testing.assert_array_equal(every_way(raw_tiff(values, 1, 2), "tif", tmp_path), values)
+    for data in ([raw_tiff(values - 5, 1, 2)],):
+        with pytest.raises(InputError, match="a L image of -5 to 6, no whole numbers of 0 to 255"):
+            open_source(data)
+
+
+@pytest.mark.parametrize("where", ["eXIf before", "eXIf after", "raw profile", "XMP"])
+@pytest.mark.parametrize("orientation", [3, 6])
+def test_every_place_where_a_png_says_how_it_is_turned(where, orientation, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    block = exif.tobytes().removeprefix(b"Exif\0\0")
+    values = (np.arange(12).reshape(3, 4) * 20).astype(np.uint8)
+    before = after = b""
+    if where == "eXIf before":
+        before = chunk(b"eXIf", block)
+    elif where == "eXIf after":
+        after = chunk(b"eXIf", block)
+    elif where == "raw profile":
+        text = b"\nexif\n%8d\n" % (len(block) + 6) + (b"Exif\0\0" + block).hex().encode() + b"\n"
+        before = chunk(b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(text))
+    else:
+        text = (
+            b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+            b'<rdf:Description xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="%d"/></rdf:RDF></x:xmpmeta>'
+        )
+        before = chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + text % orientation)
+    found = every_way(raw_png(values, 0, before, after), "png", tmp_path)
+    np.testing.assert_array_equal(found, values[::-1, ::-1] if orientation == 3 else np.rot90(values, -1))
+
+
+def test_modes_are_mixed_in_lists_as_in_folders(tmp_path):
+    colour = np.stack([GRAY, GRAY // 2, 255 - GRAY], axis=2)
+    alpha = np.concatenate([colour, GRAY[..., None]], axis=2)
+    pictures = [
+        Image.fromarray(GRAY),
+        Image.fromarray(colour),
+        Image.fromarray(alpha),
+        Image.fromarray(colour).convert("CMYK"),
+    ]
+    for number, picture in enumerate(pictures):
+        write(tmp_path / "d", picture, f"{number}.tif")
+    expected = open_source(tmp_path / "d")
+    for data in (
+        pictures,
+        [GRAY, *pictures[1:]],
+        [(picture, 0) for picture in pictures],
+        [GRAY, colour, alpha, pictures[3]],
+    ):
+        source = open_source(data)
+        np.testing.assert_array_equal(source.block(0, 4), expected.block(0, 4))
+        assert source.conversion["to"] == "RGB"
+    np.testing.assert_array_equal(
+        open_source(pictures, mode="L").block(0, 4), open_source(tmp_path / "d", mode="L").block(0, 4)
+    )
+    small = open_source([GRAY, colour], image_size=6)
+    np.testing.assert_array_equal(small.block(0, 2), open_source(tmp_path / "d", image_size=6).block(0, 2))
+
+
+def test_lists_of_arrays_of_one_shape_stay_as_they_are():
+    for dtype in (np.uint8, np.float32, np.float64):
+        items = [np.full((4, 6, 6), value, dtype) for value in (1, 2)]
+        np.testing.assert_array_equal(open_source(items).block(0, 2), np.stack(items))
+    with pytest.raises(InputError, match=r"list\[1\]: expected float32 \[4\] as the first item"):
+        open_source([np.zeros(4, np.float32), np.zeros(5, np.float32)])
+
+
+def test_pictures_of_other_sizes_in_a_list_are_named():
+    with pytest.raises(InputError, match=r"list\[1\]: expected 16x12 pixels, as list\[0\], received 12x16"):
+        open_source([Image.fromarray(GRAY), Image.fromarray(GRAY.T.copy())])

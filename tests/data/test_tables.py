@@ -70,3 +70,15 @@ def test_a_hugging_face_data_set_tells_the_names_of_its_classes(tmp_path):
     for one in (data, tmp_path / "a.parquet", tmp_path / "saved"):
         source = open_source(one)
         assert (source.labels.tolist(), source.class_names) == ([0, 1, 0], ["zebra", "ant"])
+
+
+def test_an_empty_field_in_a_list_is_named_by_its_row(tmp_path):
+    path = write(tmp_path / "a.parquet", pixels=[[1.0, 2.0], [3.0, None], [4.0, 5.0]])
+    with pytest.raises(InputError, match=r"column 'pixels': expected lists of one length .* an empty field in row 1"):
+        open_source(path)
+
+
+def test_rows_without_names_of_their_own(tmp_path):
+    path = write(tmp_path / "a.parquet", pixels=[[1.0, 2.0], [3.0, 4.0]])
+    assert open_source(path).item_name(1) == "a.parquet#1"
+    assert open_source(pa.table({"pixels": [[1.0, 2.0], [3.0, 4.0]]})).item_name(1) == "1"

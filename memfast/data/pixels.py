@@ -1,0 +1,276 @@
+"""One image becomes pixels by the same rules wherever it came from: a file, an archive, a table, a list."""
+
+import io
+import zlib
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+# Every format that may be opened, and only these: EPS would start Ghostscript, PDF and video readers are no images.
+FORMATS = {
+    "PNG": (".png", ".apng"), "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"), "BMP": (".bmp",),
+    "DIB": (".dib",), "GIF": (".gif",), "TIFF": (".tif", ".tiff"), "WEBP": (".webp",),
+    "PPM": (".ppm", ".pgm", ".pbm", ".pnm", ".pfm"), "AVIF": (".avif",),
+    "JPEG2000": (".jp2", ".j2k", ".jpf", ".jpx", ".j2c", ".jpc"), "QOI": (".qoi",), "PCX": (".pcx",),
+    "SGI": (".sgi",), "JXL": (".jxl",), "HEIF": (".heic", ".heif"),
+}  # fmt: skip
+# TGA files have no signature: only the suffix can tell.
+BY_SUFFIX_ONLY = {"TGA": (".tga",)}
+PLUGINS = {"JXL": ("pillow_jxl", "pillow-jxl-plugin"), "HEIF": ("pillow_heif", "pillow-heif")}
+
+MAX_PIXELS = 89_478_485  # Pillow's own limit
+SIXTEEN_BIT_MODES = {"I;16", "I;16L", "I;16B", "I;16N"}
+GRAY_MODES = {"1", "L", "I", "F", "LA", "La", *SIXTEEN_BIT_MODES}
+
+
+@dataclass(frozen=True)
+class ReadingRules:
+    """How images become pixels.
+
+    Attributes:
+        mode: ``"L"``, ``"RGB"``, or ``"auto"``: gray images stay gray.
+        image_size: the side of the centre square crop that is resized (Lanczos), or None.
+        upright: images are turned as their EXIF or XMP says.
+    """
+
+    mode: str = "auto"
+    image_size: int | None = None
+    upright: bool = True
+
+
+@dataclass(frozen=True)
+class Header:
+    """What is known of an image before its pixels are decoded.
+
+    Attributes:
+        size: height and width of the upright image.
+        mode: Pillow's mode.
+        orientation: EXIF's number, 1 for upright.
+        frames: pictures or pages in the file; the first is read.
+    """
+
+    size: tuple[int, int]
+    mode: str
+    orientation: int
+    frames: int
+
+
+def image_suffixes() -> tuple[str, ...]:
+    """The suffixes of the image files that can be read here; those of optional plug-ins only where they are installed.
+
+    >>> ".png" in image_suffixes(), ".eps" in image_suffixes()
+    (True, False)
+    """
+    return tuple(suffix for name, suffixes in _readable().items() for suffix in suffixes)
+
+
+def is_image_name(name: str) -> bool:
+    """Whether a file's name ends like an image's that can be read, and is not hidden."""
+    return name.lower().endswith(image_suffixes()) and not name.rsplit("/", 1)[-1].startswith(".")
+
+
+def open_image(content: bytes, name: str = "") -> Image.Image:
+    """An image from bytes, by its signature, or by its suffix where its format has no signature.
+
+    Raises:
+        OSError, ValueError, SyntaxError: it is damaged, of another format, or too large.
+    """
+    formats = _readable()
+    allowed = [
+        one for one, suffixes in formats.items()
+        if one in Image.OPEN and (one not in BY_SUFFIX_ONLY or name.lower().endswith(suffixes))
+    ]  # fmt: skip
+    _check_png(content)
+    try:
+        image = Image.open(io.BytesIO(content), formats=allowed)
+    except UnidentifiedImageError as error:
+        raise ValueError("bytes that are no image") from error
+    if image.width * image.height > MAX_PIXELS:
+        raise ValueError(f"{image.width}x{image.height} pixels are over the limit of {MAX_PIXELS:,}")
+    return image
+
+
+def header_of(image: Image.Image, content: bytes = b"") -> Header:
+    """Size, mode, orientation and number of frames of an opened image."""
+    orientation = orientation_of(image, content)
+    height, width = (image.width, image.height)[:: 1 if orientation in _ON_THEIR_SIDE else -1]
+    return Header((height, width), image.mode, orientation, _frames(image))
+
+
+def is_gray(mode: str) -> bool:
+    """Whether images of this Pillow mode have no colour."""
+    return mode in GRAY_MODES
+
+
+def pixels_of(image: Image.Image, rules: ReadingRules, content: bytes = b"") -> np.ndarray:
+    """An image's pixels, uint8 ``[H, W]`` or ``[H, W, 3]``.
+
+    Turned upright, of 16 bits the upper 8, transparency on white, then one mode and one size.
+
+    Args:
+        image: any Pillow image.
+        rules: mode and size.
+        content: the encoded image, which tells sooner whether a PNG says how it is turned.
+
+    Raises:
+        OSError, ValueError, SyntaxError: it cannot be decoded, or holds what are no pixels.
+    """
+    turn = _TURNS.get(orientation_of(image, content))
+    gray = rules.mode == "L" or (rules.mode == "auto" and is_gray(image.mode))
+    if image.mode in ("I", "F") or image.mode in SIXTEEN_BIT_MODES or _signed(image):
+        image = _to_eight_bits(image)
+    elif image.mode in ("La", "RGBa"):
+        image = image.convert(image.mode.upper())
+    elif isinstance(image.info.get("transparency"), tuple) and max(image.info["transparency"]) > 255:
+        raise ValueError("a transparent colour of 16 bits, which Pillow cannot find")
+    if turn is not None:
+        image = image.transpose(turn)
+    if "A" in image.mode or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+    image = image.convert("L" if gray else "RGB")
+    if rules.image_size is not None:
+        side = min(image.size)
+        left, top = (image.width - side) // 2, (image.height - side) // 2
+        box = (left, top, left + side, top + side)
+        image = image.resize((rules.image_size, rules.image_size), Image.Resampling.LANCZOS, box=box)
+    return np.asarray(image, dtype=np.uint8)
+
+
+# EXIF's orientations other than upright, and what undoes them.
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # fmt: skip
+_ON_THEIR_SIDE = (5, 6, 7, 8)
+_ORIENTATION = 0x0112
+_PHOTOMETRIC, _SAMPLE_FORMAT = 262, 339
+_PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def orientation_of(image: Image.Image, content: bytes = b"") -> int:
+    """The orientation that EXIF or XMP states; 1, upright, where they state none or Pillow turns it itself (TIFF)."""
+    if image.format == "TIFF" or (content.startswith(_PNG) and not _says_orientation(content)):
+        return 1
+    try:
+        found = int(image.getexif().get(_ORIENTATION, 1))
+    except MemoryError:
+        raise
+    except Exception:  # damage in what is said about an image is no damage of its pixels
+        return 1
+    return found if found in _TURNS else 1
+
+
+def is_turned(orientation: int) -> bool:
+    """Whether an image of this orientation has to be turned to be upright."""
+    return orientation in _TURNS
+
+
+def _frames(image: Image.Image) -> int:
+    try:
+        return int(getattr(image, "n_frames", 1))
+    except MemoryError:
+        raise
+    except Exception:  # damage in a later picture is no damage of the first
+        return 1
+
+
+def _readable() -> dict[str, tuple[str, ...]]:
+    global _KNOWN
+    if _KNOWN is None:
+        Image.init()
+        for name, (module, _) in PLUGINS.items():
+            _register(name, module)
+        _KNOWN = {one: suffixes for one, suffixes in (FORMATS | BY_SUFFIX_ONLY).items() if one in Image.OPEN}
+    return _KNOWN
+
+
+_KNOWN: dict[str, tuple[str, ...]] | None = None
+
+
+def _register(name: str, module: str) -> None:
+    """Register a plug-in of Pillow where it is installed."""
+    import importlib
+
+    try:
+        plugin = importlib.import_module(module)
+    except ImportError:
+        return
+    if name == "HEIF":
+        plugin.register_heif_opener()
+
+
+def _chunks(content: bytes) -> list[tuple[bytes, int, int]]:
+    """Type, start and end of the content of each whole chunk of a PNG."""
+    found, at = [], len(_PNG)
+    while at + 12 <= len(content):
+        length = int.from_bytes(content[at : at + 4], "big")
+        kind, start = content[at + 4 : at + 8], at + 8
+        if start + length + 4 > len(content):
+            break
+        found.append((kind, start, start + length))
+        if kind == b"IEND":
+            break
+        at = start + length + 4
+    return found
+
+
+def _check_png(content: bytes) -> None:
+    """Raise where a chunk that decides on pixels has a wrong checksum: Pillow checks none of the pixels' own."""
+    if not content.startswith(_PNG):
+        return
+    view = memoryview(content)
+    for kind, start, end in _chunks(content):
+        if kind[:1].isupper() or kind in (b"tRNS", b"eXIf", b"fdAT", b"acTL", b"fcTL"):
+            checksum = int.from_bytes(content[end : end + 4], "big")
+            if zlib.crc32(view[start - 4 : end]) != checksum:
+                raise ValueError(f"a {kind.decode('latin-1')} chunk with a wrong checksum")
+
+
+def _says_orientation(content: bytes) -> bool:
+    for kind, start, end in _chunks(content):
+        if kind == b"eXIf":
+            return True
+        keyword = content[start : min(end, start + 80)].split(b"\0", 1)[0]
+        if kind in (b"tEXt", b"zTXt", b"iTXt") and keyword in (b"Raw profile type exif", b"XML:com.adobe.xmp"):
+            return True
+    return False
+
+
+def _tag(image: Image.Image, number: int) -> int | None:
+    tags = getattr(image, "tag_v2", None)
+    value = None if tags is None else tags.get(number)
+    value = value[0] if isinstance(value, tuple) and value else value
+    return value if isinstance(value, int) else None
+
+
+def _signed(image: Image.Image) -> bool:
+    """Whether an 8-bit TIFF's values have a sign, which Pillow drops."""
+    return image.mode == "L" and _tag(image, _SAMPLE_FORMAT) == 2
+
+
+def _to_eight_bits(image: Image.Image) -> Image.Image:
+    """16-bit gray by its upper 8 bits; other deep images must hold whole numbers of 0..255.
+
+    What an image holds never decides how it is scaled: a dark picture would come out as a bright one.
+    """
+    see_through = image.info.get("transparency")
+    values = np.asarray(image)
+    if _signed(image):
+        values = values.view(np.int8)
+    clear = values == see_through if isinstance(see_through, int) else None
+    if image.mode in SIXTEEN_BIT_MODES or (image.mode == "I" and image.format in ("PNG", "PPM")):
+        values = values.astype(np.int64)
+        if image.mode in SIXTEEN_BIT_MODES and _tag(image, _PHOTOMETRIC) == 0:
+            values = 65535 - values
+        values = values >> 8
+    whole = np.isfinite(values).all() and (values == np.rint(values)).all()
+    fraction = values.dtype.kind == "f" and 0 < values.max(initial=0) <= 1
+    if not whole or fraction or values.min() < 0 or values.max() > 255:
+        raise ValueError(f"a {image.mode} image of {values.min():g} to {values.max():g}, no whole numbers of 0 to 255")
+    values = values.astype(np.uint8)
+    if clear is not None:
+        values[clear] = 255
+    return Image.fromarray(values)
