@@ -1,14 +1,14 @@
 """Distribution metrics: how near two sets of samples are. Functions of arrays; no files, no extractors."""
 
-from memfast.metrics.catalog import CATALOG, Metric
+from memfast.metrics.base import Metric, MetricInputs, MetricOutcome, MetricValue
 from memfast.metrics.copying import NeighborRatios, auth_pct, cosine_penalty, mifid, neighbor_ratios
 from memfast.metrics.cost import Cost, estimate_cost
 from memfast.metrics.data_copying import DataCopying, c_t, copying_z
 from memfast.metrics.diversity import vendi, vendi_per_class
 from memfast.metrics.frechet import FrechetInfinity, frechet_distance, frechet_from_moments, frechet_infinity
-from memfast.metrics.intervals import Interval, bootstrap_mean
+from memfast.metrics.intervals import Interval, bootstrap_mean, share_interval
 from memfast.metrics.kernel import KernelDistance, kernel_distance
-from memfast.metrics.likelihood import FeatureLikelihood, feature_likelihood
+from memfast.metrics.likelihood import FeatureLikelihood, feature_likelihood, memorization_scores
 from memfast.metrics.manifold import (
     ManifoldCounts,
     ManifoldScores,
@@ -26,11 +26,13 @@ from memfast.metrics.projected import (
     mean_pair_distance,
     projected_distances,
 )
+from memfast.metrics.registry import CATALOG, METRICS
 from memfast.metrics.shared import SharedNeighbors
 from memfast.metrics.transport import WassersteinResult, wasserstein
 
 __all__ = [
     "CATALOG",
+    "METRICS",
     "Cost",
     "DataCopying",
     "FeatureLikelihood",
@@ -41,6 +43,9 @@ __all__ = [
     "ManifoldCounts",
     "ManifoldScores",
     "Metric",
+    "MetricInputs",
+    "MetricOutcome",
+    "MetricValue",
     "Moments",
     "NeighborRatios",
     "PrincipalComponents",
@@ -62,10 +67,12 @@ __all__ = [
     "l2_distances",
     "manifold_counts",
     "mean_pair_distance",
+    "memorization_scores",
     "mifid",
     "neighbor_ratios",
     "precision_recall_density_coverage",
     "projected_distances",
+    "share_interval",
     "vendi",
     "vendi_per_class",
     "wasserstein",

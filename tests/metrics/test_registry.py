@@ -5,7 +5,8 @@ import pytest
 
 from memfast.foundation.errors import InputError
 from memfast.metrics import SharedNeighbors, kernel_distance
-from memfast.metrics.catalog import CATALOG, Sets, choose
+from memfast.metrics.base import MetricInputs
+from memfast.metrics.registry import CATALOG, choose
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "metrics.md"
 
@@ -30,9 +31,12 @@ def test_names_are_unique():
 
 def test_choice():
     assert [row.name for row in choose(["mifid", "mifid", "generalization_gap"], has_test=True)] == ["mifid", "fld"]
-    assert not any(row.needs_test for row in choose(None, has_test=False))
-    with pytest.raises(InputError, match="names among wasserstein, sliced_wasserstein"):
-        choose("fid", has_test=False)
+    assert len(choose(None, has_test=False)) == len(CATALOG)
+    assert [row.name for row in choose([CATALOG[0], "vendi"], has_test=False)] == [CATALOG[0].name, "vendi"]
+    with pytest.raises(InputError, match="metrics: expected names among wasserstein"):
+        choose("beauty", has_test=False)
+    with pytest.raises(InputError, match=r"received 'frechet_distanc'. Did you mean 'frechet_distance'\?"):
+        choose("frechet_distanc", has_test=False)
 
 
 def test_the_interval_of_the_kernel_distance_covers_the_true_one():
@@ -43,7 +47,7 @@ def test_the_interval_of_the_kernel_distance_covers_the_true_one():
     covered = 0
     for _ in range(40):
         generated, training = (generator.standard_normal((80, 2)) + shift for shift in (0.5, 0))
-        found = metric.compute(Sets(generated, training, None, SharedNeighbors({})))["kernel_distance"]
+        found = metric.compute(MetricInputs(generated, training, None, SharedNeighbors({})))["kernel_distance"]
         covered += found.interval.low <= truth <= found.interval.high
     assert covered >= 34, "95 % of 40 are 38; below 34 has a chance of one in a hundred"
 
@@ -52,7 +56,7 @@ def test_training_rows_on_a_line_have_no_second_component():
     generator = np.random.default_rng(0)
     generated, training = generator.standard_normal((30, 3)), generator.standard_normal((40, 1)) * np.ones(3)
     metric = next(row for row in CATALOG if row.name == "projected")
-    found = metric.compute(Sets(generated, training, None, SharedNeighbors({})))
+    found = metric.compute(MetricInputs(generated, training, None, SharedNeighbors({})))
     assert sorted(found) == ["jensen_shannon_components", "wasserstein_1_components"]
     assert found["wasserstein_1_components"].details["components"] == 1
 
@@ -60,7 +64,9 @@ def test_training_rows_on_a_line_have_no_second_component():
 def test_the_line_of_frechet_infinity_gives_no_interval():
     generator = np.random.default_rng(0)
     metric = next(row for row in CATALOG if row.name == "frechet_infinity")
-    sets = Sets(generator.standard_normal((60, 3)), generator.standard_normal((50, 3)), None, SharedNeighbors({}))
+    sets = MetricInputs(
+        generator.standard_normal((60, 3)), generator.standard_normal((50, 3)), None, SharedNeighbors({})
+    )
     found = metric.compute(sets)["frechet_infinity"]
     assert found.interval is None
     assert found.details["standard_error_of_fit"] > 0
