@@ -95,10 +95,8 @@ def with_options(metrics: "list[Metric]", options: list[str]) -> "list[Metric]":
     unused = sorted(set(by_name) - {metric.name for metric in metrics})
     if unused:
         raise InputError("--option", expected="metrics that --metrics chose", received=", ".join(unused))
-    own = {metric.name: {key: getattr(metric, key) for key in getattr(metric, "__dataclass_fields__", {})}
-           for metric in metrics}  # fmt: skip
     return [
-        METRICS.build({"name": metric.name, **own[metric.name], **by_name[metric.name]}, what="metric")
+        METRICS.build({"name": metric.name, **metric.options, **by_name[metric.name]}, what="metric")
         if metric.name in by_name
         else metric
         for metric in metrics

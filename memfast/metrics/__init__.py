@@ -6,6 +6,7 @@ from memfast.metrics.cost import Cost, estimate_cost
 from memfast.metrics.data_copying import DataCopying, c_t, copying_z
 from memfast.metrics.diversity import vendi, vendi_per_class
 from memfast.metrics.frechet import FrechetInfinity, frechet_distance, frechet_from_moments, frechet_infinity
+from memfast.metrics.inception_score import InceptionScore, inception_score
 from memfast.metrics.intervals import Interval, bootstrap_mean, share_interval
 from memfast.metrics.kernel import KernelDistance, kernel_distance
 from memfast.metrics.likelihood import FeatureLikelihood, feature_likelihood, memorization_scores
@@ -37,6 +38,7 @@ __all__ = [
     "DataCopying",
     "FeatureLikelihood",
     "FrechetInfinity",
+    "InceptionScore",
     "Interval",
     "KernelDistance",
     "L2Distances",
@@ -62,6 +64,7 @@ __all__ = [
     "frechet_distance",
     "frechet_from_moments",
     "frechet_infinity",
+    "inception_score",
     "jensen_shannon",
     "kernel_distance",
     "l2_distances",

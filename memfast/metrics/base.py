@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -138,6 +138,11 @@ class Metric(ABC):
         cls.aliases = tuple(value.name for value in cls.values if value.name != cls.name)
 
     @property
+    def options(self) -> dict[str, Any]:
+        """Its options and their values."""
+        return {name: getattr(self, name) for name in option_names(type(self))}
+
+    @property
     def needs_test(self) -> bool:
         """Whether it needs a held-out set."""
         return "test" in self.needs
@@ -174,6 +179,11 @@ class Metric(ABC):
             if rows is not None and len(rows) < least:
                 return f"needs at least {least} {WORDS[name]} samples, received {len(rows)}"
         return None
+
+
+def option_names(metric: type[Metric]) -> tuple[str, ...]:
+    """The options that a metric takes."""
+    return tuple(field.name for field in fields(metric)) if is_dataclass(metric) else ()
 
 
 WORDS = {"generated": "generated", "training": "training", "test": "held-out"}

@@ -6,7 +6,7 @@ from typing import Any
 
 from memfast.foundation.errors import InputError
 from memfast.foundation.registry import Registry
-from memfast.metrics.base import NEEDS, Metric
+from memfast.metrics.base import Metric, option_names
 from memfast.metrics.copying import AuthPct, MiFID, NeighborRatio
 from memfast.metrics.data_copying import CT
 from memfast.metrics.diversity import Vendi
@@ -70,7 +70,7 @@ def choose(metrics: Choice = None, *, has_test: bool, options: Mapping[str, Any]
             if "test" in metric.needs and not has_test:
                 raise InputError("test", expected=f"a held-out set, which '{metric.name}' needs", received="none")
             chosen[metric.name] = _build(metric, own, given)
-    unknown = [name for name in given if not any(name in _fields(metric) for metric in METRICS.values())]
+    unknown = [name for name in given if not any(name in option_names(metric) for metric in METRICS.values())]
     if unknown:
         raise InputError("options", expected="options of metrics", received=", ".join(map(repr, unknown)))
     return list(chosen.values())
@@ -113,15 +113,7 @@ def _entries(metrics: Choice) -> list[tuple[Any, Mapping[str, Any]]]:
 
 
 def _build(metric: type[Metric], own: Mapping[str, Any], shared: Mapping[str, Any]) -> Metric:
-    fields = _fields(metric)
+    fields = option_names(metric)
     options = {name: value for name, value in shared.items() if name in fields} | dict(own)
     return METRICS.build({"name": metric.name, **options}, what="metric")
 
-
-def _fields(metric: type[Metric]) -> Iterable[str]:
-    return getattr(metric, "__dataclass_fields__", {})
-
-
-def describe_needs(metric: type[Metric]) -> str:
-    """What a metric needs beside generated and training samples, in words; empty for nothing."""
-    return ", ".join(NEEDS[need] for need in metric.needs)

@@ -98,7 +98,7 @@ def test_products_of_variances_leave_float64_and_the_distance_does_not(scale):
 @pytest.mark.parametrize("rows", [50, 3])
 def test_features_whose_squares_overflow_are_refused(rows):
     x = 1e200 * np.random.default_rng(0).normal(size=(rows, 4))
-    with pytest.raises(InputError, match="features: expected m.* square"):
+    with pytest.raises(InputError, match=r"features: expected m.* square"):
         frechet_distance(x, x[::-1] + 1e200)
 
 
