@@ -6,6 +6,7 @@ from memfast.metrics.cost import Cost, estimate_cost
 from memfast.metrics.data_copying import DataCopying, c_t, copying_z
 from memfast.metrics.diversity import vendi, vendi_per_class
 from memfast.metrics.frechet import FrechetInfinity, frechet_distance, frechet_from_moments, frechet_infinity
+from memfast.metrics.identifiability import Identifiability, identifiability
 from memfast.metrics.inception_score import InceptionScore, inception_score
 from memfast.metrics.intervals import Interval, bootstrap_mean, share_interval
 from memfast.metrics.kernel import KernelDistance, kernel_distance
@@ -16,6 +17,7 @@ from memfast.metrics.manifold import (
     manifold_counts,
     precision_recall_density_coverage,
 )
+from memfast.metrics.mind import mind
 from memfast.metrics.moments import Moments
 from memfast.metrics.one_dimensional import wasserstein_per_dimension
 from memfast.metrics.principal import PrincipalComponents
@@ -27,9 +29,12 @@ from memfast.metrics.projected import (
     mean_pair_distance,
     projected_distances,
 )
+from memfast.metrics.realism import realism
 from memfast.metrics.registry import CATALOG, METRICS
 from memfast.metrics.shared import SharedNeighbors
+from memfast.metrics.structure import structural_similarity
 from memfast.metrics.transport import WassersteinResult, wasserstein
+from memfast.metrics.two_sample import KernelTest, NeighborTest, mmd_test, nearest_neighbor_accuracy
 
 __all__ = [
     "CATALOG",
@@ -38,9 +43,11 @@ __all__ = [
     "DataCopying",
     "FeatureLikelihood",
     "FrechetInfinity",
+    "Identifiability",
     "InceptionScore",
     "Interval",
     "KernelDistance",
+    "KernelTest",
     "L2Distances",
     "ManifoldCounts",
     "ManifoldScores",
@@ -50,6 +57,7 @@ __all__ = [
     "MetricValue",
     "Moments",
     "NeighborRatios",
+    "NeighborTest",
     "PrincipalComponents",
     "ProjectedDistances",
     "SharedNeighbors",
@@ -64,6 +72,7 @@ __all__ = [
     "frechet_distance",
     "frechet_from_moments",
     "frechet_infinity",
+    "identifiability",
     "inception_score",
     "jensen_shannon",
     "kernel_distance",
@@ -72,10 +81,15 @@ __all__ = [
     "mean_pair_distance",
     "memorization_scores",
     "mifid",
+    "mind",
+    "mmd_test",
+    "nearest_neighbor_accuracy",
     "neighbor_ratios",
     "precision_recall_density_coverage",
     "projected_distances",
+    "realism",
     "share_interval",
+    "structural_similarity",
     "vendi",
     "vendi_per_class",
     "wasserstein",

@@ -11,24 +11,35 @@ from memfast.metrics.copying import AuthPct, MiFID, NeighborRatio
 from memfast.metrics.data_copying import CT
 from memfast.metrics.diversity import Vendi
 from memfast.metrics.frechet import Frechet, FrechetExtrapolated
+from memfast.metrics.identifiability import IdentifiabilityScore
 from memfast.metrics.inception_score import InceptionScoreOfClasses
 from memfast.metrics.kernel import KernelPolynomial, KernelRbf
 from memfast.metrics.likelihood import FeatureLikelihoodDivergence
 from memfast.metrics.manifold import PrecisionRecallDensityCoverage
+from memfast.metrics.mind import Mind
+from memfast.metrics.realism import Realism
+from memfast.metrics.structure import StructuralSimilarity
 from memfast.metrics.transport_metrics import L2, Projected, SlicedWasserstein, Wasserstein
+from memfast.metrics.two_sample import MmdTest, NearestNeighborAccuracy
 
 BUILT_IN: tuple[type[Metric], ...] = (
     Wasserstein,
     SlicedWasserstein,
+    Mind,
     Projected,
     L2,
     Frechet,
     FrechetExtrapolated,
     KernelPolynomial,
     KernelRbf,
+    MmdTest,
     PrecisionRecallDensityCoverage,
+    Realism,
+    NearestNeighborAccuracy,
     AuthPct,
     NeighborRatio,
+    IdentifiabilityScore,
+    StructuralSimilarity,
     MiFID,
     Vendi,
     InceptionScoreOfClasses,
@@ -116,4 +127,3 @@ def _build(metric: type[Metric], own: Mapping[str, Any], shared: Mapping[str, An
     fields = option_names(metric)
     options = {name: value for name, value in shared.items() if name in fields} | dict(own)
     return METRICS.build({"name": metric.name, **options}, what="metric")
-
