@@ -32,7 +32,13 @@ class Moments:
         part = Moments()
         part.count, part.mean = len(matrix), matrix.mean(axis=0)
         centred = matrix - part.mean
-        part.scatter = centred.T @ centred
+        with np.errstate(over="ignore", invalid="ignore"):
+            part.scatter = centred.T @ centred
+        if not np.isfinite(part.scatter).all():
+            raise InputError(
+                "features", expected="magnitudes whose square float64 holds", received="larger ones",
+                do="Scale all sets by one number.",
+            )  # fmt: skip
         return self.merge(part)
 
     def merge(self, other: "Moments") -> "Moments":
