@@ -2,8 +2,8 @@
 
 THEIRS = (
     "array_api_backends", "array_api_compatible", "fail_slow", "iterations", "network", "parallel_threads",
-    "parallel_threads_limit", "skip_xp_backends", "slow", "thread_unsafe", "uses_xp_capabilities", "xfail_xp_backends", "xfail_on_32bit",
-    "xslow",
+    "parallel_threads_limit", "skip_xp_backends", "slow", "thread_unsafe", "uses_xp_capabilities", "xfail_on_32bit",
+    "xfail_xp_backends", "xslow",
 )  # fmt: skip
 
 
