@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 SOURCES := pyproject.toml setup.py constraints.txt $(shell find csrc -type f 2>/dev/null)
 
-.PHONY: demo test bench evidence lint clean
+.PHONY: demo test soak peers bench evidence lint clean
 
 demo: $(VENV)/installed-demo
 	$(BIN)/memfast demo --out memfast-demo --overwrite
@@ -13,6 +13,15 @@ demo: $(VENV)/installed-demo
 test: export OMP_WAIT_POLICY ?= passive
 test: $(VENV)/installed-test lint
 	$(BIN)/python -m pytest memfast tests
+
+# What takes many minutes: the coverage of every interval, measured again.
+soak: $(VENV)/installed-test
+	$(BIN)/python -m pytest -m soak tests
+
+# The suites of peers whose own pins no environment of ours fits: beside it, not in it.
+peers: $(VENV)/installed-test
+	$(BIN)/python -m pip install -q --no-deps --target build/peers -r tests/peers/requirements.txt
+	PYTHONPATH=build/peers $(BIN)/python -m pytest tests/peers
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .

@@ -16,7 +16,7 @@ _NAMES = {
     "MemfastError": "memfast.foundation.errors",
     "Neighbors": "memfast.neighbors",
     "audit": "memfast.auditing",
-    "evaluate": "memfast.auditing",
+    "evaluate": "memfast.evaluation",
     "key": "memfast.ops",
     "knn": "memfast.neighbors",
 }
@@ -45,7 +45,8 @@ if TYPE_CHECKING:
         trace,
         training,
     )  # fmt: skip
-    from memfast.auditing import audit, evaluate
+    from memfast.auditing import audit
+    from memfast.evaluation import evaluate
     from memfast.foundation.errors import InputError, MemfastError
     from memfast.neighbors import Neighbors, knn
     from memfast.objective import Ambient, DenoisingObjective

@@ -8,10 +8,11 @@ import numpy as np
 
 from memfast.auditing.scan import Scan, scan
 from memfast.data import Source, open_source
+from memfast.features.sets import CHANNELS, ChannelsLast, kind_of
 from memfast.foundation.arguments import finite_number
 from memfast.foundation.errors import InputError
 
-CHANNELS = (1, 3, 4)
+__all__ = ["CHANNELS", "ChannelsLast", "Inputs", "as_images", "kind_of", "open_inputs"]
 
 
 @dataclass(frozen=True)
@@ -87,60 +88,11 @@ def open_inputs(
     return Inputs(sources["generated"], reference, sources.get("test"), scans, kind, low, unit, units)
 
 
-def kind_of(item_shape: tuple[int, ...]) -> str:
-    """What items of this shape are: "images" (height and width, maybe channels), "signals" (one axis) or "values"."""
-    if len(item_shape) == 1 or (len(item_shape) == 2 and item_shape[0] == 1):
-        return "signals"
-    if len(item_shape) == 2 or (len(item_shape) == 3 and (item_shape[-1] in CHANNELS or item_shape[0] in CHANNELS)):
-        return "images"
-    return "values"
-
-
 def as_images(block: np.ndarray) -> np.ndarray:
     """Images ``[n, H, W]`` or ``[n, H, W, C]``, whichever way round the channels were; one channel is dropped."""
     if block.ndim == 4 and block.shape[-1] not in CHANNELS:
         block = np.moveaxis(block, 1, -1)
     return block[..., 0] if block.ndim == 4 and block.shape[-1] == 1 else block
-
-
-class ChannelsLast:
-    """A source of images with the channels moved to the end.
-
-    Args:
-        source: items ``[C, H, W]``.
-    """
-
-    def __init__(self, source: Source) -> None:
-        self.source = source
-        channels, height, width = source.item_shape
-        self.item_shape: tuple[int, ...] = (height, width, channels)
-        self.name, self.dtype = source.name, source.dtype
-        self.labels, self.skipped = source.labels, source.skipped
-        self.not_read = getattr(source, "not_read", ())
-
-    @classmethod
-    def where_needed(cls, source: Source) -> Source:
-        """``source`` itself where its channels are last already."""
-        return cls(source) if len(source.item_shape) == 3 and source.item_shape[-1] not in CHANNELS else source
-
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def block(self, start: int, stop: int) -> np.ndarray:
-        """Items ``start`` to ``stop``."""
-        return np.moveaxis(self.source.block(start, stop), 1, -1)
-
-    def take(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
-        """The items of these indices, in this order."""
-        return np.moveaxis(self.source.take(indices), 1, -1)
-
-    def item_name(self, index: int) -> str:
-        """The item's name."""
-        return self.source.item_name(index)
-
-    def content_hash(self) -> str:
-        """The source's hash, marked as moved."""
-        return f"{self.source.content_hash()}-channels-last"
 
 
 def _check_same(name: str, source: Source, reference: Source) -> None:

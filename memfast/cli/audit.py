@@ -84,7 +84,7 @@ def run(
     import memfast
     from memfast.auditing.result import FILES
     from memfast.data import open_source
-    from memfast.metrics.catalog import choose
+    from memfast.metrics.registry import choose
     from memfast.reports import write_report
     from memfast.runtime import distributed
 
@@ -239,7 +239,7 @@ def _check_labels(labels: "np.ndarray | None", sources: "dict[str, Source]") -> 
 
 def _announce(sources: "dict[str, Source]", training: "Source", test: "Source | None", metrics: str) -> None:
     """What the audit's searches and the metrics will take together, before anything starts."""
-    from memfast.auditing.evaluation import announce
+    from memfast.evaluation import announce
     from memfast.metrics.cost import estimate_cost
 
     operations: dict[str, float] = {}

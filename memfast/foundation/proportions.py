@@ -166,6 +166,6 @@ def difference(
 
 
 def _check(count: int, total: int, confidence: float) -> None:
-    whole_number("total", total, least=1, do="It is the number of samples that were tested.")
+    whole_number("total", total, least=1, words="a whole number, at least one tested sample")
     whole_number("count", count, least=0, greatest=total)
     finite_number("confidence", confidence, above=0, below=1)

@@ -3,11 +3,12 @@
 from typing import Any
 
 import numpy as np
-import torch
 
+from memfast.foundation.arrays import plain_array
 from memfast.foundation.errors import InputError
 
 ROWS_PER_CHECK = 4096
+GREATEST_MAGNITUDE = 1e150
 
 
 def as_matrix(name: str, value: Any, *, minimum: int = 1, dtype: Any = np.float64) -> np.ndarray:
@@ -20,10 +21,9 @@ def as_matrix(name: str, value: Any, *, minimum: int = 1, dtype: Any = np.float6
         dtype: the dtype to return; None keeps a floating dtype and turns integers into float64.
 
     Raises:
-        InputError: it is empty, too small, not real, or has a NaN or an infinity (the row is named).
+        InputError: it is empty, too small, masked, sparse or not real, or has a NaN or an infinity (the row is named).
     """
-    array = value.detach().cpu().float() if _is_bfloat16(value) else value
-    array = array.detach().cpu().numpy() if isinstance(array, torch.Tensor) else np.asarray(array)
+    array = plain_array(name, value)
     if array.dtype.kind not in "biuf":
         raise InputError(name, expected="real numbers", received=f"dtype {array.dtype}")
     if array.ndim == 0 or (array[:1].size == 0 and len(array)):
@@ -33,8 +33,9 @@ def as_matrix(name: str, value: Any, *, minimum: int = 1, dtype: Any = np.float6
         raise InputError(name, expected=f"at least {minimum} {items}", received=f"{len(array)}")
     array = array.reshape(len(array), -1)
     if dtype is None:
-        dtype = array.dtype if array.dtype.kind == "f" else np.float64
-    array = np.ascontiguousarray(array, dtype=dtype)
+        dtype = array.dtype if array.dtype.kind == "f" and array.dtype.itemsize <= 8 else np.float64
+    with np.errstate(over="ignore"):
+        array = np.ascontiguousarray(array, dtype=dtype)
     _require_finite(name, array)
     return array
 
@@ -51,6 +52,24 @@ def as_matrices(names: tuple[str, ...], values: tuple[Any, ...], *, minimum: int
     return matrices
 
 
+def as_vector(name: str, value: Any, *, minimum: int = 1) -> np.ndarray:
+    """``value`` as finite float64 ``[n]``: one number per item. ``[n, 1]`` counts as ``[n]``.
+
+    Raises:
+        InputError: as `as_matrix`, or more than one number per item.
+
+    >>> as_vector("distances", [[1], [2]])
+    array([1., 2.])
+    """
+    matrix = as_matrix(name, value, minimum=minimum)
+    if matrix.shape[1] != 1:
+        raise InputError(
+            name, expected="one number per item, shape [n]", received=f"{matrix.shape[1]} numbers per item",
+            do="Pass one column, or use a function of several features.",
+        )  # fmt: skip
+    return matrix[:, 0]
+
+
 def require_width(name: str, matrix: np.ndarray, width: int, other: str) -> None:
     """Raise where ``matrix`` does not have ``width`` columns, the width of ``other``."""
     if matrix.shape[1] != width:
@@ -62,6 +81,21 @@ def require_width(name: str, matrix: np.ndarray, width: int, other: str) -> None
         )
 
 
+def require_magnitude(names: tuple[str, ...], matrices: tuple[np.ndarray, ...]) -> None:
+    """Raise where a number is so large that float64 would not hold a squared distance.
+
+    Raises:
+        InputError: a magnitude above 1e150.
+    """
+    for name, matrix in zip(names, matrices, strict=True):
+        largest = float(np.abs(matrix).max())
+        if largest > GREATEST_MAGNITUDE:
+            raise InputError(
+                name, expected=f"magnitudes up to {GREATEST_MAGNITUDE:g}", received=f"{largest:.3g}",
+                do="Scale all sets by one number.",
+            )  # fmt: skip
+
+
 def as_weights(name: str, weights: Any, count: int) -> np.ndarray | None:
     """``weights`` as float64 ``[count]`` that sum to 1, or None.
 
@@ -70,14 +104,18 @@ def as_weights(name: str, weights: Any, count: int) -> np.ndarray | None:
     """
     if weights is None:
         return None
-    array = weights.detach().cpu().double().numpy() if isinstance(weights, torch.Tensor) else np.asarray(weights)
+    array = plain_array(name, weights)
     if array.dtype.kind not in "biuf":
         raise InputError(name, expected="real numbers", received=f"dtype {array.dtype}")
     array = array.astype(np.float64)
     if array.shape != (count,):
         raise InputError(name, expected=f"one weight per row, shape ({count},)", received=f"shape {array.shape}")
     if not np.isfinite(array).all() or (array < 0).any() or not array.any():
-        raise InputError(name, expected="finite weights of at least 0 with a positive sum", received="others")
+        raise InputError(
+            name,
+            expected="finite weights of at least 0 with a positive sum",
+            received="a negative one, a NaN, an infinity or only zeros",
+        )
     array = array / array.max()
     return array / array.sum()
 
@@ -88,7 +126,7 @@ def as_labels(name: str, labels: Any, count: int) -> np.ndarray:
     Raises:
         InputError: another length, or values that are no integers.
     """
-    array = np.asarray(labels.detach().cpu() if isinstance(labels, torch.Tensor) else labels)
+    array = plain_array(name, labels)
     if array.shape != (count,):
         raise InputError(name, expected=f"one label per row, shape ({count},)", received=f"shape {array.shape}")
     if array.dtype.kind not in "biu":
@@ -106,7 +144,3 @@ def _require_finite(name: str, array: np.ndarray) -> None:
                 received=f"a NaN or an infinity in row {start + int(np.argmax(bad))}",
                 do="Remove that item, or repair what produced it.",
             )
-
-
-def _is_bfloat16(value: Any) -> bool:
-    return isinstance(value, torch.Tensor) and value.dtype == torch.bfloat16

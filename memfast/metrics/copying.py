@@ -1,14 +1,16 @@
 """Metrics that look for copies with nearest neighbours: authenticity, neighbour ratios, MiFID's penalty."""
 
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
 from memfast.foundation.arguments import finite_number
 from memfast.foundation.errors import InputError
 from memfast.metrics.arrays import as_matrices
+from memfast.metrics.base import INFINITY, Metric, MetricInputs, MetricOutcome, MetricValue
 from memfast.metrics.frechet import frechet_distance
-from memfast.metrics.intervals import Interval, bootstrap_mean
+from memfast.metrics.intervals import Interval, share_interval
 from memfast.metrics.shared import SharedNeighbors, nearest
 
 RATIO_THRESHOLD = 1 / 3
@@ -24,7 +26,7 @@ class NeighborRatios(NamedTuple):
     Attributes:
         mean_ratio: mean of d1/d2 (NNDR), 0 to 1; near 0 is a copy, near 1 no sample stands out.
         fraction_below: share of ratios below ``threshold``.
-        interval: bootstrap interval of ``fraction_below``.
+        interval: Wilson's interval of ``fraction_below``.
         threshold: the threshold.
         ratio_percentiles: 5th, 25th, 50th, 75th and 95th percentile of the ratio.
         mean_distance: mean of d1 (DCR), in feature units.
@@ -85,7 +87,7 @@ def neighbor_ratios(
         training: ``[n, d]``, n >= 2, without exact duplicates.
         threshold: of ``fraction_below``.
         shared: neighbours among ``generated`` and ``training``, if searched already.
-        seed: of the bootstrap.
+        seed: unused; kept for callers of earlier versions.
 
     Source: Yoon et al. 2023 (ratio below 1/3).
     """
@@ -102,7 +104,7 @@ def neighbor_ratios(
     return NeighborRatios(
         float(ratios.mean()) if len(ratios) else float("nan"),
         float(below.mean()),
-        bootstrap_mean(below, seed=seed),
+        share_interval(below),
         threshold,
         _percentiles(ratios),
         float(distances[:, 0].mean()),
@@ -140,8 +142,7 @@ def cosine_penalty(generated: Any, training: Any, *, average_over: str = "genera
 
     Computed as half the squared distance of the rows scaled to length one, so that near-copies keep their digits.
     """
-    if average_over not in ("generated", "training"):
-        raise InputError("average_over", expected="'generated' or 'training'", received=repr(average_over))
+    _check_average_over(average_over)
     sets = as_matrices(("generated", "training"), (generated, training))
     queries, database = sets if average_over == "generated" else reversed(sets)
     queries, database = _unit_rows("generated", queries), _unit_rows("training", database)
@@ -151,12 +152,113 @@ def cosine_penalty(generated: Any, training: Any, *, average_over: str = "genera
     return float(squared.mean() / 2)
 
 
+@dataclass(frozen=True)
+class AuthPct(Metric):
+    """`auth_pct` of the two sets."""
+
+    name: ClassVar = "auth_pct"
+    summary: ClassVar = "per cent of samples farther from their training neighbour than it is from its own"
+    source: ClassVar = "Alaa et al. 2022"
+    values: ClassVar = (MetricValue("auth_pct", "higher", "lower", 0.0, 100.0, "Wilson"),)
+
+    @property
+    def least(self) -> dict[str, int]:
+        """A training neighbour and its neighbour."""
+        return {"generated": 1, "training": 2}
+
+    @property
+    def searches(self) -> tuple[tuple[str, str, int], ...]:
+        """The nearest training sample, and its own."""
+        return (("generated", "training", 1), ("training", "training", 2))
+
+    def compute(self, inputs: MetricInputs) -> dict[str, MetricOutcome]:
+        """A share, in per cent."""
+        authentic = authenticity(inputs.neighbors)
+        low, high = share_interval(authentic)
+        samples = 100.0 * authentic
+        return {"auth_pct": MetricOutcome(float(samples.mean()), Interval(100 * low, 100 * high), {}, samples)}
+
+
+@dataclass(frozen=True)
+class NeighborRatio(Metric):
+    """`neighbor_ratios` of the two sets."""
+
+    name: ClassVar = "neighbor_ratio"
+    summary: ClassVar = "nearest over second nearest training distance (NNDR)"
+    source: ClassVar = "Yoon et al. 2023"
+    values: ClassVar = (
+        MetricValue("neighbor_ratio", "none", "lower", 0.0, 1.0),
+        MetricValue("neighbor_ratio_below", "lower", "higher", 0.0, 1.0, "Wilson"),
+    )
+    threshold: float = RATIO_THRESHOLD
+
+    def __post_init__(self) -> None:
+        finite_number("threshold", self.threshold, above=0)
+
+    @property
+    def least(self) -> dict[str, int]:
+        """Two neighbours."""
+        return {"generated": 1, "training": 2}
+
+    @property
+    def searches(self) -> tuple[tuple[str, str, int], ...]:
+        """The two nearest training samples."""
+        return (("generated", "training", 2),)
+
+    def compute(self, inputs: MetricInputs) -> dict[str, MetricOutcome]:
+        """The mean of the defined ratios, and the share below the threshold."""
+        found = neighbor_ratios(inputs.generated, inputs.training, threshold=self.threshold, shared=inputs.neighbors)
+        squared, _ = inputs.neighbors.nearest("generated", "training", 2)
+        below = (squared[:, 0] < found.threshold**2 * squared[:, 1]).astype(np.float64)
+        details = {"percentiles_5_25_50_75_95": list(found.ratio_percentiles), "undefined": found.undefined}
+        return {
+            "neighbor_ratio": MetricOutcome(found.mean_ratio, None, details),
+            "neighbor_ratio_below": MetricOutcome(
+                found.fraction_below, found.interval, {"threshold": found.threshold}, below
+            ),
+        }
+
+
+@dataclass(frozen=True)
+class MiFID(Metric):
+    """`mifid` of the two sets."""
+
+    name: ClassVar = "mifid"
+    summary: ClassVar = "Frechet distance over the mean least cosine distance"
+    source: ClassVar = "Bai et al. 2021"
+    values: ClassVar = (MetricValue("mifid", "lower", "higher", 0.0, INFINITY),)
+    epsilon: float = COSINE_EPSILON
+    average_over: str = "generated"
+
+    def __post_init__(self) -> None:
+        finite_number("epsilon", self.epsilon)
+        _check_average_over(self.average_over)
+
+    def operations(self, m: int, n: int, t: int, d: int) -> float:
+        """A Frechet distance and a search."""
+        return 2 * (m + n) * d**2 + 30 * d**3 + 2 * m * n * d
+
+    def compute(self, inputs: MetricInputs) -> dict[str, MetricOutcome]:
+        """With the divisor beside."""
+        options = {"average_over": self.average_over}
+        penalty = cosine_penalty(inputs.generated, inputs.training, average_over=self.average_over)
+        value = mifid(inputs.generated, inputs.training, epsilon=self.epsilon, **options)
+        return {"mifid": MetricOutcome(value, None, {"mean_least_cosine_distance": penalty})}
+
+
+def _check_average_over(average_over: str) -> None:
+    if average_over not in ("generated", "training"):
+        raise InputError("average_over", expected="'generated' or 'training'", received=repr(average_over))
+
+
 def _unit_rows(name: str, rows: np.ndarray) -> np.ndarray:
-    norms = np.linalg.norm(rows, axis=1)
-    if not norms.any():
+    kept = rows.any(axis=1)
+    if not kept.any():
         raise InputError(name, expected="a row that is not zero", received="zeros only")
-    kept = norms > 0
-    return rows[kept] / norms[kept, None]
+    rows = rows[kept]
+    # Squares of very large or small numbers would leave float64; a power of two changes no digit.
+    rows = np.ldexp(rows, -np.frexp(np.abs(rows).max(axis=1, keepdims=True))[1])
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
 def _percentiles(values: np.ndarray) -> tuple[float, ...]:

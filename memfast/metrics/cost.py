@@ -1,12 +1,12 @@
 """What an evaluation will take, before it starts."""
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from memfast.metrics.catalog import choose
+from memfast.metrics.registry import Choice, choose
 
 RATE_TEST_ROWS = 768
 
@@ -29,9 +29,7 @@ class Cost:
         return sum(self.seconds.values())
 
 
-def estimate_cost(
-    shapes: Mapping[str, tuple[int, ...]], metrics: str | Iterable[str] | None = None, *, floor: bool = True
-) -> Cost:
+def estimate_cost(shapes: Mapping[str, tuple[int, ...]], metrics: Choice = None, *, floor: bool = True) -> Cost:
     """What an evaluation would take on features of these shapes, before anything is computed.
 
     Args:
@@ -43,17 +41,17 @@ def estimate_cost(
     >>> sorted(cost.operations)
     ['auth_pct', 'frechet', 'neighbors']
     """
-    chosen = choose(metrics, has_test="test" in shapes)
+    chosen = [row for row in choose(metrics, has_test="test" in shapes) if "test" in shapes or not row.needs_test]
     width = int(np.prod(shapes["training"][1:]))
     m, n = shapes["generated"][0], shapes["training"][0]
     t = shapes["test"][0] if "test" in shapes else 0
     operations: dict[str, float] = {}
     for row in chosen:
-        operations[row.name] = row.cost(m, n, t, width)
-        if floor and t and not row.needs_test:
-            operations[row.name] += row.cost(t, n, t, width)
+        operations[row.name] = row.operations(m, n, t, width)
+        if floor and t:
+            operations[row.name] += row.operations(t, n, t, width)
     sizes = {"generated": m, "training": n}
-    searches = {(q, b) for row in chosen for q, b, _ in row.neighbors}
+    searches = {(q, b) for row in chosen for q, b, _ in row.searches}
     found = sum(2.0 * sizes[queries] * sizes[database] * width for queries, database in searches)
     if floor and t:
         sizes["generated"] = t

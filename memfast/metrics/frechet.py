@@ -1,12 +1,14 @@
 """The Frechet distance between Gaussians fitted to two sets, and its limit for infinitely many samples."""
 
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
 from memfast.foundation.arguments import whole_number
 from memfast.foundation.errors import InputError
-from memfast.metrics.arrays import as_matrices
+from memfast.metrics.arrays import as_matrices, as_matrix
+from memfast.metrics.base import INFINITY, Metric, MetricInputs, MetricOutcome, MetricValue, distances
 from memfast.metrics.moments import Moments
 
 POINTS = 15
@@ -46,6 +48,7 @@ def frechet_distance(x: Any, y: Any) -> float:
         x, y = as_matrices(("x", "y"), (x, y), minimum=2)
         if len(x) + len(y) < x.shape[1]:
             return _from_few_rows(x, y)
+    x, y = (one if isinstance(one, Moments) else as_matrix(name, one, minimum=2) for name, one in (("x", x), ("y", y)))
     return frechet_from_moments(_moments(x), _moments(y))
 
 
@@ -53,22 +56,17 @@ def frechet_from_moments(x: Moments, y: Moments) -> float:
     """As `frechet_distance`, of two `Moments`.
 
     Raises:
-        InputError: they have different widths, or variances whose product overflows.
+        InputError: they have different widths, or numbers that are not finite or whose square overflows.
     """
     if len(x.mean) != len(y.mean):
         raise InputError("y", expected=f"{len(x.mean)} features, as x has", received=f"{len(y.mean)}")
     few, many = (x, y) if x.count <= y.count else (y, x)
-    first, second = few.covariance, many.covariance
-    with np.errstate(over="ignore", invalid="ignore"):
-        factor = _factor(first)
-        product = _symmetric(factor.T @ second @ factor)
-    if not np.isfinite(product).all():
-        raise InputError(
-            "features", expected="magnitudes whose fourth power float64 holds", received="larger ones",
-            do="Scale both sets by one number; the distance scales with its square.",
-        )  # fmt: skip
-    overlap = np.sqrt(np.clip(np.linalg.eigvalsh(product), 0, None)).sum()
-    return _assemble(x.mean, y.mean, np.trace(first) + np.trace(second), overlap)
+    scale = _power_of_two_scale("features", np.trace(few.covariance), np.trace(many.covariance))
+    first, second = few.covariance * scale, many.covariance * scale
+    factor = _factor(first)
+    product = _symmetric(factor.T @ second @ factor)
+    overlap = np.sqrt(np.clip(np.linalg.eigvalsh(product), 0, None)).sum() if product.size else 0.0
+    return _assemble(x.mean, y.mean, (np.trace(first) + np.trace(second)) / scale, overlap / scale)
 
 
 def frechet_infinity(
@@ -100,18 +98,72 @@ def frechet_infinity(
     )
     design = np.stack([np.ones(points), 1 / sizes], axis=1)
     (value, slope), *_ = np.linalg.lstsq(design, distances, rcond=None)
-    residual = distances - design @ [value, slope]
+    unit = float(np.abs(distances).max()) or 1.0
+    residual = (distances - design @ [value, slope]) / unit
     variance = residual @ residual / (points - 2) if points > 2 else np.nan
-    error = float(np.sqrt(variance * np.linalg.inv(design.T @ design)[0, 0]))
+    error = unit * float(np.sqrt(variance * np.linalg.inv(design.T @ design)[0, 0]))
     return FrechetInfinity(float(value), error, float(slope), sizes, distances)
+
+
+@dataclass(frozen=True)
+class Frechet(Metric):
+    """`frechet_distance` of the two sets."""
+
+    name: ClassVar = "frechet"
+    summary: ClassVar = "Frechet distance of fitted Gaussians (FID on Inception features)"
+    source: ClassVar = "Heusel et al. 2017"
+    values: ClassVar = distances("frechet_distance")
+
+    def operations(self, m: int, n: int, t: int, d: int) -> float:
+        """Two covariances and their roots."""
+        return 2 * (m + n) * d**2 + 30 * d**3
+
+    def compute(self, inputs: MetricInputs) -> dict[str, MetricOutcome]:
+        """No interval: a bootstrap adds duplicates, which shifts the value itself."""
+        return {"frechet_distance": MetricOutcome(frechet_distance(inputs.generated, inputs.training))}
+
+
+@dataclass(frozen=True)
+class FrechetExtrapolated(Metric):
+    """`frechet_infinity` of the two sets."""
+
+    name: ClassVar = "frechet_infinity"
+    summary: ClassVar = "Frechet distance extrapolated to infinitely many samples"
+    source: ClassVar = "Chong and Forsyth 2020"
+    values: ClassVar = (MetricValue("frechet_infinity", "lower", "lower", -INFINITY, INFINITY),)
+    points: int = POINTS
+
+    def __post_init__(self) -> None:
+        whole_number("points", self.points, least=2)
+
+    @property
+    def least(self) -> dict[str, int]:
+        """Enough for a line."""
+        return {"generated": 20, "training": 2}
+
+    def operations(self, m: int, n: int, t: int, d: int) -> float:
+        """A covariance per subset."""
+        return 2 * (8 * m + n) * d**2 + 300 * d**3
+
+    def compute(self, inputs: MetricInputs) -> dict[str, MetricOutcome]:
+        """No interval: the subsets of one line share samples, so its fit is far surer than the samples are."""
+        found = frechet_infinity(inputs.generated, inputs.training, points=self.points, seed=inputs.seed)
+        details = {
+            "standard_error_of_fit": found.standard_error,
+            "slope": found.slope,
+            "sizes": found.sizes.tolist(),
+            "distances": found.distances.tolist(),
+        }
+        return {"frechet_infinity": MetricOutcome(found.value, None, details)}
 
 
 def _moments(value: Any) -> Moments:
     if isinstance(value, Moments):
         return value
     moments = Moments()
-    for start in range(0, len(value), ROWS_PER_UPDATE):
-        moments.update(value[start : start + ROWS_PER_UPDATE])
+    with np.errstate(over="ignore", invalid="ignore"):
+        for start in range(0, len(value), ROWS_PER_UPDATE):
+            moments.update(value[start : start + ROWS_PER_UPDATE])
     return moments
 
 
@@ -119,13 +171,37 @@ def _from_few_rows(x: np.ndarray, y: np.ndarray) -> float:
     """With fewer rows than features: ``tr (C1 C2)^(1/2)`` is the nuclear norm of the product of the centred rows."""
     first, second = x.mean(axis=0), y.mean(axis=0)
     x, y = (x - first) / np.sqrt(len(x) - 1), (y - second) / np.sqrt(len(y) - 1)
+    scale = _power_of_two_scale("features", *(np.square(np.abs(rows).max()) for rows in (x, y)))
+    x, y = x * np.sqrt(scale), y * np.sqrt(scale)
     overlap = np.linalg.svd(x @ y.T, compute_uv=False).sum()
-    return _assemble(first, second, np.vdot(x, x) + np.vdot(y, y), overlap)
+    return _assemble(first, second, (np.vdot(x, x) + np.vdot(y, y)) / scale, overlap / scale)
+
+
+def _power_of_two_scale(name: str, *variances: Any) -> float:
+    """A power of four that brings the largest variance near 1: products of variances stay within float64.
+
+    Raises:
+        InputError: a variance is not finite.
+    """
+    largest = float(max(variances))
+    if not np.isfinite(variances).all():
+        raise InputError(
+            name, expected="magnitudes whose square float64 holds", received="larger ones, or numbers that are not "
+            "finite", do="Scale both sets by one number; the distance scales with its square.",
+        )  # fmt: skip
+    return float(4.0 ** -round(np.clip(np.log2(largest) / 2, -500, 500))) if largest > 0 else 1.0
 
 
 def _assemble(first: np.ndarray, second: np.ndarray, traces: float, overlap: float) -> float:
-    step = first - second
-    return max(0.0, float(step @ step + traces - 2 * overlap))
+    with np.errstate(over="ignore", invalid="ignore"):
+        step = first - second
+        value = float(step @ step + traces - 2 * overlap)
+    if not np.isfinite(value):
+        raise InputError(
+            "features", expected="means and variances whose sum of squares float64 holds", received="larger ones",
+            do="Scale both sets by one number; the distance scales with its square.",
+        )  # fmt: skip
+    return max(0.0, value)
 
 
 def _factor(matrix: np.ndarray) -> np.ndarray:

@@ -1,14 +1,16 @@
 """Precision, recall, density and coverage: which samples lie in the neighbourhoods of the other set."""
 
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
 from memfast.foundation.arguments import whole_number
 from memfast.foundation.errors import InputError
 from memfast.metrics.arrays import as_matrices
-from memfast.metrics.inside import balls_around
-from memfast.metrics.intervals import Interval, bootstrap_mean
+from memfast.metrics.balls import balls_around
+from memfast.metrics.base import INFINITY, Metric, MetricInputs, MetricOutcome, MetricValue
+from memfast.metrics.intervals import CONFIDENCE, Interval, bootstrap_mean, share_interval
 from memfast.metrics.shared import SharedNeighbors
 
 NEIGHBORS = 5
@@ -47,12 +49,18 @@ class ManifoldCounts(NamedTuple):
             float(self.covered.mean()),
         )
 
-    def intervals(self, **options: Any) -> dict[str, Interval]:
-        """A bootstrap interval of each score over its samples, the neighbourhoods held fixed."""
-        values = (self.covering > 0, self.recalled, self.covering / self.k, self.covered)
-        return {
-            name: bootstrap_mean(value, **options) for name, value in zip(ManifoldScores._fields, values, strict=True)
+    def intervals(self, *, confidence: float = CONFIDENCE, seed: int = 0) -> dict[str, Interval | None]:
+        """An interval of each score over its samples, the neighbourhoods held fixed.
+
+        Wilson's of the three shares; a bootstrap of density, which is no share (None where all samples agree).
+        """
+        flags = {"precision": self.covering > 0, "recall": self.recalled, "coverage": self.covered}
+        found: dict[str, Interval | None] = {
+            name: share_interval(values, confidence=confidence) for name, values in flags.items()
         }
+        density = bootstrap_mean(self.covering / self.k, confidence=confidence, seed=seed)
+        found["density"] = None if density.low == density.high else density
+        return found
 
 
 def precision_recall_density_coverage(
@@ -101,3 +109,48 @@ def manifold_counts(
     return ManifoldCounts(
         *balls_around(real, shared.radii("training", k), generated, shared.radii("generated", k), closed=closed), k
     )
+
+
+@dataclass(frozen=True)
+class PrecisionRecallDensityCoverage(Metric):
+    """`precision_recall_density_coverage` of the two sets."""
+
+    name: ClassVar = "prdc"
+    summary: ClassVar = "precision, recall, density and coverage of 5-neighbour balls"
+    source: ClassVar = "Naeem et al. 2020"
+    values: ClassVar = (
+        MetricValue("precision", "higher", "higher", 0.0, 1.0, "Wilson"),
+        MetricValue("recall", "higher", "none", 0.0, 1.0, "Wilson"),
+        MetricValue("density", "higher", "higher", 0.0, INFINITY, "bootstrap"),
+        MetricValue("coverage", "higher", "higher", 0.0, 1.0, "Wilson"),
+    )
+    k: int = NEIGHBORS
+    closed: bool = False
+
+    def __post_init__(self) -> None:
+        whole_number("k", self.k, least=1)
+
+    @property
+    def least(self) -> dict[str, int]:
+        """Every sample needs k others."""
+        return {"generated": self.k + 1, "training": self.k + 1}
+
+    @property
+    def searches(self) -> tuple[tuple[str, str, int], ...]:
+        """The balls of both sets."""
+        return (("training", "training", self.k + 1), ("generated", "generated", self.k + 1))
+
+    def operations(self, m: int, n: int, t: int, d: int) -> float:
+        """All pairs."""
+        return 2 * m * n * (d + 10)
+
+    def compute(self, inputs: MetricInputs) -> dict[str, MetricOutcome]:
+        """The four scores."""
+        counts = manifold_counts(inputs.training, inputs.generated, self.k, closed=self.closed, shared=inputs.neighbors)
+        intervals = counts.intervals(seed=inputs.seed)
+        samples = {"precision": counts.covering > 0, "density": counts.covering / self.k}
+        details = {"k": self.k, "comparison": "<=" if self.closed else "<"}
+        return {
+            name: MetricOutcome(value, intervals[name], details, samples.get(name))
+            for name, value in counts.scores()._asdict().items()
+        }

@@ -4,6 +4,8 @@ from typing import Any
 
 import numpy as np
 
+from memfast.foundation.arguments import whole_number
+from memfast.foundation.arrays import plain_array
 from memfast.foundation.errors import InputError
 from memfast.metrics.arrays import as_matrix, require_width
 
@@ -30,7 +32,13 @@ class Moments:
         part = Moments()
         part.count, part.mean = len(matrix), matrix.mean(axis=0)
         centred = matrix - part.mean
-        part.scatter = centred.T @ centred
+        with np.errstate(over="ignore", invalid="ignore"):
+            part.scatter = centred.T @ centred
+        if not np.isfinite(part.scatter).all():
+            raise InputError(
+                "features", expected="magnitudes whose square float64 holds", received="larger ones",
+                do="Scale all sets by one number.",
+            )  # fmt: skip
         return self.merge(part)
 
     def merge(self, other: "Moments") -> "Moments":
@@ -68,11 +76,15 @@ class Moments:
         """The state that `arrays` gave; the arrays themselves are left alone.
 
         Raises:
-            InputError: a scatter of another width than the mean.
+            InputError: a scatter of another width than the mean, numbers that are not finite, or a count that is no
+                whole number.
         """
         moments = cls()
-        moments.count = int(arrays["count"])
-        moments.mean, moments.scatter = (np.array(arrays[name], np.float64) for name in ("mean", "scatter"))
+        count = plain_array("moments count", arrays["count"])
+        moments.count = whole_number("moments count", count.item() if count.ndim == 0 else count, least=0)
+        moments.mean, moments.scatter = (
+            plain_array(f"moments {name}", arrays[name]).astype(np.float64) for name in ("mean", "scatter")
+        )
         width = moments.mean.size
         if moments.mean.shape != (width,) or moments.scatter.shape != (width, width):
             raise InputError(
@@ -80,4 +92,6 @@ class Moments:
                 expected="a mean [d] and a scatter [d, d]",
                 received=f"{list(moments.mean.shape)} and {list(moments.scatter.shape)}",
             )
+        if not (np.isfinite(moments.mean).all() and np.isfinite(moments.scatter).all()):
+            raise InputError("moments", expected="finite numbers", received="a NaN or an infinity")
         return moments

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from memfast.foundation.arguments import finite_number
+from memfast.foundation.errors import InputError
 from memfast.metrics.arrays import as_matrices, as_weights
 from memfast.metrics.pair_costs import UNIT_ROUNDOFF, cost_rounding
 
@@ -36,7 +37,23 @@ def wasserstein_per_dimension(
     require_exponent(p)
     x, y = as_matrices(("x", "y"), (x, y), dtype=_common_dtype(x, y))
     x_weights, y_weights = as_weights("x_weights", x_weights, len(x)), as_weights("y_weights", y_weights, len(y))
-    return transport_costs(x, y, p, x_weights, y_weights) ** (1 / p)
+    with np.errstate(over="ignore", invalid="ignore"):
+        costs = transport_costs(x, y, p, x_weights, y_weights)
+    return require_finite_costs(costs) ** (1 / p)
+
+
+def require_finite_costs(costs: np.ndarray) -> np.ndarray:
+    """``costs``, where float64 holds them.
+
+    Raises:
+        InputError: it does not.
+    """
+    if not np.isfinite(costs).all():
+        raise InputError(
+            "x and y", expected="magnitudes whose p-th power float64 holds", received="larger ones",
+            do="Scale both sets by one number.",
+        )  # fmt: skip
+    return costs
 
 
 def transport_costs(

@@ -53,7 +53,10 @@ class PrincipalComponents:
             raise InputError("solver", expected=f"one of {', '.join(SOLVERS)}", received=repr(solver))
         mean = matrix.mean(axis=0)
         centred = matrix - mean
-        total = float(np.vdot(centred, centred)) / (len(matrix) - 1)
+        with np.errstate(over="ignore", invalid="ignore"):
+            total = float(np.vdot(centred, centred)) / (len(matrix) - 1)
+        if not np.isfinite(total):
+            raise InputError("rows", expected="magnitudes whose square float64 holds", received="larger ones")
         if total == 0 or (matrix == matrix[0]).all():
             raise InputError("rows", expected="features that vary", received="rows that are all equal")
         randomized = solver == "randomized" or (solver == "auto" and matrix.size > EXACT_ENTRIES)

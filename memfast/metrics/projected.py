@@ -11,7 +11,7 @@ import numpy as np
 
 from memfast.foundation.arguments import finite_number, whole_number
 from memfast.foundation.errors import InputError
-from memfast.metrics.arrays import as_matrices
+from memfast.metrics.arrays import as_matrices, as_vector, require_magnitude
 from memfast.metrics.intervals import Interval, bootstrap_mean
 from memfast.metrics.one_dimensional import wasserstein_per_dimension
 from memfast.metrics.principal import PrincipalComponents
@@ -145,7 +145,7 @@ def jensen_shannon(
     >>> round(jensen_shannon([0.0, 0.1], [10.0, 9.9], base=2), 6)
     1.0
     """
-    x, y = (rows[:, 0] for rows in as_matrices(("x", "y"), (x, y)))
+    x, y = as_vector("x", x), as_vector("y", y)
     whole_number("bins", bins, least=1)
     finite_number("pseudocount", pseudocount, least=0)
     if base is not None:
@@ -205,6 +205,7 @@ def l2_distances(
 def mean_pair_distance(x: Any, y: Any) -> float:
     """The mean Euclidean distance over all pairs of rows, streamed in float64 about the mean."""
     x, y = as_matrices(("x", "y"), (x, y))
+    require_magnitude(("x", "y"), (x, y))
     mean = y.mean(axis=0)
     x, y = x - mean, y - mean
     y_norms = np.einsum("jd,jd->j", y, y)

@@ -8,7 +8,13 @@ import torch
 from memfast.foundation.arguments import seed_number, whole_number
 from memfast.foundation.errors import InputError
 from memfast.metrics.arrays import as_matrices, as_weights
-from memfast.metrics.one_dimensional import VALUES_PER_BLOCK, in_threads, require_exponent, transport_costs
+from memfast.metrics.one_dimensional import (
+    VALUES_PER_BLOCK,
+    in_threads,
+    require_exponent,
+    require_finite_costs,
+    transport_costs,
+)
 
 PROJECTIONS = 128
 RESTARTS = 4
@@ -52,7 +58,7 @@ def sliced_costs(
             parts.append(_equal_weight_costs(projected[0], projected[1], p))
         else:
             parts.append(transport_costs(projected[0].T, projected[1].T, p, x_weights, y_weights))
-    return torch.from_numpy(np.concatenate(parts))
+    return torch.from_numpy(require_finite_costs(np.concatenate(parts)))
 
 
 def max_sliced_cost(
@@ -157,7 +163,7 @@ def _unit(rows: torch.Tensor) -> torch.Tensor:
 
 
 def _on_accelerator(value: Any) -> bool:
-    return isinstance(value, torch.Tensor) and value.device.type not in ("cpu", "mps")  # mps has no float64
+    return isinstance(value, torch.Tensor) and value.device.type not in ("cpu", "meta", "mps")  # mps has no float64
 
 
 def _dtype(x: Any, y: Any) -> Any:

@@ -11,25 +11,42 @@ from typing import Any
 import numpy as np
 import torch
 
-from memfast.foundation.errors import InputError, MissingPackageError
+from memfast.foundation.arrays import plain_array
+from memfast.foundation.errors import InputError
+from memfast.foundation.packages import optional_package
 from memfast.metrics.copying import COSINE_EPSILON, auth_pct, mifid
 from memfast.metrics.frechet import frechet_from_moments
 from memfast.metrics.kernel import SUBSET_SIZE, SUBSETS, kernel_distance
 from memfast.metrics.manifold import NEIGHBORS, precision_recall_density_coverage
 from memfast.metrics.moments import Moments
 
-try:
-    from torchmetrics import Metric
-    from torchmetrics.utilities import dim_zero_cat
-except ImportError:
-    raise MissingPackageError("torchmetrics", purpose="the torchmetrics classes", extra="test") from None
+optional_package("torchmetrics", purpose="the torchmetrics classes", extra="test")
+from torchmetrics import Metric  # noqa: E402 - checked first, so that an error of its own is told apart
+from torchmetrics.utilities import dim_zero_cat  # noqa: E402
 
 __all__ = ["AuthPct", "FrechetDistance", "KernelDistance", "MiFID", "PrecisionRecallDensityCoverage"]
 
 Extractor = Callable[[Any], Any]
 
 
-class FrechetDistance(Metric):
+class _Float64Metric(Metric):
+    """Keeps its state in float64 or float32: narrower numbers would lose the digits that the metrics are about."""
+
+    def set_dtype(self, dst_type: Any) -> "Metric":
+        """Convert the state.
+
+        Raises:
+            InputError: a dtype narrower than float32. Features of any dtype can be given to ``update``.
+        """
+        if dst_type not in (torch.float32, torch.float64):
+            raise InputError(
+                "set_dtype", expected="torch.float32 or torch.float64", received=str(dst_type),
+                do="Leave the state as it is: update takes features of any dtype.",
+            )  # fmt: skip
+        return super().set_dtype(dst_type)
+
+
+class FrechetDistance(_Float64Metric):
     """`memfast.metrics.frechet_distance`; its state is a count, a mean and a scatter matrix, in float64.
 
     Args:
@@ -78,7 +95,7 @@ class FrechetDistance(Metric):
         return total
 
 
-class _Gathered(Metric):
+class _Gathered(_Float64Metric):
     """Keeps the features of both sets and measures them in the end."""
 
     is_differentiable, full_state_update = False, True
@@ -101,7 +118,8 @@ class _Gathered(Metric):
         for name in ("generated", "real"):
             if len(getattr(self, name)) == 0:
                 raise InputError(name, expected="at least one update before compute", received="none")
-        return dim_zero_cat(self.generated).cpu().numpy(), dim_zero_cat(self.real).cpu().numpy()
+        generated, real = (dim_zero_cat(rows).double().cpu().numpy() for rows in (self.generated, self.real))
+        return generated, real
 
 
 class KernelDistance(_Gathered):
@@ -173,7 +191,7 @@ def _scalar(value: float) -> torch.Tensor:
 
 def _rows(features: Any, extractor: Extractor | None) -> np.ndarray:
     rows = extractor(features) if extractor is not None else features
-    rows = rows.detach().double().cpu().numpy() if isinstance(rows, torch.Tensor) else np.asarray(rows, np.float64)
-    if rows.ndim != 2:
-        raise InputError("features", expected="[B, D]", received=f"shape {list(rows.shape)}")
-    return rows
+    rows = plain_array("features", rows)
+    if rows.ndim != 2 or rows.dtype.kind not in "biuf":
+        raise InputError("features", expected="numbers [B, D]", received=f"{rows.dtype} of shape {list(rows.shape)}")
+    return rows.astype(np.float64)

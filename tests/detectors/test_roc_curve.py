@@ -7,6 +7,7 @@ import pytest
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from memfast.detectors import roc
+from memfast.detectors.roc_curve import _de_long
 from memfast.foundation.errors import InputError
 
 
@@ -80,8 +81,32 @@ def test_de_longs_variance_is_that_of_its_definition():
     positive, negative = scores[truth], scores[~truth]
     wins = (positive[:, None] > negative) + 0.5 * (positive[:, None] == negative)
     variance = wins.mean(axis=1).var(ddof=1) / 17 + wins.mean(axis=0).var(ddof=1) / 12
-    found = roc(scores, truth, confidence=0.6826894921370859)
-    assert found.auc_interval == pytest.approx((wins.mean() - variance**0.5, wins.mean() + variance**0.5))
+    area, found = _de_long(np.sort(positive), np.sort(negative))
+    assert area == pytest.approx(wins.mean())
+    assert found == pytest.approx(variance)
+
+
+@pytest.mark.parametrize("exponential", [False, True], ids=["normal", "exponential"])
+@pytest.mark.parametrize("area", [0.9, 0.95, 0.99])
+def test_the_interval_covers_areas_near_one(area, exponential):
+    """20 of each: DeLong's own interval covers 79 to 91 % of these; 300 problems leave an error of 1.3 %."""
+    from scipy import stats
+
+    draw, held = np.random.default_rng(0), 0
+    truth = np.arange(40) < 20
+    for _ in range(300):
+        if exponential:
+            scores = draw.exponential(np.where(truth, area / (1 - area), 1.0))
+        else:
+            scores = draw.normal(np.where(truth, stats.norm.ppf(area) * 2**0.5, 0.0))
+        low, high = roc(scores, truth, resamples=1).auc_interval
+        held += low <= area <= high
+    assert held >= 0.92 * 300
+
+
+def test_masks_are_refused():
+    with pytest.raises(InputError, match="scores: expected an array without a mask"):
+        roc(np.ma.masked_array([0.1, 0.2], mask=[True, False]), [True, False])
 
 
 @pytest.mark.parametrize(("n", "m"), [(20, 30), (63, 500)])

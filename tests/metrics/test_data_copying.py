@@ -94,3 +94,21 @@ def test_a_mean_far_from_zero_changes_no_cell():
 def test_z_of_no_numbers(first, text):
     with pytest.raises(InputError, match=f"generated_distances: .*{text}"):
         copying_z(first, [1.0])
+
+
+def test_the_variants_exchange_the_sets():
+    draw = np.random.default_rng(9)
+    training, test, generated = (draw.standard_normal((120, 3)) for _ in range(3))
+    options = {"cells": 2, "seed": 3}
+    swapped = c_t(training, generated, test, **options)
+    assert c_t(generated, training, test, variant="memorization", **options).value == swapped.value
+    first, second = np.array_split(test, 2)
+    assert (
+        c_t(generated, training, test, variant="mode", **options).value
+        == c_t(generated, first, second, **options).value
+    )
+    copies = training[:60].repeat(2, axis=0) + 1e-4 * draw.standard_normal((120, 3))
+    assert c_t(copies, training, test, variant="memorization", **options).value < -3
+    assert abs(c_t(copies, training, test, variant="mode", **options).value) < 3
+    with pytest.raises(InputError, match="variant: expected one of standard, memorization, mode"):
+        c_t(generated, training, test, variant="other")

@@ -85,10 +85,33 @@ def test_infinity_needs_a_spread_of_sizes():
         frechet_infinity(np.random.default_rng(0).standard_normal((10, 2)), np.eye(2), smallest=10)
 
 
-def test_features_whose_products_overflow_are_refused():
-    x = 1e100 * np.random.default_rng(0).normal(size=(50, 4))
-    with pytest.raises(InputError, match="features: expected magnitudes whose fourth power float64 holds"):
-        frechet_distance(x, x[::-1] + 1e100)
+@pytest.mark.parametrize("scale", [2.0**-400, 2.0**330], ids=["1e-120", "1e99"])
+def test_products_of_variances_leave_float64_and_the_distance_does_not(scale):
+    generator = np.random.default_rng(0)
+    x, y = generator.normal(size=(50, 4)), generator.normal(size=(60, 4)) + 1
+    assert frechet_distance(scale * x, scale * y) == scale**2 * frechet_distance(x, y)
+    few = [rows[:3].copy() for rows in (np.hstack([x, x**2]), np.hstack([y[:50], y[:50] ** 2]))]
+    assert frechet_distance(*(scale * rows for rows in few)) == pytest.approx(scale**2 * frechet_distance(*few))
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("rows", [50, 3])
+def test_features_whose_squares_overflow_are_refused(rows):
+    x = 1e200 * np.random.default_rng(0).normal(size=(rows, 4))
+    with pytest.raises(InputError, match=r"features: expected m.* square"):
+        frechet_distance(x, x[::-1] + 1e200)
+
+
+def test_moments_with_nan_are_refused():
+    good = Moments().update(np.random.default_rng(0).normal(size=(5, 2)))
+    for name in ("mean", "scatter"):
+        arrays = good.arrays()
+        arrays[name].flat[0] = np.nan
+        with pytest.raises(InputError, match="moments: expected finite numbers"):
+            Moments.from_arrays(arrays)
+    good.scatter[0, 0] = np.nan
+    with pytest.raises(InputError, match="features"):
+        frechet_distance(good, np.zeros((3, 2)))
 
 
 @pytest.mark.parametrize("rank", [1, 4])

@@ -84,3 +84,24 @@ def test_the_bandwidth_looks_at_the_whole_set():
     distances = np.linalg.norm(y[::7, None] - y[::7], axis=2)
     found = kernel_distance(y, y, kernel="rbf", subsets=1, subset_size=10).bandwidth
     assert found == pytest.approx(np.median(distances[np.triu_indices(len(distances), 1)]), rel=0.01)
+
+
+def test_degree_gamma_and_coef_are_those_of_torchmetrics():
+    kid = pytest.importorskip("torchmetrics.image.kid", reason="torchmetrics is not installed")
+    draw = np.random.default_rng(8)
+    x, y = draw.standard_normal((30, 5)), draw.standard_normal((40, 5)) + 0.3
+    for degree, gamma, coef in [(3, None, 1.0), (2, 0.4, 0.5), (4, 0.1, 2.0), (1, 1.0, 0.0)]:
+        kernels = [kid.poly_kernel(torch.from_numpy(a), torch.from_numpy(b), degree, gamma, coef)
+                   for a, b in ((x, x[:, :]), (y, y), (x, y))]  # fmt: skip
+        n, m = 30, 40
+        expected = (
+            (kernels[0].sum() - kernels[0].trace()) / (n * (n - 1))
+            + (kernels[1].sum() - kernels[1].trace()) / (m * (m - 1))
+            - 2 * kernels[2].mean()
+        )
+        found = kernel_distance(x, y, degree=degree, gamma=gamma, coef=coef, subsets=None)
+        assert found.value == pytest.approx(float(expected), rel=1e-9)
+    with pytest.raises(InputError, match="degree: expected a whole number of at least 1"):
+        kernel_distance(x, y, degree=0)
+    with pytest.raises(InputError, match="gamma: expected a finite number above 0"):
+        kernel_distance(x, y, gamma=0)

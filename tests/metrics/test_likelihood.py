@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from memfast.foundation.errors import InputError
-from memfast.metrics import feature_likelihood, likelihood
+from memfast.metrics import feature_likelihood, likelihood, memorization_scores
 
 
 def sets(count=150, width=5):
@@ -91,3 +91,25 @@ def test_a_feature_constant_in_the_held_out_set_keeps_its_scale(value):
     assert found.fld == pytest.approx(alike.fld, abs=0.01)
     with pytest.raises(InputError, match="test: expected features that vary, received rows that are all equal"):
         feature_likelihood(generated, training, np.full((150, 6), value))
+
+
+def test_memorization_scores_rank_the_copies_first():
+    draw = np.random.default_rng(10)
+    training, test, generated = (draw.standard_normal((80, 6)) for _ in range(3))
+    generated[:10] = training[:10] + 1e-3 * draw.standard_normal((10, 6))
+    scores = memorization_scores(generated, training, test, epochs=20)
+    assert set(np.argsort(-scores)[:10]) == set(range(10))
+
+
+def test_memorization_scores_are_the_best_log_likelihoods():
+    """Of the widths that the fit gave, over all pairs, from the definition."""
+    from memfast.metrics.likelihood import _fit, _standardized
+
+    draw = np.random.default_rng(11)
+    training, test, generated = (draw.standard_normal((30, 4)) for _ in range(3))
+    x, y, _ = _standardized(generated, training, test)
+    order = np.random.default_rng(0).permutation(30)
+    widths = _fit(x, y[order], 5).numpy()
+    squared = ((x[:, None] - y) ** 2).sum(2)
+    logs = -0.5 * (squared / np.exp(widths)[:, None] + 4 * (widths[:, None] + np.log(2 * np.pi)))
+    np.testing.assert_allclose(memorization_scores(generated, training, test, epochs=5), logs.max(1) / 4, rtol=1e-9)

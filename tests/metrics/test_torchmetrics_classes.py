@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -84,3 +88,46 @@ def test_an_extractor_is_used():
 def test_another_width_is_an_error():
     with pytest.raises(InputError, match=r"expected \[B, 5\], received \[2, 6\]"):
         FrechetDistance(5).update(torch.zeros(2, 6), real=True)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_narrow_states_are_refused_and_narrow_features_are_not(dtype):
+    rows = torch.randn(20, 3, generator=torch.Generator().manual_seed(0))
+    for metric in (FrechetDistance(3), AuthPct()):
+        with pytest.raises(InputError, match=r"set_dtype: expected torch.float32 or torch.float64"):
+            metric.set_dtype(dtype)
+        for real in (True, False):
+            metric.update((rows + real).to(dtype), real=real)
+        exact = type(metric)(3) if isinstance(metric, FrechetDistance) else type(metric)()
+        for real in (True, False):
+            exact.update((rows + real).to(dtype).double(), real=real)
+        assert metric.compute() == exact.compute()
+        assert metric.set_dtype(torch.float32).compute() == pytest.approx(float(exact.compute()), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("features", "text"),
+    [
+        (torch.eye(3).to_sparse(), "features: expected a dense tensor"),
+        (np.ma.masked_array(np.eye(3)), "features: expected an array without a mask"),
+        (torch.ones(3), "features: expected numbers"),
+    ],
+    ids=["sparse", "masked", "flat"],
+)
+def test_what_it_cannot_read_is_refused(features, text):
+    with pytest.raises(InputError, match=text):
+        AuthPct().update(features, real=True)
+
+
+def test_a_dependency_that_torchmetrics_lacks_is_not_called_torchmetrics(tmp_path):
+    """A stand-in whose import fails for want of another package: the error names that one."""
+    (tmp_path / "torchmetrics").mkdir()
+    (tmp_path / "torchmetrics" / "__init__.py").write_text("import a_package_that_is_missing\n")
+    code = "import memfast.metrics.torchmetrics_classes"
+    paths = os.pathsep.join([str(tmp_path), *sys.path])
+    run = [sys.executable, "-c", code]
+    found = subprocess.run(run, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": paths})
+    assert "PackageImportError" in found.stderr
+    assert "torchmetrics, which is installed but cannot be imported" in found.stderr
+    assert "No module named 'a_package_that_is_missing'" in found.stderr
+    assert "pip install" not in found.stderr

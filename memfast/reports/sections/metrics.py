@@ -44,7 +44,7 @@ def _words(entry: Mapping[str, Any] | None) -> str:
     if entry is None:
         return ""
     if not _known(entry, "value"):
-        return "not finite"
+        return f"not computed: {entry['reason']}" if _known(entry, "reason") else "not finite"
     text = short(entry["value"])
     if _known(entry, "interval"):
         low, high = entry["interval"]
