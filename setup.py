@@ -131,7 +131,7 @@ def cuda_extensions():
     import pybind11
 
     sources = sorted(str(path) for suffix in ("*.cu", "*.cpp") for path in Path("csrc/cuda").glob(suffix))
-    headers = [str(path) for suffix in ("*.h", "*.cuh") for path in Path("csrc/cuda").glob(suffix)]
+    headers = [str(path) for pattern in ("*.h", "cuda/*.h", "cuda/*.cuh") for path in Path("csrc").glob(pattern)]
     return [
         Extension("memfast._C_cuda", sources, include_dirs=["csrc", pybind11.get_include()], depends=headers,
                   language="c++"),

@@ -1,3 +1,4 @@
+// What the processor can do, by cpuid, and which level is in use.
 #include "cpu/isa.h"
 
 #include <atomic>

@@ -51,7 +51,7 @@ def check_key(key: torch.Tensor) -> None:
         )
 
 
-def check_sample_ids(sample_ids: torch.Tensor, batch: int | None = None, name: str = "sample_ids") -> None:
+def check_sample_ids(sample_ids: torch.Tensor | None, batch: int | None = None, name: str = "sample_ids") -> None:
     """Raise unless ``sample_ids`` is an int64 vector (of length ``batch``)."""
     if not isinstance(sample_ids, torch.Tensor) or sample_ids.dtype != torch.int64 or sample_ids.ndim != 1:
         received = (

@@ -37,6 +37,7 @@ def check_operands(operands: Operands, drawn: bool = False) -> None:
     check_no_gradient("table", table)
     if not drawn:
         check_sample_ids(timesteps, batch, "timesteps")
+    if timesteps is not None:
         check_device("timesteps", timesteps, x0)
     check_sample_ids(sample_ids, batch)
     if fixed_ids is not None:
@@ -63,6 +64,9 @@ def check_draw(draw: Draw, sample_ids: torch.Tensor) -> None:
 
 def check_elements(x0: torch.Tensor, flipped: bool = False) -> None:
     """Raise if a sample has more elements than its noise has addresses, or than a flip can count."""
+    # Most batches hold fewer elements all together.
+    if x0.numel() <= MAX_ELEMENTS and not flipped:
+        return
     numel = math.prod(x0.shape[1:])
     if numel > MAX_ELEMENTS:
         raise InputError("x0", expected="at most 2**34 elements per sample", received=f"{numel}")

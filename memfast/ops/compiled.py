@@ -35,45 +35,56 @@ def number_types(name: str) -> dict[torch.dtype, Any]:
 
 def operands_struct(name: str, operands: Operands) -> Any:
     """The module's ``Operands``, of contiguous tensors."""
-    o = operands
-    return load(name).Operands(
-        o.sample_ids.shape[0], o.x0.shape[1], address(o.x0, "x0"), number_types(name)[o.x0.dtype],
-        address(o.table, "table"), o.table.shape[0], address(o.timesteps, "timesteps"),
-        address(o.sample_ids, "sample_ids"), address(o.key, "key"), address(o.fixed_ids, "fixed_ids"),
-        address(o.indices, "indices"), o.x0.shape[0], o.flip_width,
-    )  # fmt: skip
+    x0, table, timesteps, sample_ids, key, fixed_ids, indices, flip_width = operands
+    try:
+        return load(name).Operands(
+            sample_ids.shape[0], x0.shape[1], x0.data_ptr(), number_types(name)[x0.dtype], table.data_ptr(),
+            table.shape[0], _or_zero(timesteps), sample_ids.data_ptr(), key.data_ptr(), _or_zero(fixed_ids),
+            _or_zero(indices), x0.shape[0], flip_width,
+        )  # fmt: skip
+    except ValueError as error:
+        raise _misaligned(str(error)) from None
 
 
 def addresses_struct(name: str, sample_ids: torch.Tensor, key: torch.Tensor, numel: int = 0) -> Any:
     """The module's ``Operands`` with nothing but sample ids and key: for normals and draws."""
-    return load(name).Operands(
-        sample_ids.shape[0], numel, 0, number_types(name)[torch.float32], 0, 0, 0, address(sample_ids, "sample_ids"),
-        address(key, "key"), 0, 0, 0, 0,
-    )  # fmt: skip
+    try:
+        return load(name).Operands(sample_ids.shape[0], numel, sample_ids.data_ptr(), key.data_ptr())
+    except ValueError as error:
+        raise _misaligned(str(error)) from None
 
 
 def draw_struct(name: str, draw: Draw | None, timesteps: torch.Tensor) -> Any:
     """The module's ``Draw``, which writes into ``timesteps``; without thresholds where there is no draw."""
     if draw is None:
         return load(name).Draw(0, 0, 0, 1, timesteps.data_ptr())
+    thresholds, positions, total = draw
     # A density of one bin has no thresholds, and an empty tensor no address: any address says "draw".
-    thresholds = address(draw.thresholds, "thresholds") or timesteps.data_ptr()
-    positions = address(draw.positions, "positions")
-    return load(name).Draw(thresholds, draw.thresholds.shape[0], positions, draw.total or 1, timesteps.data_ptr())
+    first = thresholds.data_ptr() or timesteps.data_ptr()
+    try:
+        return load(name).Draw(first, thresholds.shape[0], _or_zero(positions), total or 1, timesteps.data_ptr())
+    except ValueError as error:
+        raise _misaligned(str(error)) from None
 
 
-def address(tensor: torch.Tensor | None, name: str) -> int:
-    """Where a tensor's numbers are; 0 for None.
+def address(tensor: torch.Tensor, name: str) -> int:
+    """Where a tensor's numbers are.
 
     Raises:
         InputError: not on a multiple of the size of a number, as the kernels read it.
     """
-    if tensor is None:
-        return 0
     pointer = tensor.data_ptr()
     if pointer % tensor.element_size():
-        raise InputError(
-            name, expected=f"numbers at addresses that are multiples of {tensor.element_size()} bytes",
-            received=f"an address that is {pointer % tensor.element_size()} more", do=f"Pass {name}.clone().",
-        )  # fmt: skip
+        raise _misaligned(name)
     return pointer
+
+
+def _or_zero(tensor: torch.Tensor | None) -> int:
+    return 0 if tensor is None else tensor.data_ptr()
+
+
+def _misaligned(name: str) -> InputError:
+    return InputError(
+        name, expected="numbers at addresses that are multiples of their size", received="others",
+        do=f"Pass {name}.clone().",
+    )  # fmt: skip

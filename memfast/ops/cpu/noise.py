@@ -13,7 +13,10 @@ def noise(operands: Operands, draw: Draw | None, dtype: torch.dtype) -> tuple[to
     if draw is not None:
         operands = operands._replace(timesteps=draw_timesteps(draw, operands.sample_ids, operands.key))
     assert operands.timesteps is not None
-    out = torch.empty(operands.shape, dtype=dtype, device="cpu")
+    if operands.indices is None:
+        out = torch.empty_like(operands.x0)
+    else:
+        out = torch.empty(operands.shape, dtype=dtype, device="cpu")
     struct = operands_struct(CPU, operands)
     if load(CPU).noise(struct, number_types(CPU)[dtype], out.data_ptr(), torch.get_num_threads()):
         check_values(operands)

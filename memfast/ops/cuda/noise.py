@@ -9,8 +9,9 @@ from memfast.ops.operands import Draw, Operands
 
 def noise(operands: Operands, draw: Draw | None, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
     """(x_in ``[B, D]`` in ``dtype``, timesteps int64 ``[B]``)."""
-    check_grid("x0", *operands.shape, dtype)
-    out = torch.empty(operands.shape, dtype=dtype, device=operands.x0.device)
+    batch, numel = operands.shape
+    check_grid("x0", batch, numel, dtype)
+    out = torch.empty(batch, numel, dtype=dtype, device=operands.x0.device)
     timesteps = operands.timesteps if draw is None else torch.empty_like(operands.sample_ids)
     assert timesteps is not None
     if out.numel():
