@@ -13,8 +13,26 @@ HERE = Path(__file__).parent
 GOLDEN = json.loads((HERE / "values.json").read_text())
 # A value whose place changed on purpose: the start of its old path -> that of its new one, each with its reason.
 MOVED: dict[str, str] = {}
+_SHARES = ("precision", "recall", "coverage", "auth_pct", "neighbor_ratio_below")
 # A value that changed on purpose: the start of its path -> the reason.
-CHANGED: dict[str, str] = {}
+CHANGED: dict[str, str] = {
+    "detector_scores.roc.1": "DeLong's interval of the AUC is taken on the logit scale",
+    "detector_scores.roc.2": "DeLong's interval of the AUC is taken on the logit scale",
+    **{
+        f"evaluations.{sets}.{name}.interval": "shares have Wilson's interval instead of a bootstrap"
+        for sets in ("pixels", "given", "plain")
+        for name in _SHARES
+    },
+    **{
+        f"evaluations.{sets}.jensen_shannon_components{more}.high": "sqrt(ln 2) in full precision"
+        for sets in ("pixels", "given", "plain")
+        for more in ("", "_2")
+    },
+    **{
+        f"evaluations.{sets}.generalization_gap.floor": "held-out data now give the gap its floor"
+        for sets in ("pixels", "given")
+    },
+}
 SAME_MACHINE, OTHER_MACHINE = 1e-12, 1e-5
 SECTIONS = sorted({path.partition(".")[0] for path in GOLDEN["values"]})
 
