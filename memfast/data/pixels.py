@@ -148,6 +148,8 @@ _ON_THEIR_SIDE = (5, 6, 7, 8)
 _ORIENTATION = 0x0112
 _PHOTOMETRIC, _SAMPLE_FORMAT = 262, 339
 _PNG = b"\x89PNG\r\n\x1a\n"
+_PNG_CHANNELS = {2: 3, 4: 2, 6: 4}  # of its colour types; the others have one
+_MOST_DEFLATED = 1032  # bytes that one byte of deflate can stand for
 
 
 def orientation_of(image: Image.Image, content: bytes = b"") -> int:
@@ -218,15 +220,22 @@ def _chunks(content: bytes) -> list[tuple[bytes, int, int]]:
 
 
 def _check_png(content: bytes) -> None:
-    """Raise where a chunk that decides on pixels has a wrong checksum: Pillow checks none of the pixels' own."""
+    """Raise where a chunk that decides on pixels has a wrong checksum, or there are far too few pixels."""
     if not content.startswith(_PNG):
         return
-    view = memoryview(content)
+    view, packed, unpacked = memoryview(content), 0, 0
     for kind, start, end in _chunks(content):
         if kind[:1].isupper() or kind in (b"tRNS", b"eXIf", b"fdAT", b"acTL", b"fcTL"):
             checksum = int.from_bytes(content[end : end + 4], "big")
             if zlib.crc32(view[start - 4 : end]) != checksum:
                 raise ValueError(f"a {kind.decode('latin-1')} chunk with a wrong checksum")
+        if kind == b"IHDR" and end - start == 13:
+            width, height = (int.from_bytes(content[at : at + 4], "big") for at in (start, start + 4))
+            unpacked = width * height * content[start + 8] * _PNG_CHANNELS.get(content[start + 9], 1) // 8
+        packed += end - start if kind == b"IDAT" else 0
+    # Pillow leaves pixels black, without a word, where the data ends before the image does.
+    if unpacked > _MOST_DEFLATED * packed:
+        raise ValueError(f"{packed:,} bytes of pixels where its header says {unpacked:,}")
 
 
 def _says_orientation(content: bytes) -> bool:

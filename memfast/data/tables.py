@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from memfast.data.arrow_columns import holds_items, is_plain, number_type, stack
 from memfast.data.format import Format, reading
 from memfast.data.images import EncodedImages, decode_images
 from memfast.data.labels import Labels, encode_labels, read_json
@@ -148,9 +147,9 @@ def read_table(
                 passed.add(OTHER_COLUMNS, other)
         names: Sequence[str] = _Names(base, table.num_rows, None if name_column is None else table.column(name_column))
         labels = _labels(table, label_column, passed, names)
-        number = _number_type(values.type)
+        number = number_type(values.type)
         if number is not None:
-            source = from_array(_stack(name, column, values, number), name=name, labels=labels.values, names=names)
+            source = from_array(stack(name, column, values, number), name=name, labels=labels.values, names=names)
             source.class_names = labels.class_names
             return source
         _check_images(name, column, values)
@@ -307,9 +306,9 @@ def _data_column(what: str, schema: Any, options: ReadingOptions) -> str | None:
             raise InputError(what, expected=f"a column {options.column!r}", received=", ".join(schema.names))
         return options.column
     for name in IMAGE_COLUMNS:
-        if name in schema.names and (name in IMAGE_COLUMNS[:4] or not _is_plain(schema.field(name).type)):
+        if name in schema.names and (name in IMAGE_COLUMNS[:4] or not is_plain(schema.field(name).type)):
             return name
-    usable = [name for name in schema.names if _holds_items(schema.field(name).type)]
+    usable = [name for name in schema.names if holds_items(schema.field(name).type)]
     if len(usable) == 1:
         return usable[0]
     if usable or not schema.names:
@@ -335,90 +334,10 @@ def _named_columns(schema: Any, data: str, options: ReadingOptions) -> list[str]
     return [one for one in (labels, names) if one is not None]
 
 
-def _storage(kind: Any) -> Any:
-    return getattr(kind, "storage_type", kind)
-
-
-def _is_list(kind: Any) -> bool:
-    import pyarrow.types as types
-
-    return types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
-
-
-def _is_plain(kind: Any) -> bool:
-    import pyarrow.types as types
-
-    return not (_is_list(_storage(kind)) or types.is_nested(_storage(kind)) or _is_bytes(kind))
-
-
-def _is_bytes(kind: Any) -> bool:
-    import pyarrow.types as types
-
-    tests = (types.is_binary, types.is_large_binary, types.is_fixed_size_binary)
-    return any(test(kind) for test in tests) or str(kind) == "binary_view"
-
-
-def _holds_items(kind: Any) -> bool:
-    import pyarrow.types as types
-
-    if types.is_struct(kind):
-        return kind.get_field_index("bytes") >= 0
-    return _is_bytes(kind) or _number_type(kind) is not None
-
-
-def _number_type(kind: Any) -> np.dtype | None:
-    """The dtype of the numbers in lists of this arrow type, or None where it holds something else."""
-    import pyarrow.types as types
-
-    kind = _storage(kind)
-    if not _is_list(kind):
-        return None
-    while _is_list(kind):
-        kind = _storage(kind.value_type)
-    return np.dtype(kind.to_pandas_dtype()) if types.is_floating(kind) or types.is_integer(kind) else None
-
-
-def _stack(what: str, column: str, values: Any, dtype: np.dtype) -> np.ndarray:
-    """Lists of one length as one array, without a Python object per number."""
-    parts, start = [], 0
-    for chunk in values.chunks:
-        if len(chunk):
-            parts.append(_dense(f"{what}: column {column!r}", chunk, start))
-        start += len(chunk)
-    shapes = {part.shape[1:] for part in parts}
-    if len(shapes) != 1:
-        raise _uneven(f"{what}: column {column!r}", " and ".join(str(list(shape)) for shape in sorted(shapes)))
-    return np.concatenate(parts).astype(dtype, copy=False)
-
-
-def _dense(what: str, rows: Any, start: int) -> np.ndarray:
-    values, shape = rows, [len(rows)]
-    while True:
-        values = values.storage if hasattr(values, "storage") else values
-        if values.null_count:
-            row = next(row + start for row, value in enumerate(rows) if _has_none(value.as_py()))
-            raise _uneven(what, f"an empty field in row {row}")
-        if not _is_list(values.type):
-            return values.to_numpy(zero_copy_only=False).reshape(shape)
-        lengths = np.unique(values.value_lengths().to_numpy(zero_copy_only=False))
-        if len(lengths) != 1:
-            raise _uneven(what, f"lists of {lengths.min()} to {lengths.max()} values")
-        shape.append(int(lengths[0]))
-        values = values.flatten()
-
-
-def _has_none(value: Any) -> bool:
-    return any(map(_has_none, value)) if isinstance(value, list) else value is None
-
-
-def _uneven(what: str, received: str) -> InputError:
-    return InputError(what, expected="lists of one length in every row", received=received)
-
-
 def _check_images(what: str, column: str, values: Any) -> None:
     """Raise unless the column's type is that of encoded images."""
     kind = values.type
-    if _holds_items(kind) or str(kind) == "null":
+    if holds_items(kind) or str(kind) == "null":
         return
     row = next((row for row in range(len(values)) if values[row].is_valid), 0)
     raise InputError(

@@ -251,3 +251,14 @@ def test_lists_of_arrays_of_one_shape_stay_as_they_are():
 def test_pictures_of_other_sizes_in_a_list_are_named():
     with pytest.raises(InputError, match=r"list\[1\]: expected 16x12 pixels, as list\[0\], received 12x16"):
         open_source([Image.fromarray(GRAY), Image.fromarray(GRAY.T.copy())])
+
+
+def test_a_png_that_cannot_hold_the_pixels_of_its_header_is_damaged():
+    content = bytearray(raw_png(DEEP, 0))
+    content[16:20] = struct.pack(">I", 8_000_000)
+    content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
+    with pytest.raises(InputError, match=r"bytes of pixels where its header says 48,000,000"):
+        open_source([bytes(content)])
+    white = io.BytesIO()
+    Image.new("RGB", (3000, 3000), "white").save(white, "PNG", compress_level=9)
+    assert open_source([white.getvalue()]).item_shape == (3000, 3000, 3)
