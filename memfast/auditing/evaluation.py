@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from memfast.auditing.extracting import PLAIN, open_features
-from memfast.auditing.inputs import kind_of
 from memfast.data import open_source
+from memfast.features.sets import PLAIN, kind_of, open_features
 from memfast.foundation.arguments import GREATEST_SEED, whole_number
 from memfast.foundation.errors import InputError
 from memfast.foundation.progress import Progress

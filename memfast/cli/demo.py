@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from memfast.cli.printing import JsonOption, OverwriteOption, QuietOption, SeedOption, percent, print_json
+from memfast.cli.printing import JsonOption, OverwriteOption, QuietOption, SeedOption, print_json
+from memfast.foundation.values import percent
 
 if TYPE_CHECKING:
     from memfast.auditing import AuditResult
@@ -64,11 +65,11 @@ def run(
         print_json(facts)
         return
     for label, result in results.items():
-        headline = result.headline
+        headline = result.found.headline
         if headline is not None:
-            share = headline["generated"]
-            low, high = (percent(end) for end in share["wilson"])
-            typer.echo(f"{label:8} {percent(share['fraction']):>7} of samples copy a training image  [{low} to {high}]")
+            share = headline.copies
+            low, high = (percent(end) for end in share.wilson)
+            typer.echo(f"{label:8} {percent(share.fraction):>7} of samples copy a training image  [{low} to {high}]")
     typer.echo(f"report: {out / 'report.html'}")
 
 

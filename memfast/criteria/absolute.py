@@ -83,6 +83,7 @@ class AbsoluteTiles(_Bounded):
     title = "Worst-tile distance"
     definition = "the largest root-mean-square difference among 4 x 4 tiles <= threshold, in [0, 1] units"
     source = "Carlini et al. 2023 (Stable Diffusion extraction): 16 tiles, delta 0.15"
+    needs = ("tile_distances",)
 
     def __init__(self, delta: float = DEFAULT_TILE_DELTA, *, tiles: int = DEFAULT_TILES) -> None:
         super().__init__(delta)

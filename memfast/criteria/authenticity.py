@@ -28,6 +28,8 @@ class Authenticity(Criterion):
     definition = "d(g, a) / d(a, b) < threshold; a: training item nearest to g, b: training item nearest to a"
     source = "Alaa et al. 2022; Stein et al. 2023 (100 % - AuthPct)"
     aliases = ("authpct",)
+    needs = ("neighbour_gaps",)
+    high_by_nature = True
 
     def __init__(self, threshold: float = DEFAULT_THRESHOLD) -> None:
         self.threshold = finite_number("authenticity threshold", threshold, above=0)

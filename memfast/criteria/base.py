@@ -20,7 +20,8 @@ class Evidence:
         unit: how many raw units make 1 in [0, 1] units: 255 for uint8 images, the width of the value range otherwise.
         neighbour_gaps: ``[n]`` squared distance from the nearest training item to ITS nearest other training item.
         tile_distances: ``[n, k]`` worst-tile RMS distance in [0, 1] units, for images.
-        similarities: ``[n]`` largest cosine similarity of features to any training item.
+        similarities: ``[n]`` largest cosine similarity of features to any training item; NaN for a sample whose
+            features are all zero and have no direction.
         similar_indices: int64 ``[n]``, which training item that is.
     """
 
@@ -71,23 +72,49 @@ class Judgement:
         flags: bool ``[n]``, True where the sample counts as a copy at the criterion's threshold.
         partners: int64 ``[n]``, the training item that the score is about.
         notes: what a reader must know to read the figures.
+        judged: bool ``[n]``, False where the criterion can say nothing of a sample, whose score is then NaN. None: it
+            judges every sample.
     """
 
     scores: np.ndarray
     flags: np.ndarray
     partners: np.ndarray
     notes: tuple[str, ...] = ()
+    judged: np.ndarray | None = None
+
+    @property
+    def total(self) -> int:
+        """How many samples were judged."""
+        return len(self.flags) if self.judged is None else int(self.judged.sum())
+
+    def of_judged(self, values: np.ndarray) -> np.ndarray:
+        """The entries of ``values`` ``[n]`` that belong to judged samples."""
+        return values if self.judged is None else values[self.judged]
+
+
+# The optional fields of `Evidence`: what a criterion can ask for beside the nearest distances.
+NEEDS = ("neighbour_gaps", "tile_distances", "similarities")
 
 
 class Criterion(ABC):
     """A definition of "memorized". To add one: write a subclass in a file of its own and add it to the list.
 
+    A criterion declares what it reads and how it is to be read; an audit gathers what its criteria declare, and knows
+    none of them by name. It is made without arguments, or with its threshold as the first one.
+
     Attributes:
         name: what users write and results hold.
+        aliases: other names that users may write.
         title: what a person reads.
         definition: the formula in words and symbols.
         source: who defined it.
         copies_are_low: True where a lower score is more of a copy.
+        needs: which optional fields of `Evidence` it reads, some of `NEEDS`.
+        neighbours: how many nearest distances it reads where so many are known.
+        tiles: tiles per side in ``tile_distances``, where it reads those.
+        hidden_by_duplicates: True where a second training item close to the one that was copied hides the copy.
+        high_by_nature: True where it flags many samples of an honest model too, so that only the excess over held-out
+            data says anything.
         threshold: where a sample counts as a copy.
         levels: thresholds that are reported in full beside the main one.
         grid: thresholds of the curve.
@@ -99,9 +126,20 @@ class Criterion(ABC):
     source: ClassVar[str]
     copies_are_low: ClassVar[bool] = True
     aliases: ClassVar[tuple[str, ...]] = ()
+    needs: ClassVar[tuple[str, ...]] = ()
+    hidden_by_duplicates: ClassVar[bool] = False
+    high_by_nature: ClassVar[bool] = False
 
+    neighbours: int = 1
+    tiles: int = 0
     threshold: float
     levels: tuple[float, ...] = ()
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        for need in cls.needs:
+            if need not in NEEDS:
+                raise InputError(f"{cls.__name__}.needs", expected=f"some of {', '.join(NEEDS)}", received=repr(need))
 
     @property
     @abstractmethod

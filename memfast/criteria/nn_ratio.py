@@ -33,6 +33,8 @@ class NnRatio(Criterion):
     definition = "d1 / d2 < threshold; d1 and d2: distances to the nearest and second nearest training item"
     source = "Yoon et al. 2023; Gu et al. 2023; Bonnaire et al. 2025 (eq. 6)"
     aliases = ("nndr",)
+    neighbours = 2
+    hidden_by_duplicates = True
 
     def __init__(self, threshold: float = DEFAULT_THRESHOLD) -> None:
         self.threshold = finite_number("nn_ratio threshold", threshold, above=0)

@@ -30,6 +30,7 @@ class Similarity(Criterion):
     definition = "largest cosine similarity of features to a training item > threshold"
     source = "Somepalli et al. 2023 (0.5); Pizzi et al. 2022, SSCD (0.75)"
     copies_are_low = False
+    needs = ("similarities",)
 
     def __init__(self, threshold: float = DEFAULT_THRESHOLD, levels: Sequence[float] = OTHER_LEVELS) -> None:
         known = [
@@ -46,11 +47,23 @@ class Similarity(Criterion):
 
     def why_not(self, evidence: Evidence) -> str | None:
         """It needs features."""
-        return "no features were given" if evidence.similarities is None else None
+        if evidence.similarities is None:
+            return "no features were given"
+        if np.isnan(evidence.similarities).all():
+            return "the features of every sample are all zero, which have no direction to compare"
+        return None
 
     def judge(self, evidence: Evidence) -> Judgement:
-        """Scores: the largest cosine similarity."""
+        """Scores: the largest cosine similarity. Samples whose features are all zero are not judged."""
         assert evidence.similarities is not None
         assert evidence.similar_indices is not None
         scores = np.asarray(evidence.similarities, np.float64)
-        return Judgement(scores, self.flags(evidence, scores, self.threshold), evidence.similar_indices)
+        flags, judged = self.flags(evidence, scores, self.threshold), ~np.isnan(scores)
+        if judged.all():
+            return Judgement(scores, flags, evidence.similar_indices)
+        count = int((~judged).sum())
+        note = (
+            f"{count:,} sample{'s' if count > 1 else ''} left out: all features are zero, like a black image's pixels, "
+            "so there is no direction to compare"
+        )
+        return Judgement(scores, flags, evidence.similar_indices, (note,), judged)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import memfast
-from memfast.auditing import examine, scan
+from memfast.auditing import scan, search
 from memfast.data import ArraySource
 
 GENERATOR = np.random.default_rng(5)
@@ -33,8 +33,8 @@ def test_worst_tiles_read_few_large_images_at_once(dtype, monkeypatch):
     options = {"criteria": ["absolute_tiles"], "controls": False, "k": 20, "pictures": 0, "value_range": (0, 255)}
     whole = memfast.audit(generated, training, **options)
     limit = 5 * 20 * training[0].nbytes
-    monkeypatch.setattr(examine, "TILE_BYTES", limit)
-    examiner = examine.Examiner(Watched(training), 20, kind="images", unit=255.0, gaps=False, tiles=4)
+    monkeypatch.setattr(search, "TILE_BYTES", limit)
+    examiner = search.TrainingSearch(Watched(training), 20, kind="images", unit=255.0, gaps=False, tiles=4)
     _, indices = examiner._knn(ArraySource(generated), "generated", 20)
     examiner.training.largest = 0
     found = examiner._tiles(ArraySource(generated), indices)
@@ -52,7 +52,7 @@ def test_a_set_of_equal_items_is_compared_in_blocks(monkeypatch):
 
 def test_the_neighbours_own_neighbours_are_searched_in_blocks():
     training = GENERATOR.integers(0, 256, (800, 32, 32), dtype=np.uint8)
-    examiner = examine.Examiner(Watched(training), 2, kind="images", unit=255.0, search={"memory": 1 << 18})
+    examiner = search.TrainingSearch(Watched(training), 2, kind="images", unit=255.0, search={"memory": 1 << 18})
     samples = training[:600] ^ 1
     evidence = examiner.evidence(ArraySource(samples), "generated")
     assert examiner.training.largest < 1 << 18 < samples.nbytes

@@ -4,7 +4,7 @@ import csv
 
 import pytest
 
-from memfast.auditing.pairs import Pairs
+from memfast.auditing.result import Pairs
 
 NAMES = [
     "=cmd|' /C calc'!A0.png",

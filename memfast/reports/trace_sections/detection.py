@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
+from memfast.foundation.values import percent, percent_range
 from memfast.reports.charts import Line, line_chart
 from memfast.reports.charts.axes import in_percent
 from memfast.reports.markup import Markup, join, table, tag
-from memfast.reports.numbers import percent, percent_range, short
+from memfast.reports.numbers import short
 from memfast.reports.trace_sections.groups import inside
 
 MOST_CURVES = 6

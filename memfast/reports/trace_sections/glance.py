@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from memfast.foundation.values import percent, percent_range
 from memfast.reports.charts.axes import in_percent
 from memfast.reports.markup import Markup, join, tag
-from memfast.reports.numbers import percent, percent_range, short
+from memfast.reports.numbers import short
 from memfast.reports.trace_sections.detection import ranked
 from memfast.reports.trace_sections.deviation import correlation_words
 from memfast.reports.trace_sections.groups import Group, groups, highlighted, inside, mean_of, short_name
