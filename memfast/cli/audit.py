@@ -272,30 +272,27 @@ def _split(paths: list[str], training: str | None) -> tuple[list[str], str]:
 
 def _labels(paths: list[str]) -> dict[str, str]:
     """A short name for each set: its file's or folder's; those of one name get their folders' names before it."""
-    places = []
-    for path in paths:
-        location, _, part = path.partition("::")
-        place = Path(location).resolve()
-        parts = [one for one in (*place.parts[:-1], place.stem or "generated") if one != place.anchor]
-        places.append([*parts, *(part.replace("/", "-").split("::") if part else [])])
-    names = [_short(at, places) for at in range(len(places))]
+    places = [_parts(path) for path in paths]
     named: dict[str, str] = {}
-    for name, path in zip(names, paths, strict=True):
-        number, free = 2, name
-        while free in named:
-            free, number = f"{name}-{number}", number + 1
-        named[free] = path
+    for at, path in enumerate(paths):
+        others = places[:at] + places[at + 1 :]
+        # A name behind `::` says little without its file's.
+        least = min(len(places[at]), 2 if "::" in path else 1)
+        counts = range(least, len(places[at]) + 1)
+        count = next((n for n in counts if all(one[-n:] != places[at][-n:] for one in others)), least)
+        base = name = "-".join(places[at][-count:])
+        number = 2
+        while name in named:
+            name, number = f"{base}-{number}", number + 1
+        named[name] = path
     return named
 
 
-def _short(at: int, places: list[list[str]]) -> str:
-    """The last parts of a place, as many as it takes to tell it from the others."""
-    own = places[at]
-    least = 1 + sum("::" in one for one in own)
-    for count in range(least, len(own) + 1):
-        if not any(other[-count:] == own[-count:] for number, other in enumerate(places) if number != at):
-            return "-".join(own[-count:])
-    return own[-1]
+def _parts(path: str) -> list[str]:
+    """The folders above a set, its own name without its ending, and what stands behind ``::``."""
+    location, *parts = path.split("::")
+    place = Path(location).resolve()
+    return [*place.parts[1:-1], place.stem or "generated", *(part.replace("/", "-") for part in parts if part)]
 
 
 def _ranges(given: list[str]) -> Any:

@@ -51,7 +51,7 @@ def _read(kind: Any, value: Any, path: str) -> Any:
     if origin in _UNIONS:
         return _read_union(arguments, value, path)
     if dataclasses.is_dataclass(kind):
-        return _read_fields(kind, _fields(kind), value, path)
+        return _read_fields(kind, value, path)
     if isinstance(kind, type) and issubclass(kind, tuple) and hasattr(kind, "_fields"):
         return _read_named_tuple(kind, value, path)
     if origin is tuple:
@@ -75,7 +75,8 @@ def _read_union(kinds: tuple[Any, ...], value: Any, path: str) -> Any:
     return _read(others[-1], value, path)
 
 
-def _read_fields(kind: Any, fields: Mapping[str, tuple[Any, bool]], value: Any, path: str) -> Any:
+def _read_fields(kind: Any, value: Any, path: str) -> Any:
+    fields = _fields(kind)
     _require(isinstance(value, Mapping), f"the fields of {kind.__name__}", value, path)
     unknown = [name for name in value if name not in fields]
     if unknown:

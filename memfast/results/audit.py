@@ -507,7 +507,7 @@ class AuditFigures:
 
     def __post_init__(self) -> None:
         names = [entry.name for entry in self.applicable]
-        shares = [row.criteria for row in (self.per_class.classes if self.per_class else ())]
+        shares: list[Mapping[str, Any]] = [row.criteria for row in (self.per_class.classes if self.per_class else ())]
         shares += [group.criteria for group in (self.canaries.groups if self.canaries else ())]
         shares += [one.samples for one in (self.canaries.each if self.canaries else ())]
         if any(name not in one for one in shares for name in names):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from memfast.auditing import audit
+from memfast.auditing import audit, search
 from memfast.auditing.search import TrainingSearch
 from memfast.data import ArraySource
 from memfast.foundation.errors import InputError
