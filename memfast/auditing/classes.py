@@ -10,6 +10,8 @@ import numpy as np
 from memfast.data import Source
 from memfast.foundation.errors import InputError
 
+LARGEST = 2**63 - 1
+
 
 @dataclass(frozen=True)
 class Classes:
@@ -115,5 +117,7 @@ def _labelled(name: str, given: Any, source: Source) -> _Labelled | None:
         raise InputError(name, expected=f"{len(source)} labels", received=f"shape {list(labels.shape)}")
     if labels.dtype.kind not in "iub":
         raise InputError(name, expected="whole numbers", received=str(labels.dtype))
+    if labels.dtype.kind == "u" and len(labels) and labels.max() > LARGEST:
+        raise InputError(name, expected="whole numbers of 64 bits with a sign", received=str(labels.max()))
     names = getattr(source, "class_names", None) if given is None else None
     return _Labelled(labels.astype(np.int64), None if names is None else list(names))

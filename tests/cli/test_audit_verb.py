@@ -188,3 +188,30 @@ def test_names_in_errors_cannot_steer_a_terminal(sets, capsys):
     told = capsys.readouterr().err
     assert r"no\x1b[2Jthing" in told
     assert "\x1b" not in told
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("l.txt", f"1 2 {2**63}".encode(), "expected whole numbers of 64 bits, received 9223372036854775808"),
+        ("l.txt", f"1 2 {10**30}".encode(), "expected whole numbers of 64 bits, received 1000000000"),
+        ("l.txt", f"-1 2 {2**64 - 1}".encode(), "expected whole numbers of 64 bits"),
+        ("l.txt", b"1.5 2", "invalid literal"),
+        ("l.txt", b"\xff\xfe", "expected an npy file or a text file"),
+        ("l.txt", b"", "received numbers of shape (0,)"),
+        ("l.npy", b"", "No data left in file"),
+        ("l.npy", b"\x93NUMPY\x01\x00v\x00{'descr'", "expected an npy file or a text file"),
+    ],
+)
+def test_labels_that_cannot_be_used_are_named(sets, capsys, name, content, words):
+    (sets / name).write_bytes(content)
+    assert main(command(sets, "--labels", str(sets / name))) == 1
+    told = capsys.readouterr().err
+    assert words in told
+    assert told.count("\n") == 1
+
+
+def test_labels_beyond_63_bits_are_refused_in_python_too():
+    items = np.random.default_rng(0).integers(0, 256, (5, 8, 8), dtype=np.uint8)
+    with pytest.raises(memfast.InputError, match="labels: expected whole numbers of 64 bits with a sign"):
+        memfast.audit(items, items, labels=np.full(5, 2**63, np.uint64), controls=False)

@@ -11,7 +11,7 @@ from memfast.reports.markup import Markup, join, tag
 SIDE, WIDTH = 18, 380
 HEAD, DOT_STEP, GROUP_GAP, FOOT = 20, 17, 10, 24
 # A longer name of a group would leave the drawing; it is whole in a tooltip.
-LETTERS = 50
+LETTERS = 44
 
 
 @dataclass(frozen=True)
