@@ -1,7 +1,7 @@
 """Evidence and criteria become figures: shares of copies, floors, curves, and the same per class."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -47,30 +47,34 @@ def criterion_result(
     criterion: Criterion, generated: Judged, held_out: Judged | None, statistics: Statistics
 ) -> CriterionResult:
     """One criterion's figures of the generated samples, beside those of held-out items."""
-    why_not = criterion.why_not(generated.evidence)
+    not_applied = CriterionResult(
+        name=criterion.name,
+        title=criterion.title,
+        definition=criterion.definition,
+        source=criterion.source,
+        copies_are_low=criterion.copies_are_low,
+        threshold=criterion.threshold,
+        parameters=criterion.parameters(),
+        applicable=False,
+        why_not=criterion.why_not(generated.evidence),
+        high_by_nature=criterion.high_by_nature,
+    )
     judgement = generated.judgements.get(criterion.name)
-    floor = None if held_out is None or judgement is None else held_out.judgements.get(criterion.name)
-    about = {
-        "name": criterion.name, "title": criterion.title, "definition": criterion.definition,
-        "source": criterion.source, "copies_are_low": criterion.copies_are_low, "threshold": criterion.threshold,
-        "parameters": criterion.parameters(), "applicable": why_not is None, "why_not": why_not,
-        "high_by_nature": criterion.high_by_nature,
-    }  # fmt: skip
     if judgement is None:
-        return CriterionResult(**about)
+        return not_applied
+    side = generated.evidence, judgement
+    floor = None if held_out is None else held_out.judgements.get(criterion.name)
     below = None if held_out is None or floor is None else (held_out.evidence, floor)
     share = statistics.share(judgement.of_judged(judgement.flags))
-    distinct = len(np.unique(judgement.partners[judgement.flags]))
-    return CriterionResult(
-        **about,
+    return replace(
+        not_applied,
+        applicable=True,
         notes=judgement.notes,
-        generated=CopyShare(**vars(share), distinct_training_items=distinct),
+        generated=CopyShare(**vars(share), distinct_training_items=len(np.unique(judgement.partners[judgement.flags]))),
         held_out=None if floor is None else statistics.share(floor.of_judged(floor.flags)),
         excess=None if floor is None else _excess(judgement, floor, statistics),
-        levels=tuple(
-            _level(criterion, level, (generated.evidence, judgement), below, statistics) for level in criterion.levels
-        ),
-        curve=_curve(criterion, (generated.evidence, judgement), below),
+        levels=tuple(_level(criterion, level, side, below, statistics) for level in criterion.levels),
+        curve=_curve(criterion, side, below),
         matched=None if floor is None else _matched(criterion, judgement, floor, statistics),
     )
 

@@ -252,7 +252,7 @@ def _figures(
         search=SearchInfo(search.exactness, search.recall, search.completed.get("generated", 0)),
         criteria=tuple(criterion_result(one, generated, held_out, statistics) for one in config.chosen),
         nearest=NearestDistances(quantiles(distances), None if floor is None else quantiles(floor)),
-        closer_than_held_out=None if floor is None else CloserThan(**closer_than(distances, floor, seed=config.seed)),
+        closer_than_held_out=None if floor is None else _closer_than(distances, floor, config.seed),
         per_class=per_class(generated, held_out, _labels(opened, controls), opened.classes.names, statistics),
         canaries=canaries,
         projection=project(sets, seed=config.seed),
@@ -262,6 +262,11 @@ def _figures(
         statement=Statement((), (), (), ()),
     )
     return with_statement(figures)
+
+
+def _closer_than(generated: np.ndarray, held_out: np.ndarray, seed: int) -> CloserThan:
+    found = closer_than(generated, held_out, seed=seed)
+    return CloserThan(float(found["closer"]), float(found["p_value"]), int(found["permutations"]))
 
 
 def _parameters(config: AuditConfig, k: int) -> Parameters:

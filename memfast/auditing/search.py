@@ -189,7 +189,7 @@ def joined(parts: list[Evidence]) -> Evidence:
     """The evidence of several sets of samples as that of one."""
     if len(parts) == 1:
         return parts[0]
-    arrays = {}
+    arrays: dict[str, Any] = {}
     for name in (field.name for field in fields(Evidence)):
         values = [getattr(part, name) for part in parts]
         arrays[name] = np.concatenate(values) if isinstance(values[0], np.ndarray) else values[0]
