@@ -15,7 +15,7 @@ from memfast.results import (
     CriterionResult,
     Curve,
     Excess,
-    Level,
+    LevelShares,
     MatchedThreshold,
 )
 
@@ -143,12 +143,12 @@ def _level(
     generated: tuple[Evidence, Judgement],
     held_out: tuple[Evidence, Judgement] | None,
     statistics: Statistics,
-) -> Level:
+) -> LevelShares:
     def share(side: tuple[Evidence, Judgement]) -> Proportion:
         flags = criterion.flags(side[0], side[1].scores, threshold)
         return statistics.share(side[1].of_judged(flags))
 
-    return Level(threshold, share(generated), None if held_out is None else share(held_out))
+    return LevelShares(threshold, share(generated), None if held_out is None else share(held_out))
 
 
 def _curve(

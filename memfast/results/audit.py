@@ -208,7 +208,7 @@ class Excess:
 
 
 @dataclass(frozen=True)
-class Level:
+class LevelShares:
     """The shares at one more threshold."""
 
     threshold: float
@@ -285,7 +285,7 @@ class CriterionResult:
     generated: CopyShare | None = None
     held_out: Proportion | None = None
     excess: Excess | None = None
-    levels: tuple[Level, ...] = ()
+    levels: tuple[LevelShares, ...] = ()
     curve: Curve | None = None
     matched: MatchedThreshold | None = None
 

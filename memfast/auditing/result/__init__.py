@@ -2,7 +2,7 @@
 
 from memfast.auditing.result.audit_result import AuditResult
 from memfast.auditing.result.files import FILES, METRICS_FILE, REPORT_FILE
-from memfast.auditing.result.pairs import Pairs, make_pairs
+from memfast.auditing.result.pairs import PairTable, make_pairs
 from memfast.auditing.result.pictures import take_pictures
 from memfast.auditing.result.projection import project
 from memfast.auditing.result.statement import unread_sentences, with_statement
@@ -12,7 +12,7 @@ __all__ = [
     "METRICS_FILE",
     "REPORT_FILE",
     "AuditResult",
-    "Pairs",
+    "PairTable",
     "make_pairs",
     "project",
     "take_pictures",

@@ -11,7 +11,7 @@ import numpy as np
 
 from memfast.auditing.controls import Controls
 from memfast.auditing.result.files import METRICS_FILE, REPORT_FILE, read_result, write_result
-from memfast.auditing.result.pairs import Pairs
+from memfast.auditing.result.pairs import PairTable
 from memfast.auditing.result.statement import canary_sentences
 from memfast.foundation.errors import InputError
 from memfast.foundation.values import one_line, percent, plain
@@ -37,7 +37,7 @@ class AuditResult:
     """
 
     found: AuditFigures
-    pairs: Pairs
+    pairs: PairTable
     pictures: Pictures | None = None
     neighbors: dict[str, tuple[np.ndarray, np.ndarray]] | None = field(default=None, compare=False, repr=False)
     controls: Controls | None = field(default=None, compare=False, repr=False)

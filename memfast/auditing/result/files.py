@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from memfast.auditing.result.pairs import Pairs
+from memfast.auditing.result.pairs import PairTable
 from memfast.auditing.result.pictures import pictures_bytes, read_pictures
 from memfast.foundation.errors import InputError, OutputError, first_line
 from memfast.foundation.values import file_hash, plain
@@ -25,7 +25,7 @@ _HASHES, _OWN_HASH = "files", "sha256"
 def write_result(
     folder: str | os.PathLike[str],
     figures: AuditFigures,
-    pairs: Pairs,
+    pairs: PairTable,
     pictures: Pictures | None,
     more: Mapping[str, str] | None = None,
 ) -> Path:
@@ -57,7 +57,7 @@ def write_result(
     return folder
 
 
-def read_result(folder: str | os.PathLike[str]) -> tuple[AuditFigures, Pairs, Pictures | None]:
+def read_result(folder: str | os.PathLike[str]) -> tuple[AuditFigures, PairTable, Pictures | None]:
     """Read what `write_result` wrote, or a result of the first schema, which has no hashes.
 
     Raises:
@@ -81,7 +81,7 @@ def read_result(folder: str | os.PathLike[str]) -> tuple[AuditFigures, Pairs, Pi
             )  # fmt: skip
         for name in (PAIRS_FILE, PICTURES_FILE):
             _check_hash(folder / name, hashes.get(name))
-    pairs = Pairs.read_csv(folder / PAIRS_FILE, first_schema=first_schema)
+    pairs = PairTable.read_csv(folder / PAIRS_FILE, first_schema=first_schema)
     if len(pairs) != figures.inputs.generated.count:
         raise InputError(
             str(folder / PAIRS_FILE), expected=f"{figures.inputs.generated.count:,} pairs, one per generated sample",

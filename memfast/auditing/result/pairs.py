@@ -24,7 +24,7 @@ LARGEST = 2**63 - 1
 
 
 @dataclass(frozen=True)
-class Pairs:
+class PairTable:
     """Columns of equal length, one row per generated sample, worst first.
 
     Columns: ``generated`` and ``training`` (indices into the sets as given), their names and labels, ``distance``
@@ -92,7 +92,7 @@ class Pairs:
         write_bytes(path, self.to_parquet())
 
     @classmethod
-    def read_csv(cls, path: Path, *, first_schema: bool = False) -> "Pairs":
+    def read_csv(cls, path: Path, *, first_schema: bool = False) -> "PairTable":
         """Read what `write_csv` wrote.
 
         Args:
@@ -124,7 +124,7 @@ class Pairs:
         return cls(columns)
 
 
-def make_pairs(opened: OpenedAudit, judged: Judged) -> Pairs:
+def make_pairs(opened: OpenedAudit, judged: Judged) -> PairTable:
     """Build the table.
 
     Args:
@@ -161,7 +161,7 @@ def make_pairs(opened: OpenedAudit, judged: Judged) -> Pairs:
         partners = kept[judgement.partners]
         if not np.array_equal(partners, nearest):
             columns[f"partner_{name}"] = partners[order].tolist()
-    return Pairs(columns)
+    return PairTable(columns)
 
 
 def _ratio(evidence: Evidence) -> np.ndarray:

@@ -6,7 +6,7 @@ import numpy as np
 
 from memfast.auditing.config import AuditConfig
 from memfast.auditing.opened import OpenedSets, as_images
-from memfast.auditing.result.pairs import Pairs
+from memfast.auditing.result.pairs import PairTable
 from memfast.data import Source
 from memfast.foundation.errors import InputError, first_line
 from memfast.reports import Pictures
@@ -20,7 +20,7 @@ ROWS, BLOCK_BYTES = 256, 1 << 28
 MOST_CHANNELS = 64
 
 
-def take_pictures(sets: OpenedSets, pairs: Pairs, largest: int = AuditConfig.pictures) -> Pictures | None:
+def take_pictures(sets: OpenedSets, pairs: PairTable, largest: int = AuditConfig.pictures) -> Pictures | None:
     """Pictures of the first pairs of the table: as many as ``largest`` and 24 MiB allow; None for other values.
 
     Images become uint8 of at most 96 pixels a side (area means), with all their channels; signals float32 of at most
