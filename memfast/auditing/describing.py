@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from memfast.auditing.opened import OpenedAudit, OpenedSets
-from memfast.auditing.ranges import raw_range
+from memfast.auditing.ranges import Rescaled, raw_range
 from memfast.criteria import Evidence
 from memfast.data import Source
 from memfast.foundation.proportions import Interval
@@ -60,14 +60,15 @@ def _describe(sets: OpenedSets, name: str) -> dict[str, Any]:
     """Name, size, shape, range, hash and what was left out."""
     source, found = sets.by_name[name], sets.scans[name]
     low, high = raw_range(source, found)
+    raw = source.source if isinstance(source, Rescaled) else source
     own = getattr(source, "own_range", None) or (sets.units.low, sets.units.low + sets.units.unit)
     return {
         "name": source.name,
         "count": len(source),
         "distinct": len(found.firsts),
         "item_shape": tuple(source.item_shape),
-        "dtype": str(source.dtype),
-        "sha256": source.content_hash(),
+        "dtype": str(raw.dtype),
+        "sha256": raw.content_hash(),
         "conversion": plain(getattr(source, "conversion", None)),
         "skipped": tuple((str(item), str(reason)) for item, reason in source.skipped),
         "not_read": unread(source),

@@ -292,7 +292,8 @@ def _parts(path: str) -> list[str]:
     """The folders above a set, its own name without its ending, and what stands behind ``::``."""
     location, *parts = path.split("::")
     place = Path(location).resolve()
-    return [*place.parts[1:-1], place.stem or "generated", *(part.replace("/", "-") for part in parts if part)]
+    name = place.name if place.is_dir() else place.stem
+    return [*place.parts[1:-1], name or "generated", *(part.replace("/", "-") for part in parts if part)]
 
 
 def _ranges(given: list[str]) -> Any:

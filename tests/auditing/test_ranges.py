@@ -34,6 +34,8 @@ def test_different_ranges_are_refused_and_brought_to_one(generated, training):
     described = found.figures["inputs"]["generated"]
     assert described["value_range"] == list(own)
     assert np.allclose([described["low"], described["high"]], own, atol=0.01)
+    assert described["sha256"] == audit(samples, samples).figures["inputs"]["generated"]["sha256"]
+    assert described["dtype"] == "float64"
 
 
 def test_the_held_out_set_is_compared_too():

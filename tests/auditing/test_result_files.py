@@ -14,7 +14,6 @@ from memfast.auditing import AuditResult
 from memfast.auditing.result import FILES
 from memfast.foundation.errors import InputError, MemfastError, OutputError
 from memfast.reports import render
-from memfast.runtime.files import finish_generation
 
 FIRST_SCHEMA = Path(__file__).parent / "results" / "schema-1"
 
@@ -260,6 +259,8 @@ def test_pictures_that_the_result_did_not_have_are_refused(results, tmp_path):
 def test_a_half_moved_generation_is_finished_by_its_reader(results, tmp_path):
     results[0].save(tmp_path / "new")
     results[1].save(tmp_path / "out")
+    (tmp_path / "out" / ".pairs.csv.x1y2.part").write_text("left by a killed process")
     shutil.move(tmp_path / "new", tmp_path / "out" / ".generation")
     assert same(AuditResult.load(tmp_path / "out"), results[0])
-    finish_generation(tmp_path / "out")
+    results[0].save(tmp_path / "out")
+    assert set(os.listdir(tmp_path / "out")) <= set(FILES)

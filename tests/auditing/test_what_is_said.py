@@ -43,7 +43,8 @@ def test_entries_that_were_not_read_stand_in_result_statement_summary_and_report
         {"reason": ".txt files", "count": 1, "names": ["notes.txt"]},
     ]
     sentence = (
-        "4 entries of the training set were not read: 3 broken links (a.png, b.png, ...); 1 .txt files (notes.txt)."
+        "4 entries of the training set were not read: 3 broken links (a.png, b.png, ...); 1 .txt files (notes.txt). "
+        "Copies of them cannot be found."
     )
     for text in (found.summary(), *found.figures["statement"]["warnings"][1:2]):
         assert sentence in text

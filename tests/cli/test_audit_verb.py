@@ -215,3 +215,10 @@ def test_labels_beyond_63_bits_are_refused_in_python_too():
     items = np.random.default_rng(0).integers(0, 256, (5, 8, 8), dtype=np.uint8)
     with pytest.raises(memfast.InputError, match="labels: expected whole numbers of 64 bits with a sign"):
         memfast.audit(items, items, labels=np.full(5, 2**63, np.uint64), controls=False)
+
+
+def test_a_folder_keeps_the_dots_of_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("samples.v1", "samples.v2"):
+        (tmp_path / name).mkdir()
+    assert list(verb._labels(["samples.v1", "samples.v2"])) == ["samples.v1", "samples.v2"]

@@ -13,7 +13,14 @@ from memfast.foundation.errors import InputError, OutputError, first_line
 from memfast.foundation.values import file_hash, plain
 from memfast.reports import Pictures
 from memfast.results import SCHEMA, AuditFigures, read_figures
-from memfast.runtime.files import Content, claim_output_folder, finish_generation, json_text, write_together
+from memfast.runtime.files import (
+    Content,
+    claim_output_folder,
+    finish_generation,
+    json_text,
+    remove_unfinished,
+    write_together,
+)
 
 RESULT_FILE, PAIRS_FILE, PARQUET_FILE, PICTURES_FILE, REPORT_FILE, METRICS_FILE = (
     "result.json", "pairs.csv", "pairs.parquet", "pictures.safetensors", "report.html", "metrics.json",
@@ -52,6 +59,7 @@ def write_result(
     hashes = {name: hashlib.sha256(content).hexdigest() for name, content in companions.items()}
     content = plain(figures)
     result = json_text({**content, _HASHES: hashes, _OWN_HASH: _hash_of({**content, _HASHES: hashes})})
+    remove_unfinished(folder, FILES)
     contents: dict[str, Content] = {**companions, RESULT_FILE: result, **(more or {})}
     write_together(folder, contents, remove=[name for name in FILES if name not in contents])
     return folder

@@ -10,6 +10,12 @@ from memfast.results import AuditFigures, CanaryResults, CriterionResult, InputD
 HIGH_FLOOR = 0.1
 LOW_RECALL = 0.95
 NAMED_REASONS = 6
+# What follows from entries that were not read.
+UNREAD = {
+    "generated": "They were not audited.",
+    "training": "Copies of them cannot be found.",
+    "held-out": "They are not part of the floor.",
+}
 
 
 def with_statement(figures: AuditFigures) -> AuditFigures:
@@ -44,8 +50,8 @@ def unread_sentences(sets: Iterable[tuple[str, InputDescription | None]]) -> lis
         total = sum(one.count for one in unread)
         verb = "was" if total == 1 else "were"
         sentences.append(
-            f"{_counted(total, 'entry', 'entries')} of the {name} set {verb} not read: {'; '.join(parts)}. Copies "
-            "of or in them cannot be found."
+            f"{_counted(total, 'entry', 'entries')} of the {name} set {verb} not read: {'; '.join(parts)}. "
+            + UNREAD.get(name, UNREAD["generated"])
         )
     return sentences
 

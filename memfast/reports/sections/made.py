@@ -68,9 +68,16 @@ def _not_read(words: str, one: InputDescription) -> Markup | None:
     if not one.not_read:
         return None
     total = sum(entry.count for entry in one.not_read)
-    rows = [[entry.reason, f"{entry.count:,}", ", ".join(entry.names)] for entry in one.not_read]
+    rows = [
+        [
+            tag("span", entry.reason, class_="name"),
+            f"{entry.count:,}",
+            tag("span", ", ".join(entry.names), class_="name"),
+        ]
+        for entry in one.not_read
+    ]
     heading = f"{words}: {total:,} {'entry was' if total == 1 else 'entries were'} not read"
-    return folded(heading, table(["Why", "Entries", "For example"], rows, class_="text"))
+    return folded(heading, table(["Why", "Entries", "For example"], rows))
 
 
 def _groups(words: str, listed: Sequence[Sequence[str]], total: int) -> Markup | None:
