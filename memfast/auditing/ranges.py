@@ -14,7 +14,8 @@ Range = tuple[float, float]
 
 # The ranges that images are stored in. A set belongs to the first that holds all its values.
 USUAL: tuple[Range, ...] = ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0))
-# A set fills its usual range where its values come within this part of the width to both ends.
+# A set fills a usual range where its values come within this part of the width to both ends, and strays from it where
+# they leave it by more.
 MARGIN = 0.25
 # Ranges of other values are worth a warning where one is this many times as wide as the other.
 WIDER = 2.5
@@ -168,7 +169,9 @@ def _floats(name: str, found: Scan, training: Scan) -> list[str]:
             f"value_range={usual} if both sets mean the same values.",
         )  # fmt: skip
     widths = sorted((found.high - found.low, training.high - training.low))
-    if widths[1] > WIDER * widths[0] or found.low > training.high or found.high < training.low:
+    apart = found.low > training.high or found.high < training.low
+    strays = own is not None and usual is not None and not _within(found, usual)
+    if widths[1] > WIDER * widths[0] or apart or strays:
         return [
             f"The values of the {_set(name)} set ({found.low:g} to {found.high:g}) and of the training set "
             f"({training.low:g} to {training.high:g}) have different ranges. If they are scaled differently, no copy "
@@ -203,6 +206,11 @@ def raw_range(source: Source, found: Scan) -> Range:
 
 def _usual(found: Scan) -> Range | None:
     return next((one for one in USUAL if one[0] <= found.low and found.high <= one[1]), None)
+
+
+def _within(found: Scan, usual: Range) -> bool:
+    margin = MARGIN * (usual[1] - usual[0])
+    return found.low >= usual[0] - margin and found.high <= usual[1] + margin
 
 
 def _fills(found: Scan, usual: Range) -> bool:

@@ -74,8 +74,10 @@ def test_samples_that_stray_a_little_are_no_other_range(samples):
         (UNIT, (UNIT - 0.45) / 0.22),  # against images that were standardised
         (UNIT + 40, UNIT),
         (UNIT * 1000, UNIT * 3 + 2),
+        (UNIT * 0.7, SIGNED),
+        (SIGNED * 0.4, UNIT),
     ],
-    ids=["standardised", "shifted", "scaled"],
+    ids=["standardised", "shifted", "scaled", "dark", "pale"],
 )
 def test_other_ranges_are_warned_of(samples, training):
     warnings = audit(samples, training).figures["statement"]["warnings"]
