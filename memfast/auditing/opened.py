@@ -136,8 +136,9 @@ def open_sets(
         generated: anything `memfast.data.open_source` reads.
         training: the same.
         test: the same, or None.
-        ranges: set -> the values that mean 0 and 1. Without one: (0, 255) for uint8; for floats (0, 1) or (-1, 1)
-            where the training set lies within, otherwise its own smallest and largest value.
+        ranges: set -> the values that mean 0 and 1. Without one: those that the sets were opened with; (0, 255) for
+            uint8; for floats (0, 1) or (-1, 1) where the training set lies within, otherwise its own smallest and
+            largest value.
         skip_bad: leave unreadable images out, and count them.
         strict: refuse sets with entries that were not read.
         progress: show progress.
@@ -146,7 +147,6 @@ def open_sets(
     Raises:
         InputError: an empty set, another shape, dtype or range than the training set's, or values that are not finite.
     """
-    ranges = ranges or {}
     sources: dict[str, Source] = {}
     for name, data in (("generated", generated), ("training", training), ("test", test)):
         if data is not None:
@@ -157,6 +157,7 @@ def open_sets(
                 _check_all_read(name, sources[name])
     for name, source in sources.items():
         _check_shape(name, source, sources["training"])
+    ranges = {**_own_ranges(sources), **(ranges or {})}
     sources = bring_to_one_range(sources, ranges)
     for name, source in sources.items():
         _check_dtype(name, source, sources["training"])
@@ -177,6 +178,13 @@ def as_images(block: np.ndarray) -> np.ndarray:
     if block.ndim == 4 and block.shape[-1] not in CHANNELS:
         block = np.moveaxis(block, 1, -1)
     return block[..., 0] if block.ndim == 4 and block.shape[-1] == 1 else block
+
+
+def _own_ranges(sources: Mapping[str, Source]) -> dict[str, tuple[float, float]]:
+    """The ranges that float sets were opened with, where all of them were."""
+    floats = {name: source for name, source in sources.items() if source.dtype != np.uint8}
+    own = {name: getattr(source, "value_range", None) for name, source in floats.items()}
+    return {name: one for name, one in own.items() if one is not None} if all(own.values()) else {}
 
 
 def _unit_range(sources: Mapping[str, Source], ranges: Mapping[str, tuple[float, float]]) -> tuple[float, float] | None:

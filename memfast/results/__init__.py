@@ -1,4 +1,4 @@
-"""What an audit found, as typed values: the audit makes them, reports and commands read them, JSON holds them."""
+"""What the uses of memfast found, as typed values: they make them, reports and commands read them, JSON holds them."""
 
 from memfast.results.audit import (
     SCHEMA,

@@ -121,3 +121,12 @@ def test_ranges_that_cannot_be_used_are_named(value_range, words):
 def test_one_range_stated_for_training_alone_is_that_of_the_unit():
     found = audit(UNIT, UNIT, value_range={"training": (0, 2)})
     assert found.figures["inputs"]["units"] == "values 0 to 2 are 0 to 1, as given"
+
+
+def test_ranges_that_sets_were_opened_with_are_known():
+    samples, training = memfast.data.ArraySource(UNIT), memfast.data.ArraySource(SIGNED)
+    samples.value_range, training.value_range = (0.0, 1.0), (-1.0, 1.0)
+    assert audit(samples, training).fraction("absolute") == 1
+    training.value_range = None
+    with pytest.raises(InputError, match="expected values of the training set's range"):
+        audit(samples, training)
