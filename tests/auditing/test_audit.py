@@ -179,6 +179,7 @@ def test_a_threshold_that_means_nothing_on_this_data_is_said(sets):
 def test_without_controls_and_held_out_data_there_is_no_floor(sets):
     found = audit(sets[0], sets[1], controls=False)
     assert found.figures["inputs"]["held_out"] is None
+    assert "the controls were switched off" in found.figures["statement"]["tested"][1]
     assert found.figures["positive_control"] is None
     assert found.criterion("nn_ratio")["held_out"] is None
 

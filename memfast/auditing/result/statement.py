@@ -99,7 +99,9 @@ def _tested(figures: AuditFigures) -> list[str]:
     ]
     for name, one in sets_of(figures):
         sentences += _conversion(name, one)
-    if held_out is None:
+    if held_out is None and figures.parameters.controls is False:
+        sentences.append("No held-out set was given, and the controls were switched off: there is no floor.")
+    elif held_out is None:
         sentences.append("No held-out set was given, and the training set is too small to stand in for one.")
     elif held_out.origin == "given":
         sentences.append(f"{held_out.count:,} held-out items went through the same test: the floor.")
