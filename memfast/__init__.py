@@ -24,7 +24,7 @@ _NAMES = {
 __all__ = [
     "Ambient", "DenoisingObjective", "InputError", "MemfastError", "Neighbors", "audit", "criteria", "data",
     "detectors", "evaluate", "features", "integrations", "key", "knn", "metrics", "models", "neighbors", "ops",
-    "reports", "sampling", "schedules", "timesteps", "trace", "training",
+    "reports", "results", "sampling", "schedules", "timesteps", "trace", "training",
 ]  # fmt: skip
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         neighbors,
         ops,
         reports,
+        results,
         sampling,
         schedules,
         timesteps,

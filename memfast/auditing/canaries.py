@@ -2,95 +2,103 @@
 
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from memfast.auditing.judging import Statistics
+from memfast.auditing.config import Statistics
 from memfast.auditing.scan import Scan
 from memfast.criteria import Judgement
-from memfast.data import Source
+from memfast.data import open_source
 from memfast.data.canaries import REPEATS_FILE, Canaries, WithCanaries
+from memfast.results import CanaryGroup, CanaryResult, CanaryResults, CanaryShares
 
 LISTED = 100
 
 
-def open_canaries(given: Any) -> tuple[Canaries, bool]:
-    """The canaries, and whether it is known how often each was in the training set.
+@dataclass(frozen=True)
+class OpenedCanaries:
+    """Known items in the training set.
+
+    Attributes:
+        canaries: the items, with how often each was trained on.
+        repeats_known: whether that is known.
+        training: the training set that holds them.
+        added: whether the audit put them there, once each.
+    """
+
+    canaries: Canaries
+    repeats_known: bool
+    training: WithCanaries
+    added: bool
+
+    def with_labels(self, labels: Any) -> Any:
+        """Given labels of the training set, and the added canaries' own behind them; None stays None."""
+        if labels is None or not self.added:
+            return labels
+        own = self.canaries.items.labels
+        return np.concatenate([np.asarray(labels), np.zeros(len(self.canaries), np.int64) if own is None else own])
+
+
+def open_canaries(
+    given: Any, training: Any, *, skip_bad: bool = False, progress: bool = False
+) -> OpenedCanaries | None:
+    """The canaries, in a training set that holds them; None where there are none.
 
     Args:
-        given: a ``memfast.training.Canaries``, a run's folder that holds some, or items.
+        given: a ``memfast.training.Canaries``, a run's folder that holds some, items, or None.
+        training: the training set, with the canaries or without: each is added once, and a copy is then found there.
+        skip_bad: leave unreadable images of the training set out.
+        progress: show progress.
     """
+    if given is None:
+        return OpenedCanaries(training.canaries, True, training, False) if isinstance(training, WithCanaries) else None
     if isinstance(given, Canaries):
-        return given, True
-    if isinstance(given, str | os.PathLike) and (Path(given) / REPEATS_FILE).is_file():
-        return Canaries.load(given), True
-    return Canaries(given, 1), False
-
-
-def add_canaries(training: Source, canaries: Canaries, labels: Any) -> tuple[WithCanaries, Any]:
-    """The training set with each canary once more, where a copy of it is then found, and labels that fit.
-
-    Args:
-        training: the training set, with the canaries or without.
-        canaries: the canaries.
-        labels: given labels of the training set, or None.
-    """
-    more = Canaries(canaries.items, 1).added_to(training)
-    if labels is not None:
-        own = canaries.items.labels
-        labels = np.concatenate([np.asarray(labels), np.zeros(len(canaries), np.int64) if own is None else own])
-    return more, labels
+        canaries, known = given, True
+    elif isinstance(given, str | os.PathLike) and (Path(given) / REPEATS_FILE).is_file():
+        canaries, known = Canaries.load(given), True
+    else:
+        canaries, known = Canaries(given, 1), False
+    source = open_source(training, skip_bad=skip_bad, name="training", progress=progress)
+    return OpenedCanaries(canaries, known, Canaries(canaries.items, 1).added_to(source), True)
 
 
 def came_back(
-    training: WithCanaries,
-    canaries: Canaries,
-    known: bool,
-    found: Scan,
-    judgements: Mapping[str, Judgement],
-    statistics: Statistics,
-) -> dict[str, Any]:
+    opened: OpenedCanaries, found: Scan, judgements: Mapping[str, Judgement], statistics: Statistics
+) -> CanaryResults:
     """Which canaries came back: per repeat count, and one by one.
 
     Args:
-        training: the training set that holds them.
-        canaries: the canaries, with how often each was trained on.
-        known: whether that is known.
-        found: what one pass over ``training`` found.
+        opened: the canaries and the training set that holds them.
+        found: what one pass over that training set found.
         judgements: of the generated samples, by criterion.
         statistics: of the intervals.
-
-    Returns:
-        A dictionary with ``count``; ``groups``, one per repeat count: ``repeats`` (None: not known), ``canaries``, and
-        by criterion the shares ``came_back`` (of the canaries: copied by a sample at least) and ``samples`` (of the
-        samples: copies of one of them); and ``each``, the first 100: name, repeats, whether it is also an item of the
-        data, and by criterion the number of its copies.
     """
+    canaries, training = opened.canaries, opened.training
     kept = found.firsts
     first_of = {member: group[0] for group in found.groups for member in group}
     places = np.array([first_of.get(int(index), int(index)) for index in training.first], dtype=np.int64)
     own = places < len(training) - int(training.canaries.repeats.sum())
     copied = {name: np.where(one.flags, kept[one.partners], -1) for name, one in judgements.items()}
     counts = {name: (one[:, None] == places).sum(axis=0) for name, one in copied.items()}
-    repeats = canaries.repeats if known else np.zeros(len(canaries), np.int64)
+    repeats = canaries.repeats if opened.repeats_known else np.zeros(len(canaries), np.int64)
     groups = []
     for count in np.unique(repeats):
         here = repeats == count
         shares = {
-            name: {
-                "came_back": statistics.share(counts[name][here] > 0),
-                "samples": statistics.share(np.isin(copied[name], places[here])),
-            }
+            name: CanaryShares(
+                statistics.share(counts[name][here] > 0), statistics.share(np.isin(copied[name], places[here]))
+            )
             for name in judgements
         }
-        groups.append({"repeats": int(count) if known else None, "canaries": int(here.sum()), "criteria": shares})
+        groups.append(CanaryGroup(int(count) if opened.repeats_known else None, int(here.sum()), shares))
     each = [
-        {
-            "canary": canaries.items.item_name(index), "repeats": int(repeats[index]) if known else None,
-            "also_in_data": bool(own[index]), "samples": {name: int(one[index]) for name, one in counts.items()},
-        }
+        CanaryResult(
+            canaries.items.item_name(index), int(repeats[index]) if opened.repeats_known else None, bool(own[index]),
+            {name: int(one[index]) for name, one in counts.items()},
+        )
         for index in range(min(len(canaries), LISTED))
     ]  # fmt: skip
-    return {"count": len(canaries), "groups": groups, "each": each}
+    return CanaryResults(len(canaries), tuple(groups), tuple(each))

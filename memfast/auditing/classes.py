@@ -1,32 +1,16 @@
-"""Figures per class: one numbering for the classes of all sets, whose class a sample is, and the floor of each."""
+"""Classes: one numbering for the classes of all sets."""
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from memfast.auditing.inputs import Inputs
-from memfast.auditing.judging import Statistics, by_class
-from memfast.criteria import Evidence, Judgement
 from memfast.data import Source
 from memfast.foundation.errors import InputError
 
-
-@dataclass(frozen=True)
-class Judged:
-    """One set's evidence and what each criterion says of it.
-
-    Attributes:
-        evidence: of the set.
-        judgements: by criterion's name.
-        labels: of the set's items, or None.
-    """
-
-    evidence: Evidence
-    judgements: Mapping[str, Judgement]
-    labels: np.ndarray | None
+LARGEST = 2**63 - 1
 
 
 @dataclass(frozen=True)
@@ -48,7 +32,18 @@ class Classes:
     notes: tuple[str, ...] = ()
 
 
-def read_classes(inputs: Inputs, *, generated: Any = None, training: Any = None, test: Any = None) -> Classes:
+class _Sets(Protocol):
+    """The sets of an audit."""
+
+    @property
+    def generated(self) -> Source: ...
+    @property
+    def training(self) -> Source: ...
+    @property
+    def test(self) -> Source | None: ...
+
+
+def read_classes(sets: _Sets, *, generated: Any = None, training: Any = None, test: Any = None) -> Classes:
     """Given labels, or else the sources' own, brought to one numbering.
 
     Folders number their classes by the names they happen to hold, so classes that have names are matched by name. The
@@ -56,7 +51,7 @@ def read_classes(inputs: Inputs, *, generated: Any = None, training: Any = None,
     names, names that are whole numbers are read as numbers.
 
     Args:
-        inputs: the sets.
+        sets: the generated, the training and the held-out set.
         generated: labels of the generated samples, or None for the source's own.
         training: of the training set, likewise.
         test: of the held-out set, likewise.
@@ -64,9 +59,9 @@ def read_classes(inputs: Inputs, *, generated: Any = None, training: Any = None,
     Raises:
         InputError: labels of another length, or no whole numbers.
     """
-    of_training = _labelled("training_labels", training, inputs.training)
-    of_generated = _labelled("labels", generated, inputs.generated)
-    of_test = None if inputs.test is None else _labelled("test_labels", test, inputs.test)
+    of_training = _labelled("training_labels", training, sets.training)
+    of_generated = _labelled("labels", generated, sets.generated)
+    of_test = None if sets.test is None else _labelled("test_labels", test, sets.test)
     notes = []
     if of_training is None or of_training.names is None:
         of_generated, of_test = (None if one is None else one.as_numbers() for one in (of_generated, of_test))
@@ -90,36 +85,6 @@ def read_classes(inputs: Inputs, *, generated: Any = None, training: Any = None,
         None if one is None else one.renumbered(numbers) for one in (of_generated, of_training, of_test)
     )
     return Classes(generated, training, test, {number: name for name, number in numbers.items()}, tuple(notes))
-
-
-def per_class(
-    generated: Judged,
-    held_out: Judged | None,
-    training_labels: np.ndarray | None,
-    statistics: Statistics,
-    names: Mapping[int, str],
-) -> dict[str, Any] | None:
-    """By the generated samples' own labels, otherwise by those of the training items nearest to them.
-
-    The held-out items are taken by the same rule, so that a class and its floor mean the same.
-
-    Args:
-        generated: the generated samples.
-        held_out: the held-out items, or None.
-        training_labels: of the training items the evidence's indices are about, or None.
-        statistics: confidence, resamples, seed.
-        names: of the classes that have one, by number.
-    """
-    labels, origin = generated.labels, "generated"
-    floor_labels = None if held_out is None else held_out.labels
-    if labels is None and training_labels is not None:
-        labels, origin = training_labels[generated.evidence.indices[:, 0]], "nearest training item"
-        floor_labels = None if held_out is None else training_labels[held_out.evidence.indices[:, 0]]
-    if labels is None:
-        return None
-    floors = {} if held_out is None else held_out.judgements
-    rows = by_class(generated.judgements, labels, floors, floor_labels, statistics)
-    return {"labels_of": origin, "names": {str(number): name for number, name in names.items()}, "classes": rows}
 
 
 @dataclass(frozen=True)
@@ -152,5 +117,7 @@ def _labelled(name: str, given: Any, source: Source) -> _Labelled | None:
         raise InputError(name, expected=f"{len(source)} labels", received=f"shape {list(labels.shape)}")
     if labels.dtype.kind not in "iub":
         raise InputError(name, expected="whole numbers", received=str(labels.dtype))
+    if labels.dtype.kind == "u" and len(labels) and labels.max() > LARGEST:
+        raise InputError(name, expected="whole numbers of 64 bits with a sign", received=str(labels.max()))
     names = getattr(source, "class_names", None) if given is None else None
     return _Labelled(labels.astype(np.int64), None if names is None else list(names))

@@ -7,20 +7,24 @@ from typing import Any
 
 import numpy as np
 
-from memfast.auditing.describing import describe_source, exact_copies
-from memfast.auditing.examine import Examiner
-from memfast.auditing.inputs import Inputs, as_images
-from memfast.auditing.judging import Statistics
+from memfast.auditing.config import AuditConfig, Statistics
+from memfast.auditing.describing import describe_held_out
+from memfast.auditing.judging import Judged
+from memfast.auditing.near_duplicates import near_basis
+from memfast.auditing.opened import OpenedAudit, as_images
 from memfast.auditing.plants import Plant, plants
 from memfast.auditing.scan import Scan
+from memfast.auditing.search import TrainingSearch, joined
 from memfast.criteria import Criterion, Evidence
 from memfast.data import ArraySource, Source
 from memfast.data.subset import Subset
 from memfast.foundation.errors import InputError
 from memfast.neighbors.duplicates import DuplicateGroups
+from memfast.results import HeldOutInput, PlantedCopies, PositiveControl
 
-DEFAULT_PLANTED = 64
 LARGEST_LEAVE_ONE_OUT = 1000
+# Planted copies are made and searched so many bytes at a time.
+PLANTED_BYTES = 1 << 28
 
 
 @dataclass(frozen=True)
@@ -34,16 +38,16 @@ class Controls:
         floor: evidence of the held-out items, or None.
         held_out: what the result says about those.
         own: int64, the training items that stood in for held-out ones, or None.
-        positive: the result of `positive_control`, or None.
+        positive: what was found of planted copies, or None.
     """
 
     basis: Mapping[str, Any]
     scans: Mapping[str, Scan]
     groups: DuplicateGroups | None
     floor: Evidence | None
-    held_out: dict[str, Any] | None
+    held_out: HeldOutInput | None
     own: np.ndarray | None
-    positive: dict[str, Any] | None
+    positive: PositiveControl | None
 
     def check(self, basis: Mapping[str, Any]) -> None:
         """Raise unless they follow from the same.
@@ -60,27 +64,38 @@ class Controls:
 
 
 def make_controls(
-    based_on: dict[str, Any], inputs: Inputs, examiner: Examiner, criteria: Sequence[Criterion], statistics: Statistics,
-    *, controls: bool, planted: int,
-) -> Controls:  # fmt: skip
-    """Both controls: of held-out data, and of planted copies where ``controls`` are wanted."""
-    floor, held_out, own = _negative_control(inputs, examiner, controls, statistics.seed)
-    positive = positive_control(examiner, criteria, statistics, low=inputs.low, planted=planted) if controls else None
-    sets = {"training": inputs.training} | ({} if inputs.test is None else {"test": inputs.test})
-    scans = {source.content_hash(): inputs.scans[name] for name, source in sets.items()}
-    return Controls(based_on, scans, examiner.groups, floor, held_out, own, positive)
+    basis: Mapping[str, Any], config: AuditConfig, opened: OpenedAudit, search: TrainingSearch
+) -> Controls:
+    """Both controls: of held-out data, and of planted copies where controls are wanted."""
+    sets = opened.sets
+    floor, held_out, own = _negative_control(config, opened, search)
+    positive = None
+    if config.controls:
+        positive = positive_control(
+            search, config.chosen, config.statistics, low=sets.units.low, planted=config.planted
+        )
+    scans = {source.content_hash(): sets.scans[name] for name, source in sets.by_name.items() if name != "generated"}
+    return Controls(basis, scans, search.groups, floor, held_out, own, positive)
 
 
-def basis(
-    hashes: Mapping[str, str | None], criteria: Sequence[Criterion], features: Any, options: Mapping[str, Any]
-) -> dict[str, Any]:
+def controls_basis(config: AuditConfig, opened: OpenedAudit) -> dict[str, Any]:
     """What an audit's controls follow from: content hashes, criteria, features and the other options, by name."""
+    features, sets = config.features, opened.sets
     if isinstance(features, Mapping):
         given = {name: np.ascontiguousarray(features[name]) for name in ("training", "test") if name in features}
         features = {
             name: (rows.shape, str(rows.dtype), blake2b(rows.tobytes()).hexdigest()) for name, rows in given.items()
         }
-    return {**hashes, "criteria": [(one.name, one.parameters()) for one in criteria], "features": features, **options}
+    return {
+        "training set": sets.training.content_hash(),
+        "held-out set": None if sets.test is None else sets.test.content_hash(),
+        "criteria": [(one.name, one.parameters()) for one in config.chosen],
+        "features": features,
+        "k": config.k, "value range": (sets.units.low, sets.units.unit), "controls": config.controls,
+        "planted": config.planted, "confidence": config.confidence, "resamples": config.resamples,
+        "seed": config.seed, "approximate": config.approximate, "near-duplicates": near_basis(config.near_duplicates),
+        "extraction": None if config.extraction is None else dict(config.extraction),
+    }  # fmt: skip
 
 
 def leave_one_out(training: Source, seed: int, largest: int = LARGEST_LEAVE_ONE_OUT) -> tuple[Source, np.ndarray]:
@@ -97,68 +112,79 @@ def leave_one_out(training: Source, seed: int, largest: int = LARGEST_LEAVE_ONE_
 
 
 def positive_control(
-    examiner: Examiner,
-    criteria: Sequence[Criterion],
-    statistics: Statistics,
-    *,
-    low: float,
-    planted: int = DEFAULT_PLANTED,
-) -> dict[str, Any]:
+    search: TrainingSearch, criteria: Sequence[Criterion], statistics: Statistics, *, low: float, planted: int
+) -> PositiveControl:
     """Plant copies of random training items and judge them like generated samples.
 
     Args:
-        examiner: searches the training set.
+        search: of the training set.
         criteria: the criteria that apply.
         statistics: confidence, resamples, seed.
         low: the raw value that means 0.
         planted: how many training items are copied in each way.
 
     Returns:
-        A dictionary with ``planted`` (how many per way) and ``rows``, one per way and strength. A row holds
-        ``nearest_is_original`` (how often the nearest training item is the one that was copied) and, per criterion,
-        the share of planted copies it flags: its power.
+        One row per way and strength, with how often the nearest training item is the one that was copied and, per
+        criterion, the share of planted copies it flags: its power.
     """
-    training, unit = examiner.training, examiner.unit
     generator = np.random.Generator(np.random.Philox(statistics.seed + 1))
+    training = search.training
     chosen = np.sort(generator.choice(len(training), size=min(planted, len(training)), replace=False))
-    items = training.take(chosen)
-    ways = plants(examiner.kind)
-    made = np.concatenate([_plant(items, way, generator, low=low, unit=unit, kind=examiner.kind) for way in ways])
-    evidence = examiner.evidence(ArraySource(made, name="planted copies"), "planted")
-    applicable = [criterion for criterion in criteria if criterion.why_not(evidence) is None]
-    judgements = [criterion.judge(evidence) for criterion in applicable]
+    ways = plants(search.kind)
+    evidence = _planted_evidence(search, chosen, ways, generator, low)
+    judgements = Judged.by(criteria, evidence).judgements
     rows = []
     for number, way in enumerate(ways):
-        here = slice(number * len(chosen), (number + 1) * len(chosen))
-        rows.append(
-            {
-                "copy": way.name,
-                "strength": way.strength,
-                "words": way.words,
-                "nearest_is_original": statistics.share(evidence.indices[here, 0] == chosen),
-                "criteria": {
-                    criterion.name: statistics.share(judgement.flags[here])
-                    for criterion, judgement in zip(applicable, judgements, strict=True)
-                },
-            }
-        )
-    return {"planted": len(chosen), "rows": rows}
+        here = np.arange(number * len(chosen), (number + 1) * len(chosen))
+        shares = {}
+        for name, judgement in judgements.items():
+            judged = here if judgement.judged is None else here[judgement.judged[here]]
+            shares[name] = statistics.share(judgement.flags[judged if len(judged) else here])
+        found = statistics.share(evidence.indices[here, 0] == chosen)
+        rows.append(PlantedCopies(way.name, way.strength, way.words, found, shares))
+    return PositiveControl(len(chosen), tuple(rows))
+
+
+def _planted_evidence(
+    search: TrainingSearch, chosen: np.ndarray, ways: Sequence[Plant], generator: np.random.Generator, low: float
+) -> Evidence:
+    """The evidence of every planted copy, way by way; large copies are made and searched a part at a time."""
+    training = search.training
+    # Copies are made in float64, and a few of them exist at once.
+    item = 8 * int(np.prod(training.item_shape, dtype=np.int64))
+    step = max(1, PLANTED_BYTES // (4 * item))
+    parts: list[Evidence] = []
+    held: list[np.ndarray] = []
+
+    def examine() -> None:
+        stage = "planted" + (f"-{len(parts)}" if parts else "")
+        parts.append(search.evidence(ArraySource(np.concatenate(held), name="planted copies"), stage))
+        held.clear()
+
+    for way in ways:
+        for start in range(0, len(chosen), step):
+            items = training.take(chosen[start : start + step])
+            if held and sum(part.nbytes for part in held) + items.nbytes > PLANTED_BYTES:
+                examine()
+            held.append(_plant(items, way, generator, low=low, unit=search.unit, kind=search.kind))
+    examine()
+    return joined(parts)
 
 
 def _negative_control(
-    inputs: Inputs, examiner: Examiner, controls: bool, seed: int
-) -> tuple[Evidence | None, dict[str, Any] | None, np.ndarray | None]:
+    config: AuditConfig, opened: OpenedAudit, search: TrainingSearch
+) -> tuple[Evidence | None, HeldOutInput | None, np.ndarray | None]:
     """Evidence of held-out data, what to say about it, and the training items that stand in where none was given."""
-    if inputs.test is not None:
-        evidence = examiner.evidence(inputs.test, "held-out")
-        described = describe_source(inputs.test, len(inputs.scans["test"].firsts))
-        return evidence, {**described, "origin": "given", "in_training": exact_copies(evidence)}, None
-    if not controls or examiner.different < 3:
+    sets = opened.sets
+    if sets.test is not None:
+        evidence = search.evidence(sets.test, "held-out")
+        return evidence, describe_held_out(sets, evidence), None
+    if not config.controls or search.different < 3:
         return None, None, None
-    samples, own = leave_one_out(examiner.training, seed)
-    evidence = examiner.evidence(samples, "held-out", own=own)
-    described = {"name": samples.name, "count": len(samples), "distinct": len(samples)}
-    return evidence, {**described, "origin": "leave-one-out", "in_training": 0}, own
+    samples, own = leave_one_out(search.training, config.seed)
+    evidence = search.evidence(samples, "held-out", own=own)
+    described = HeldOutInput(samples.name, len(samples), len(samples), origin="leave-one-out", in_training=0)
+    return evidence, described, own
 
 
 def _plant(

@@ -1,153 +1,174 @@
-"""Evidence and criteria become figures: counts, intervals, floors, curves, classes."""
+"""Evidence and criteria become figures: shares of copies, floors, curves, and the same per class."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from memfast.criteria import Criterion, Evidence, Judgement, difference, share
-from memfast.foundation.arguments import finite_number, whole_number
+from memfast.auditing.config import Statistics
+from memfast.criteria import Criterion, Evidence, Judgement
+from memfast.foundation.proportions import Proportion, difference
+from memfast.results import (
+    ClassResult,
+    ClassResults,
+    CopyShare,
+    CriterionResult,
+    Curve,
+    Excess,
+    LevelShares,
+    MatchedThreshold,
+)
 
 MATCHED_FALSE_POSITIVES = 0.01
 SMALLEST_FLOOR = 100
+QUANTILES = (0, 1, 5, 25, 50, 75, 95, 100)
 
 
 @dataclass(frozen=True)
-class Statistics:
-    """How uncertainty is computed: confidence of the intervals, bootstrap resamples, seed."""
+class Judged:
+    """One set's evidence and what each criterion says of it.
 
-    confidence: float
-    resamples: int
-    seed: int
-
-    def __post_init__(self) -> None:
-        whole_number("seed", self.seed, least=0, greatest=2**63 - 1)
-        whole_number("resamples", self.resamples, least=1)
-        finite_number("confidence", self.confidence, above=0, below=1)
-
-    def share(self, flags: np.ndarray) -> dict[str, Any]:
-        """Count, total, fraction and intervals of some flags."""
-        return share(int(flags.sum()), len(flags), confidence=self.confidence, resamples=self.resamples, seed=self.seed)
-
-
-def judge(
-    criterion: Criterion, generated: Evidence, held_out: Evidence | None, statistics: Statistics
-) -> tuple[dict[str, Any], Judgement | None, Judgement | None]:
-    """One criterion's entry in the result, and its judgements of both sets (None where it cannot apply)."""
-    entry: dict[str, Any] = {
-        "name": criterion.name,
-        "title": criterion.title,
-        "definition": criterion.definition,
-        "source": criterion.source,
-        "copies_are_low": criterion.copies_are_low,
-        "threshold": criterion.threshold,
-        "parameters": criterion.parameters(),
-    }
-    why_not = criterion.why_not(generated)
-    entry["applicable"], entry["why_not"] = why_not is None, why_not
-    if why_not is not None:
-        return entry, None, None
-    judgement = criterion.judge(generated)
-    floor = None
-    if held_out is not None and criterion.why_not(held_out) is None:
-        floor = criterion.judge(held_out)
-    entry["notes"] = list(judgement.notes)
-    entry["generated"] = statistics.share(judgement.flags)
-    entry["generated"]["distinct_training_items"] = len(np.unique(judgement.partners[judgement.flags]))
-    entry["held_out"] = None if floor is None else statistics.share(floor.flags)
-    entry["excess"] = None if floor is None else _excess(judgement.flags, floor.flags, statistics)
-    entry["levels"] = [
-        _level(criterion, level, (generated, judgement), None if floor is None else (held_out, floor), statistics)
-        for level in criterion.levels
-    ]
-    entry["curve"] = _curve(criterion, generated, judgement, held_out, floor)
-    entry["matched"] = None if floor is None else _matched(criterion, judgement, floor, statistics)
-    return entry, judgement, floor
-
-
-def by_class(
-    judgements: Mapping[str, Judgement],
-    labels: np.ndarray,
-    floors: Mapping[str, Judgement],
-    floor_labels: np.ndarray | None,
-    statistics: Statistics,
-) -> list[dict[str, Any]]:
-    """The figures of every class: how many samples, each criterion's share, and the same of held-out items.
-
-    ``held_out`` is None where the held-out items have no labels, or none of this class.
+    Attributes:
+        evidence: of the set.
+        judgements: by the criterion's name, of those that apply.
     """
+
+    evidence: Evidence
+    judgements: Mapping[str, Judgement] = field(default_factory=dict)
+
+    @classmethod
+    def by(cls, criteria: Sequence[Criterion], evidence: Evidence) -> "Judged":
+        """Judge a set by every criterion that applies to it."""
+        judgements = {one.name: one.judge(evidence) for one in criteria if one.why_not(evidence) is None}
+        return cls(evidence, judgements)
+
+
+def criterion_result(
+    criterion: Criterion, generated: Judged, held_out: Judged | None, statistics: Statistics
+) -> CriterionResult:
+    """One criterion's figures of the generated samples, beside those of held-out items."""
+    not_applied = CriterionResult(
+        name=criterion.name,
+        title=criterion.title,
+        definition=criterion.definition,
+        source=criterion.source,
+        copies_are_low=criterion.copies_are_low,
+        threshold=criterion.threshold,
+        parameters=criterion.parameters(),
+        applicable=False,
+        why_not=criterion.why_not(generated.evidence),
+        high_by_nature=criterion.high_by_nature,
+    )
+    judgement = generated.judgements.get(criterion.name)
+    if judgement is None:
+        return not_applied
+    side = generated.evidence, judgement
+    floor = None if held_out is None else held_out.judgements.get(criterion.name)
+    below = None if held_out is None or floor is None else (held_out.evidence, floor)
+    share = statistics.share(judgement.of_judged(judgement.flags))
+    return replace(
+        not_applied,
+        applicable=True,
+        notes=judgement.notes,
+        generated=CopyShare(**vars(share), distinct_training_items=len(np.unique(judgement.partners[judgement.flags]))),
+        held_out=None if floor is None else statistics.share(floor.of_judged(floor.flags)),
+        excess=None if floor is None else _excess(judgement, floor, statistics),
+        levels=tuple(_level(criterion, level, side, below, statistics) for level in criterion.levels),
+        curve=_curve(criterion, side, below),
+        matched=None if floor is None else _matched(criterion, judgement, floor, statistics),
+    )
+
+
+def per_class(
+    generated: Judged,
+    held_out: Judged | None,
+    labels: tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None],
+    names: Mapping[int, str],
+    statistics: Statistics,
+) -> ClassResults | None:
+    """By the generated samples' own labels, otherwise by those of the training items nearest to them.
+
+    The held-out items are taken by the same rule, so that a class and its floor mean the same.
+
+    Args:
+        generated: the generated samples.
+        held_out: the held-out items, or None.
+        labels: of the generated samples, the held-out items and the training items that the evidence's indices are
+            about; each may be None.
+        names: of the classes that have one, by number.
+        statistics: confidence, resamples, seed.
+    """
+    own, floor_labels, of_training = labels
+    origin = "generated"
+    if own is None and of_training is not None:
+        own, origin = of_training[generated.evidence.indices[:, 0]], "nearest training item"
+        floor_labels = None if held_out is None else of_training[held_out.evidence.indices[:, 0]]
+    if own is None:
+        return None
+    floors = {} if held_out is None else held_out.judgements
     rows = []
-    for label in np.unique(labels):
-        here = labels == label
-        there = np.zeros(0, bool) if floor_labels is None else floor_labels == label
+    for label in np.unique(own):
+        here = own == label
+        there = np.zeros(0, bool) if floor_labels is None or held_out is None else floor_labels == label
         rows.append(
-            {
-                "label": int(label),
-                "total": int(here.sum()),
-                "criteria": {name: statistics.share(one.flags[here]) for name, one in judgements.items()},
-                "held_out": {name: statistics.share(one.flags[there]) for name, one in floors.items()}
-                if there.any()
-                else None,
-            }
+            ClassResult(
+                int(label),
+                int(here.sum()),
+                {name: _share_within(one, here, statistics) for name, one in generated.judgements.items()},
+                {name: _share_within(one, there, statistics) for name, one in floors.items()} if there.any() else None,
+            )
         )
-    return rows
+    return ClassResults(origin, {str(number): name for number, name in names.items()}, tuple(rows))
 
 
 def quantiles(values: np.ndarray) -> dict[str, float]:
     """Minimum, 1, 5, 25, 50, 75, 95 % and maximum."""
-    steps = (0, 1, 5, 25, 50, 75, 95, 100)
-    return {f"{step}%": float(value) for step, value in zip(steps, np.percentile(values, steps), strict=True)}
+    return {f"{step}%": float(value) for step, value in zip(QUANTILES, np.percentile(values, QUANTILES), strict=True)}
 
 
-def _excess(flags: np.ndarray, floor: np.ndarray, statistics: Statistics) -> dict[str, Any]:
-    counts = int(flags.sum()), len(flags), int(floor.sum()), len(floor)
-    return {
-        "difference": counts[0] / counts[1] - counts[2] / counts[3],
-        "newcombe": list(difference(*counts, statistics.confidence)),
-    }
+def _share_within(judgement: Judgement, here: np.ndarray, statistics: Statistics) -> Proportion:
+    judged = here if judgement.judged is None else here & judgement.judged
+    # Of a class whose samples could not be judged nothing is flagged.
+    return statistics.share(judgement.flags[judged if judged.any() else here])
+
+
+def _excess(judgement: Judgement, floor: Judgement, statistics: Statistics) -> Excess:
+    counts = int(judgement.flags.sum()), judgement.total, int(floor.flags.sum()), floor.total
+    return Excess(counts[0] / counts[1] - counts[2] / counts[3], difference(*counts, statistics.confidence))
 
 
 def _level(
     criterion: Criterion,
     threshold: float,
     generated: tuple[Evidence, Judgement],
-    held_out: tuple[Evidence | None, Judgement] | None,
+    held_out: tuple[Evidence, Judgement] | None,
     statistics: Statistics,
-) -> dict[str, Any]:
-    entry: dict[str, Any] = {"threshold": threshold, "held_out": None}
-    entry["generated"] = statistics.share(criterion.flags(generated[0], generated[1].scores, threshold))
-    if held_out is not None and held_out[0] is not None:
-        entry["held_out"] = statistics.share(criterion.flags(held_out[0], held_out[1].scores, threshold))
-    return entry
+) -> LevelShares:
+    def share(side: tuple[Evidence, Judgement]) -> Proportion:
+        flags = criterion.flags(side[0], side[1].scores, threshold)
+        return statistics.share(side[1].of_judged(flags))
+
+    return LevelShares(threshold, share(generated), None if held_out is None else share(held_out))
 
 
 def _curve(
-    criterion: Criterion,
-    generated: Evidence,
-    judgement: Judgement,
-    held_out: Evidence | None,
-    floor: Judgement | None,
-) -> dict[str, Any]:
-    curve: dict[str, Any] = {"thresholds": criterion.grid.tolist(), "held_out": None}
-    curve["generated"] = (criterion.curve(generated, judgement) / len(generated)).tolist()
-    if floor is not None and held_out is not None:
-        curve["held_out"] = (criterion.curve(held_out, floor) / len(held_out)).tolist()
-    return curve
+    criterion: Criterion, generated: tuple[Evidence, Judgement], held_out: tuple[Evidence, Judgement] | None
+) -> Curve:
+    def shares(side: tuple[Evidence, Judgement]) -> tuple[float, ...]:
+        return tuple((criterion.curve(*side) / side[1].total).tolist())
+
+    return Curve(tuple(criterion.grid.tolist()), shares(generated), None if held_out is None else shares(held_out))
 
 
 def _matched(
     criterion: Criterion, judgement: Judgement, floor: Judgement, statistics: Statistics
-) -> dict[str, Any] | None:
+) -> MatchedThreshold | None:
     """The share of generated samples beyond a score that at most 1 % of held-out items pass; None for small floors."""
-    if len(floor.scores) < SMALLEST_FLOOR:
+    if floor.total < SMALLEST_FLOOR:
         return None
     low = criterion.copies_are_low
     rate = MATCHED_FALSE_POSITIVES if low else 1 - MATCHED_FALSE_POSITIVES
-    threshold = float(np.quantile(floor.scores, rate, method="lower" if low else "higher"))
-    flags, held_out = (one.scores < threshold if low else one.scores > threshold for one in (judgement, floor))
-    return {
-        "held_out_fraction": float(held_out.mean()),
-        "threshold": threshold,
-        "generated": statistics.share(flags),
-    }
+    scores, floors = (one.of_judged(one.scores) for one in (judgement, floor))
+    threshold = float(np.quantile(floors, rate, method="lower" if low else "higher"))
+    beyond, held_out = (one < threshold if low else one > threshold for one in (scores, floors))
+    return MatchedThreshold(float(held_out.mean()), threshold, statistics.share(beyond))

@@ -2,64 +2,67 @@
 
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from memfast.auditing.canaries import add_canaries, came_back, open_canaries
-from memfast.auditing.classes import Judged, per_class, read_classes
-from memfast.auditing.controls import DEFAULT_PLANTED, Controls, basis, make_controls
-from memfast.auditing.describing import describe_inputs
-from memfast.auditing.examine import Examiner
-from memfast.auditing.inputs import open_inputs
-from memfast.auditing.judging import Statistics, judge, quantiles
-from memfast.auditing.near import count_different, hidden_copies, near_basis, near_groups
-from memfast.auditing.pairs import make_pairs
-from memfast.auditing.pictures import DEFAULT_PICTURES, take_pictures
-from memfast.auditing.projection import project
-from memfast.auditing.result import SCHEMA, AuditResult
-from memfast.auditing.similar import similarity_search
-from memfast.auditing.statement import statement
-from memfast.criteria import AbsoluteTiles, Criterion, Judgement, choose, closer_than
-from memfast.criteria.intervals import DEFAULT_CONFIDENCE, DEFAULT_RESAMPLES
-from memfast.data import open_source
-from memfast.data.canaries import WithCanaries
-from memfast.data.subset import Subset
+import numpy as np
+
+from memfast.auditing.canaries import came_back
+from memfast.auditing.config import AuditConfig
+from memfast.auditing.controls import Controls, controls_basis, make_controls
+from memfast.auditing.describing import beside_generated, describe_generated, describe_training
+from memfast.auditing.features import similarity_search
+from memfast.auditing.judging import Judged, criterion_result, per_class, quantiles
+from memfast.auditing.near_duplicates import hidden_copies, near_groups
+from memfast.auditing.opened import AuditData, OpenedAudit, open_audit
+from memfast.auditing.result import AuditResult, make_pairs, project, take_pictures, with_statement
+from memfast.auditing.search import TrainingSearch, count_different
+from memfast.criteria import Criterion, Evidence, closer_than
 from memfast.foundation import provenance
-from memfast.foundation.arguments import whole_number
 from memfast.foundation.errors import InputError
 from memfast.neighbors.duplicates import DuplicateGroups
+from memfast.results import (
+    AuditFigures,
+    AuditInputs,
+    CloserThan,
+    NearestDistances,
+    Parameters,
+    Provenance,
+    SearchInfo,
+    Statement,
+)
 from memfast.runtime.distributed import Ranks
-from memfast.runtime.memory import bytes_allowed
-
-DEFAULT_NEIGHBOURS = 50
 
 
 def audit(
     generated: Any,
     training: Any,
     test: Any = None,
-    k: int = DEFAULT_NEIGHBOURS,
+    k: int = AuditConfig.k,
     *,
-    criteria: str | Criterion | Iterable[str | Criterion] | None = None,
-    features: Any = None,
-    extraction: Mapping[str, Any] | None = None,
+    criteria: str | Criterion | Iterable[str | Criterion] | None = AuditConfig.criteria,
+    require: str | Criterion | Iterable[str | Criterion] = AuditConfig.require,
+    features: Any = AuditConfig.features,
+    extraction: Mapping[str, Any] | None = AuditConfig.extraction,
     labels: Any = None,
     training_labels: Any = None,
     test_labels: Any = None,
     canaries: Any = None,
-    value_range: tuple[float, float] | None = None,
-    controls: bool = True,
-    planted: int = DEFAULT_PLANTED,
-    confidence: float = DEFAULT_CONFIDENCE,
-    resamples: int = DEFAULT_RESAMPLES,
-    seed: int = 0,
-    backend: str = "auto",
-    memory: int | None = None,
-    approximate: Any = None,
-    near_duplicates: float | DuplicateGroups | None = None,
+    value_range: tuple[float, float] | Mapping[str, tuple[float, float]] | None = AuditConfig.value_range,
+    controls: bool = AuditConfig.controls,
+    planted: int = AuditConfig.planted,
+    confidence: float = AuditConfig.confidence,
+    resamples: int = AuditConfig.resamples,
+    seed: int = AuditConfig.seed,
+    backend: str = AuditConfig.backend,
+    memory: int | None = AuditConfig.memory,
+    approximate: Any = AuditConfig.approximate,
+    near_duplicates: float | DuplicateGroups | None = AuditConfig.near_duplicates,
     checkpoint: str | os.PathLike[str] | None = None,
-    pictures: int = DEFAULT_PICTURES,
-    skip_bad: bool = False,
+    pictures: int = AuditConfig.pictures,
+    skip_bad: bool = AuditConfig.skip_bad,
+    strict: bool = AuditConfig.strict,
     reuse: AuditResult | None = None,
     progress: bool = False,
 ) -> AuditResult:
@@ -75,6 +78,8 @@ def audit(
         k: nearest training items to know per sample. The default shrinks to a smaller training set, and says so.
         criteria: names or criteria; None: all that apply. ``nndr`` and ``dcr`` are accepted for ``nn_ratio`` and
             ``absolute``.
+        require: criteria among them that must apply to this data; where one does not, the audit fails before the
+            search.
         features: for ``similarity``: ``pixels``, ``given`` (items are features) or whatever
             `memfast.features.open_extractor` takes (a module, a file, a name), extracted once and cached; a mapping of
             arrays ``generated``, ``training`` and ``test``; or a function of a block of items.
@@ -87,7 +92,10 @@ def audit(
         canaries: known items that the training set held on purpose, which ``training`` need not hold: a
             ``memfast.training.Canaries``, a run's folder, or items. The result says which came back. None: those of
             ``canaries.added_to(data)``, if ``training`` is that.
-        value_range: the values that mean 0 and 1; see the result's ``units``.
+        value_range: the values that mean 0 and 1, ``(low, high)`` for all sets or a mapping with a range for each of
+            ``generated``, ``training`` and ``test``. Sets of another range than the training set's are brought to it.
+            None: 0 to 255 for uint8; for floats 0 to 1 or -1 to 1 where the training set lies within, otherwise its
+            own smallest and largest value. Sets that fill two different ones of these ranges are refused.
         controls: whether to run the controls.
         planted: training items that the positive control copies in each way.
         confidence: of all intervals.
@@ -104,13 +112,15 @@ def audit(
         checkpoint: a folder; a killed audit continues from there with the same result.
         pictures: at most how many pairs keep their pictures.
         skip_bad: leave unreadable items out, and count them.
+        strict: fail where a set has entries that are not read (broken links, files of other kinds); without it the
+            result counts and names them.
         reuse: the result of an audit of other samples with the same training set, held-out set and options: its
             controls, which say nothing of the samples, are taken over instead of made again.
         progress: show progress.
 
     Raises:
-        InputError: an empty set, other shapes or dtypes, values that are not finite, k above the training set, or a
-            result to reuse that comes from other data or options.
+        InputError: an empty set, other shapes, dtypes or ranges, values that are not finite, k above the training set,
+            or a result to reuse that comes from other data or options.
 
     >>> import numpy as np
     >>> training = np.random.default_rng(0).integers(0, 256, (200, 8, 8), dtype=np.uint8)
@@ -118,149 +128,205 @@ def audit(
     >>> result.fraction("nn_ratio")
     1.0
     """
-    chosen = choose(criteria)
-    statistics = Statistics(confidence, resamples, seed)
-    planted = whole_number("planted", planted, least=1)
-    pictures = whole_number("pictures", pictures, least=0)
-    k = whole_number("k", k, least=1)
-    if memory is not None:
-        memory = bytes_allowed(memory)
-    ranks = Ranks.current()
-    with ranks.fail_together():
-        known = True
-        if canaries is not None:
-            canaries, known = open_canaries(canaries)
-            training = open_source(training, skip_bad=skip_bad, name="training", progress=progress)
-            training, training_labels = add_canaries(training, canaries, training_labels)
-        elif isinstance(training, WithCanaries):
-            canaries = training.canaries
-        inputs = open_inputs(
-            generated, training, test, value_range=value_range, skip_bad=skip_bad, progress=progress,
-            known=None if reuse is None or reuse.controls is None else reuse.controls.scans,
-        )  # fmt: skip
-        classes = read_classes(inputs, generated=labels, training=training_labels, test=test_labels)
-        kept = inputs.scans["training"].firsts
-        distinct = inputs.training if len(kept) == len(inputs.training) else Subset(inputs.training, kept)
-        notes = list(classes.notes)
+    config = AuditConfig(
+        k=k, criteria=criteria, require=require, features=features, extraction=extraction, value_range=value_range,
+        controls=controls, planted=planted, confidence=confidence, resamples=resamples, seed=seed, backend=backend,
+        memory=memory, approximate=approximate, near_duplicates=near_duplicates, pictures=pictures,
+        skip_bad=skip_bad, strict=strict,
+    )  # fmt: skip
+    data = AuditData(generated, training, test, labels, training_labels, test_labels, canaries)
     folder = None if checkpoint is None else Path(checkpoint)
-    hashes = {
-        "training set": inputs.training.content_hash(),
-        "held-out set": None if inputs.test is None else inputs.test.content_hash(),
-    }
-    options = {
-        "k": k, "value range": (inputs.low, inputs.unit), "controls": controls, "planted": planted,
-        "confidence": confidence, "resamples": resamples, "seed": seed, "approximate": approximate,
-        "near-duplicates": near_basis(near_duplicates), "extraction": None if extraction is None else dict(extraction),
-    }  # fmt: skip
-    based_on = basis(hashes, chosen, features, options)
-    earlier = None if reuse is None else _taken_over(reuse, based_on)
+    return run_audit(config, data, checkpoint=folder, reuse=reuse, progress=progress)
+
+
+def run_audit(
+    config: AuditConfig,
+    data: AuditData,
+    *,
+    checkpoint: Path | None = None,
+    reuse: AuditResult | None = None,
+    progress: bool = False,
+) -> AuditResult:
+    """`audit` with its options as one value.
+
+    Args:
+        config: the options.
+        data: the sets, their labels and the canaries.
+        checkpoint: see `audit`, like the rest.
+        reuse: see there.
+        progress: see there.
+    """
+    ranks = Ranks.current()
+    earlier = _controls_of(reuse)
     with ranks.fail_together():
-        groups = earlier.groups if earlier is not None else near_groups(
-            near_duplicates, distinct, kept, len(inputs.training),
-            unit=inputs.unit, memory=memory, backend=backend, progress=progress,
+        opened = open_audit(config, data, known=None if earlier is None else earlier.scans, progress=progress)
+    basis = controls_basis(config, opened)
+    if earlier is not None:
+        earlier.check(basis)
+    with ranks.fail_together():
+        prepared = _prepare(config, opened, earlier, checkpoint, progress)
+    search = prepared.search
+    generated = Judged.by(config.chosen, search.evidence(opened.sets.generated, "generated"))
+    controls = earlier or make_controls(basis, config, opened, search)
+    held_out = None if controls.floor is None else Judged.by(config.chosen, controls.floor)
+    figures = _figures(config, opened, prepared, generated, held_out, controls)
+    pairs = make_pairs(opened, generated)
+    return AuditResult(
+        figures,
+        pairs,
+        take_pictures(opened.sets, pairs, config.pictures),
+        _neighbours_found(opened, search, generated, held_out, controls),
+        controls,
+    )
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """The search that is about to start: over which items, for how many neighbours, by which features."""
+
+    search: TrainingSearch
+    features: Mapping[str, Any] | None
+    notes: tuple[str, ...]
+
+
+def _prepare(
+    config: AuditConfig, opened: OpenedAudit, earlier: Controls | None, checkpoint: Path | None, progress: bool
+) -> _Prepared:
+    """Find near-duplicates, extract features, and check that the required criteria will apply."""
+    sets, training = opened.sets, opened.distinct
+    groups = earlier.groups if earlier is not None else near_groups(
+        config.near_duplicates, training, opened.kept, len(sets.training),
+        unit=sets.units.unit, memory=config.memory, backend=config.backend, progress=progress,
+    )  # fmt: skip
+    k, notes = _neighbours(config.k, count_different(training, groups), len(sets.training))
+    options = {"backend": config.backend, "memory": config.memory}
+    similar, described = None, None
+    if "similarities" in config.needs:
+        similar, described = similarity_search(
+            config.features, opened, search=options, checkpoint=checkpoint, extraction=config.extraction,
+            groups=groups, progress=progress,
         )  # fmt: skip
-        neighbours, fewer = _neighbours(k, count_different(distinct, groups), len(inputs.training))
-    similar, used = None, None
-    if any(criterion.name == "similarity" for criterion in chosen):
-        similar, used = similarity_search(
-            features, inputs, kept, search={"backend": backend, "memory": memory}, checkpoint=folder,
-            extraction=extraction, groups=groups, progress=progress,
-        )  # fmt: skip
-    examiner = Examiner(
-        distinct,
-        neighbours,
-        kind=inputs.kind,
-        unit=inputs.unit,
-        search={"backend": backend, "memory": memory, "approximate": approximate, "progress": progress},
-        checkpoint=folder,
-        gaps=any(criterion.name == "authenticity" for criterion in chosen),
-        tiles=next((one.tiles for one in chosen if isinstance(one, AbsoluteTiles)), 0),
+    search = TrainingSearch(
+        training,
+        k,
+        kind=sets.kind,
+        unit=sets.units.unit,
+        search={**options, "approximate": config.approximate, "progress": progress},
+        checkpoint=checkpoint,
+        gaps="neighbour_gaps" in config.needs,
+        tiles=config.tiles,
         similar=similar,
         groups=groups,
     )
-    evidence = examiner.evidence(inputs.generated, "generated")
-    described = describe_inputs(inputs, evidence, distinct, groups)
-    found_controls = earlier or make_controls(
-        based_on, inputs, examiner, chosen, statistics, controls=controls, planted=planted
+    _check_required(config, search.outline())
+    return _Prepared(search, described, tuple(notes))
+
+
+def _figures(
+    config: AuditConfig,
+    opened: OpenedAudit,
+    prepared: _Prepared,
+    generated: Judged,
+    held_out: Judged | None,
+    controls: Controls,
+) -> AuditFigures:
+    """Everything that was counted, and its statement."""
+    sets, search, statistics = opened.sets, prepared.search, config.statistics
+    distances = generated.evidence.rms()
+    floor = None if held_out is None else held_out.evidence.rms()
+    notes = [*prepared.notes, *sets.notes, *opened.classes.notes]
+    notes += hidden_copies(generated.evidence, config.chosen, generated.judgements, joined=search.groups is not None)
+    canaries = None
+    if opened.canaries is not None:
+        canaries = came_back(opened.canaries, sets.scans["training"], generated.judgements, statistics)
+    figures = AuditFigures(
+        inputs=AuditInputs(
+            sets.kind,
+            sets.units.words,
+            describe_generated(sets, generated.evidence),
+            describe_training(opened, search.groups),
+            beside_generated(controls.held_out, sets),
+        ),
+        parameters=_parameters(config, search.neighbours),
+        features=prepared.features,
+        search=SearchInfo(search.exactness, search.recall, search.completed.get("generated", 0)),
+        criteria=tuple(criterion_result(one, generated, held_out, statistics) for one in config.chosen),
+        nearest=NearestDistances(quantiles(distances), None if floor is None else quantiles(floor)),
+        closer_than_held_out=None if floor is None else _closer_than(distances, floor, config.seed),
+        per_class=per_class(generated, held_out, _labels(opened, controls), opened.classes.names, statistics),
+        canaries=canaries,
+        projection=project(sets, seed=config.seed),
+        positive_control=controls.positive,
+        notes=tuple(notes),
+        provenance=Provenance(provenance.commit(), provenance.versions(), provenance.machine()),
+        statement=Statement((), (), (), ()),
     )
-    floor, held_out, own = found_controls.floor, found_controls.held_out, found_controls.own
-    entries = []
-    judgements: dict[str, Judgement] = {}
-    floors: dict[str, Judgement] = {}
-    for criterion in chosen:
-        entry, judgement, of_floor = judge(criterion, evidence, floor, statistics)
-        entries.append(entry)
-        judgements |= {} if judgement is None else {criterion.name: judgement}
-        floors |= {} if of_floor is None else {criterion.name: of_floor}
-    known_labels, of_test = None if classes.training is None else classes.training[kept], classes.test
-    if own is not None:
-        of_test = None if known_labels is None else known_labels[own]
-    by_class = per_class(
-        Judged(evidence, judgements, classes.generated),
-        None if floor is None else Judged(floor, floors, of_test),
-        known_labels,
-        statistics,
-        classes.names,
-    )
-    pairs = make_pairs(
-        inputs.generated, inputs.training, evidence, judgements,
-        kept=kept, labels=classes.generated, training_labels=classes.training,
+    return with_statement(figures)
+
+
+def _closer_than(generated: np.ndarray, held_out: np.ndarray, seed: int) -> CloserThan:
+    found = closer_than(generated, held_out, seed=seed)
+    return CloserThan(float(found["closer"]), float(found["p_value"]), int(found["permutations"]))
+
+
+def _parameters(config: AuditConfig, k: int) -> Parameters:
+    joined = config.near_duplicates
+    return Parameters(
+        k=k, asked_k=config.k, confidence=config.confidence, resamples=config.resamples, seed=config.seed,
+        backend=config.backend, approximate=None if config.approximate is None else str(config.approximate),
+        near_duplicates="given" if isinstance(joined, DuplicateGroups) else joined, controls=config.controls,
+        planted=config.planted,
     )  # fmt: skip
-    figures = {
-        "schema": SCHEMA,
-        "inputs": {**described, "held_out": held_out},
-        "parameters": {
-            "k": neighbours, "asked_k": k, "confidence": confidence, "resamples": resamples, "seed": seed,
-            "backend": backend, "approximate": None if approximate is None else str(approximate),
-            "near_duplicates": "given" if isinstance(near_duplicates, DuplicateGroups) else near_duplicates,
-        },
-        "features": used,
-        "search": {
-            "exactness": examiner.exactness, "recall": examiner.recall,
-            "searched_exactly": examiner.completed.get("generated", 0),
-        },
-        "criteria": entries,
-        "nearest": {
-            "generated": quantiles(evidence.rms()), "held_out": None if floor is None else quantiles(floor.rms()),
-        },
-        "closer_than_held_out": None if floor is None else closer_than(evidence.rms(), floor.rms(), seed=seed),
-        "per_class": by_class,
-        "canaries": None
-        if canaries is None
-        else came_back(training, canaries, known, inputs.scans["training"], judgements, statistics),
-        "projection": project(inputs, seed=seed),
-        "positive_control": found_controls.positive,
-        "notes": fewer + notes + hidden_copies(evidence, judgements.get("nn_ratio"), joined=groups is not None),
-        "provenance": {
-            "memfast_commit": provenance.commit(), "versions": provenance.versions(), "machine": provenance.machine(),
-        },
-    }  # fmt: skip
-    figures["statement"] = statement(figures)
-    found = {"generated": evidence} | ({} if floor is None or own is not None else {"test": floor})
-    whole = (
-        examiner.exactness != "approximate"
-        and groups is None
-        and len(kept) == len(inputs.training)
-        and canaries is None
-    )
-    neighbors = {name: (one.squared_distances, one.indices) for name, one in found.items()} if whole else None
-    return AuditResult(figures, pairs, take_pictures(inputs, pairs, pictures), neighbors, found_controls)
+
+
+def _labels(opened: OpenedAudit, controls: Controls) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]:
+    """Labels of the generated samples, of the held-out items or what stood in for them, and of the training items."""
+    classes = opened.classes
+    of_training = None if classes.training is None else classes.training[opened.kept]
+    of_test = classes.test
+    if controls.own is not None:
+        of_test = None if of_training is None else of_training[controls.own]
+    return classes.generated, of_test, of_training
 
 
 def _neighbours(k: int, distinct: int, whole: int) -> tuple[int, list[str]]:
+    """How many neighbours there are to know, and a note where they are fewer than the default asks for."""
     if k <= distinct:
         return k, []
-    if k != DEFAULT_NEIGHBOURS and k > whole:
+    if k != AuditConfig.k and k > whole:
         raise InputError(
             "k", expected=f"at most the {whole} training items", received=str(k), do="Ask for fewer neighbours."
         )
     return distinct, [f"k is {distinct} instead of {k}: there are no more different training items."]
 
 
-def _taken_over(reuse: AuditResult, based_on: dict[str, Any]) -> Controls:
-    if reuse.controls is None:
+def _check_required(config: AuditConfig, outline: Evidence) -> None:
+    for criterion in config.chosen:
+        why_not = criterion.why_not(outline) if criterion.name in config.required else None
+        if why_not is not None:
+            raise InputError(
+                f"criterion {criterion.name}",
+                expected="one that applies to this data, since the outcome depends on it",
+                received=f"none that can be applied, because {why_not}",
+                do="Choose another criterion (--criteria).",
+            )
+
+
+def _controls_of(reuse: AuditResult | None) -> Controls | None:
+    if reuse is not None and reuse.controls is None:
         raise InputError(
             "reuse", expected="a result of memfast.audit in this process", received="one that was read from files"
         )
-    reuse.controls.check(based_on)
-    return reuse.controls
+    return None if reuse is None else reuse.controls
+
+
+def _neighbours_found(
+    opened: OpenedAudit, search: TrainingSearch, generated: Judged, held_out: Judged | None, controls: Controls
+) -> dict[str, tuple[np.ndarray, np.ndarray]] | None:
+    """Neighbours for `memfast.evaluate`: only exact ones of the training set as it was given."""
+    if search.exactness == "approximate" or search.groups is not None or not opened.whole:
+        return None
+    found = {"generated": generated.evidence}
+    if held_out is not None and controls.own is None:
+        found["test"] = held_out.evidence
+    return {name: (one.squared_distances, one.indices) for name, one in found.items()}

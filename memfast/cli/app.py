@@ -8,6 +8,7 @@ import typer
 
 from memfast.cli import audit, demo, evaluate, info, sample, trace, train
 from memfast.foundation.errors import MemfastError
+from memfast.foundation.values import one_line
 
 FAILURE = 1  # Typer itself ends with 2 on wrong usage, and with 130 on Ctrl-C
 INTERRUPTED = 130
@@ -48,4 +49,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _say(error: Exception) -> None:
     """One line, also where a library below wrote a paragraph."""
-    print(f"memfast: {' '.join(str(error).split())}", file=sys.stderr)
+    print(f"memfast: {one_line(' '.join(str(error).split()))}", file=sys.stderr)

@@ -65,11 +65,11 @@ def run(
         print_json(facts)
         return
     for label, result in results.items():
-        headline = result.headline
+        headline = result.found.headline
         if headline is not None:
-            share = headline["generated"]
-            low, high = (percent(end) for end in share["wilson"])
-            typer.echo(f"{label:8} {percent(share['fraction']):>7} of samples copy a training image  [{low} to {high}]")
+            share = headline.copies
+            low, high = (percent(end) for end in share.wilson)
+            typer.echo(f"{label:8} {percent(share.fraction):>7} of samples copy a training image  [{low} to {high}]")
     typer.echo(f"report: {out / 'report.html'}")
 
 

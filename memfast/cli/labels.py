@@ -4,7 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-from memfast.foundation.errors import InputError
+from memfast.foundation.errors import InputError, first_line
+
+LARGEST = 2**63 - 1
 
 
 def read_labels(option: str, path: Path | None) -> np.ndarray | None:
@@ -15,7 +17,7 @@ def read_labels(option: str, path: Path | None) -> np.ndarray | None:
         path: the file, or None.
 
     Raises:
-        InputError: no such file, or something else than whole numbers.
+        InputError: no such file, something else than whole numbers, or numbers that 64 bits do not hold.
     """
     if path is None:
         return None
@@ -24,9 +26,16 @@ def read_labels(option: str, path: Path | None) -> np.ndarray | None:
         if path.suffix == ".npy":
             labels = np.load(path, allow_pickle=False)
         else:
-            labels = np.array([int(word) for word in path.read_text(encoding="utf-8").replace(",", " ").split()])
-    except (OSError, ValueError) as error:
-        raise InputError(f"{option} {path}", expected=expected, received=str(error)) from error
-    if labels.ndim != 1 or labels.dtype.kind not in "iu" or not len(labels):
-        raise InputError(f"{option} {path}", expected=expected, received=f"{labels.dtype} of shape {labels.shape}")
+            words = path.read_text(encoding="utf-8").replace(",", " ").split()
+            labels = np.array([int(word) for word in words], dtype=object)
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"{option} {path}", expected=expected, received=first_line(error)) from error
+    if not isinstance(labels, np.ndarray) or labels.ndim != 1 or labels.dtype.kind not in "iuO" or not len(labels):
+        shape = getattr(labels, "shape", None)
+        kind = "numbers" if labels.dtype.kind == "O" else labels.dtype
+        received = type(labels).__name__ if shape is None else f"{kind} of shape {shape}"
+        raise InputError(f"{option} {path}", expected=expected, received=received)
+    beyond = [one for one in (labels.max(), labels.min()) if not -LARGEST - 1 <= int(one) <= LARGEST]
+    if beyond:
+        raise InputError(f"{option} {path}", expected="whole numbers of 64 bits", received=str(beyond[0])[:40])
     return labels.astype(np.int64)

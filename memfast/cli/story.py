@@ -3,9 +3,15 @@
 from pathlib import Path
 from typing import Any
 
+AUDITED = ("memorized", "memorized_low", "memorized_high", "memorized_floor")
+
 
 def training_story(folder: Path) -> dict[str, Any]:
-    """What ``memfast.reports.ReportRun`` wants to know of the run in ``folder``."""
+    """What ``memfast.reports.ReportRun`` wants to know of the run in ``folder``.
+
+    Raises:
+        InputError: no run, or one whose run.json lacks what a run's has.
+    """
     from memfast.foundation.errors import InputError
     from memfast.models.checkpoints import RUN_FILE, read_run
     from memfast.objective import DenoisingObjective
@@ -16,15 +22,18 @@ def training_story(folder: Path) -> dict[str, Any]:
     if not (folder / RUN_FILE).is_file():
         raise InputError(str(folder), expected=f"a run's folder, with {RUN_FILE}", received="no such file")
     settings = read_run(folder)
-    entries = read_log(folder)
+    entries = [entry for entry in read_log(folder) if "step" in entry]
     log = [entry for entry in entries if "loss" in entry]
-    audits = [entry for entry in entries if "memorized" in entry]
-    objective = DenoisingObjective.from_dict(settings["objective"])
+    audits = [entry for entry in entries if all(name in entry for name in AUDITED)]
+    try:
+        objective, facts = DenoisingObjective.from_dict(settings["objective"]), _facts(settings)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            str(folder / RUN_FILE), expected="the settings of a run", received=f"a damaged file ({error!r})"
+        ) from error
     story: dict[str, Any] = {
-        "steps": [entry["step"] for entry in log],
-        "loss": [entry["loss"] for entry in log],
-        "facts": _facts(settings),
-    }
+        "steps": [entry["step"] for entry in log], "loss": [entry["loss"] for entry in log], "facts": facts,
+    }  # fmt: skip
     if audits:
         floors = [entry["memorized_floor"] for entry in audits]
         story["audits"] = {

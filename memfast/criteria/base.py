@@ -20,7 +20,8 @@ class Evidence:
         unit: how many raw units make 1 in [0, 1] units: 255 for uint8 images, the width of the value range otherwise.
         neighbour_gaps: ``[n]`` squared distance from the nearest training item to ITS nearest other training item.
         tile_distances: ``[n, k]`` worst-tile RMS distance in [0, 1] units, for images.
-        similarities: ``[n]`` largest cosine similarity of features to any training item.
+        similarities: ``[n]`` largest cosine similarity of features to any training item; NaN for a sample whose
+            features are all zero and have no direction.
         similar_indices: int64 ``[n]``, which training item that is.
     """
 
@@ -71,12 +72,24 @@ class Judgement:
         flags: bool ``[n]``, True where the sample counts as a copy at the criterion's threshold.
         partners: int64 ``[n]``, the training item that the score is about.
         notes: what a reader must know to read the figures.
+        judged: bool ``[n]``, False where the criterion can say nothing of a sample, whose score is then NaN. None: it
+            judges every sample.
     """
 
     scores: np.ndarray
     flags: np.ndarray
     partners: np.ndarray
     notes: tuple[str, ...] = ()
+    judged: np.ndarray | None = None
+
+    @property
+    def total(self) -> int:
+        """How many samples were judged."""
+        return len(self.flags) if self.judged is None else int(self.judged.sum())
+
+    def of_judged(self, values: np.ndarray) -> np.ndarray:
+        """The entries of ``values`` ``[n]`` that belong to judged samples."""
+        return values if self.judged is None else values[self.judged]
 
 
 # Worst tiles are for images of so many pixels a side.

@@ -45,9 +45,23 @@ class Similarity(Criterion):
         """0 to 0.98, and the reported levels."""
         return np.union1d(np.round(np.arange(0.0, 0.9801, 0.02), 2), self.levels)
 
+    def why_not(self, evidence: Evidence) -> str | None:
+        """It needs features that are not all zero."""
+        if evidence.similarities is not None and np.isnan(evidence.similarities).all():
+            return "the features of every sample are all zero, which have no direction to compare"
+        return super().why_not(evidence)
+
     def judge(self, evidence: Evidence) -> Judgement:
-        """Scores: the largest cosine similarity."""
+        """Scores: the largest cosine similarity. Samples whose features are all zero are not judged."""
         assert evidence.similarities is not None
         assert evidence.similar_indices is not None
         scores = np.asarray(evidence.similarities, np.float64)
-        return Judgement(scores, self.flags(evidence, scores, self.threshold), evidence.similar_indices)
+        flags, judged = self.flags(evidence, scores, self.threshold), ~np.isnan(scores)
+        if judged.all():
+            return Judgement(scores, flags, evidence.similar_indices)
+        count = int((~judged).sum())
+        note = (
+            f"{count:,} sample{'s' if count > 1 else ''} left out: all features are zero, like a black image's pixels, "
+            "so there is no direction to compare"
+        )
+        return Judgement(scores, flags, evidence.similar_indices, (note,), judged)

@@ -5,6 +5,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Iterable, Sequence
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -43,15 +44,9 @@ def commit(folder: Path | None = None, *, apart: Sequence[str] = ()) -> str | No
         folder: another checkout.
         apart: files and folders in it whose changes do not count, such as the results of what is running.
     """
-    folder = folder or Path(__file__).resolve().parents[2]
-    if not (folder / ".git").exists():
-        return None
-    try:
-        head = _git(folder, "rev-parse", "HEAD")
-        others = [".", *(f":(exclude){one}" for one in apart)]
-        return head + ("-dirty" if _git(folder, "status", "--porcelain", "--untracked-files=no", "--", *others) else "")
-    except (OSError, subprocess.SubprocessError):
-        return None
+    if folder is None and not apart:
+        return _own_commit()
+    return _commit(folder or Path(__file__).resolve().parents[2], apart)
 
 
 def content_hash(array: np.ndarray) -> str:
@@ -73,9 +68,29 @@ def content_hash_of_parts(parts: Iterable[np.ndarray], shape: tuple[int, ...]) -
     return (digest or hashlib.sha256(str(shape).encode())).hexdigest()
 
 
+@cache
+def _own_commit() -> str | None:
+    """Of memfast's own checkout, as it was when this process first asked: audits in a loop do not start git each."""
+    return _commit(Path(__file__).resolve().parents[2], ())
+
+
+def _commit(folder: Path, apart: Sequence[str]) -> str | None:
+    if not (folder / ".git").exists():
+        return None
+    try:
+        head = _git(folder, "rev-parse", "HEAD")
+        others = [".", *(f":(exclude){one}" for one in apart)]
+        return head + ("-dirty" if _git(folder, "status", "--porcelain", "--untracked-files=no", "--", *others) else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
 def _git(folder: Path, *arguments: str) -> str:
-    command = ["git", "-C", str(folder), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    # Looking must not lock: a `git commit` in the checkout at the same moment would fail.
+    command = ["git", "--no-optional-locks", "-C", str(folder), *arguments]
+    environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10, env=environment)
+    return done.stdout.strip()
 
 
 def _processor_name() -> str:

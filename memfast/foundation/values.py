@@ -4,12 +4,16 @@ import dataclasses
 import hashlib
 import math
 import os
+import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 _CHUNK = 1 << 22
+# Marks that turn the direction of writing, and those that belong to the letters around them.
+_DIRECTIONS = "\u200e\u200f\u061c\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+_JOINERS = "\u200c\u200d\u00ad"
 
 
 def plain(value: Any) -> Any:
@@ -54,6 +58,27 @@ def percent_range(interval: Sequence[float]) -> str:
     """
     low, high = interval
     return f"{percent(low)[:-2]} to {percent(high)}"
+
+
+def one_line(text: str) -> str:
+    """``text`` on one line, safe to print: characters that steer a terminal are shown as escapes.
+
+    Names come from the data: an escape sequence in one could recolour or rewrite what a terminal shows, and marks that
+    turn the direction of writing could hide how a name ends.
+
+    >>> print(one_line("a\\x1b[2Jb\\nc"))
+    a\\x1b[2Jb\\nc
+    """
+    if text.isprintable() and not any(character in _DIRECTIONS for character in text):
+        return text
+    return "".join(map(_shown, text))
+
+
+def _shown(character: str) -> str:
+    harmless = character.isprintable() or character in _JOINERS or unicodedata.category(character) == "Zs"
+    if harmless and character not in _DIRECTIONS:
+        return character
+    return character.encode("unicode_escape").decode()
 
 
 def file_hash(path: str | os.PathLike[str]) -> str:

@@ -13,8 +13,7 @@ from memfast.reports.markup import Markup, join, tag
 KICKER = "memfast report"
 OFFLINE = "Nothing on this page is loaded from elsewhere."
 POLICY = (
-    "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; "
-    "base-uri 'none'; form-action 'none'"
+    "default-src 'none'; img-src data:; style-src '{style}'; script-src '{script}'; base-uri 'none'; form-action 'none'"
 )
 
 Section = tuple[str, str, Markup | None]
@@ -32,7 +31,7 @@ def document(
         data: what the script reads, by the id of the element that will hold it.
         introduction: a sentence or two under the title.
     """
-    program = template(script)
+    program, style = template(script), template("report.css")
     shown = [(name, heading, content) for name, heading, content in sections if content is not None]
     body = join(
         tag("a", "Skip to the figures", href="#main", class_="skip"),
@@ -58,11 +57,11 @@ def document(
             tag(
                 "head",
                 tag("meta", charset="utf-8"),
-                tag("meta", http_equiv="Content-Security-Policy", content=_policy(program)),
+                tag("meta", http_equiv="Content-Security-Policy", content=_policy(program, style)),
                 tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
                 tag("meta", name="color-scheme", content="light dark"),
                 tag("title", title),
-                tag("style", Markup(template("report.css"))),
+                tag("style", Markup(style)),
             ),
             tag("body", body, tag("script", Markup(program))),
             lang="en",
@@ -76,10 +75,10 @@ def template(name: str) -> str:
     return resources.files("memfast.reports").joinpath("templates", name).read_text(encoding="utf-8")
 
 
-def _policy(script: str) -> str:
-    """Nothing may be loaded; the one script is known by its hash."""
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return POLICY.format(digest=digest)
+def _policy(script: str, style: str) -> str:
+    """Nothing may be loaded; the one script and the one style sheet are known by their hashes."""
+    hashes = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (script, style)]
+    return POLICY.format(script=f"sha256-{hashes[0]}", style=f"sha256-{hashes[1]}")
 
 
 def _navigation(entries: Sequence[tuple[str, str]]) -> Markup:

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from memfast.results import AuditFigures, read_figures
+
 
 @dataclass(frozen=True)
 class Pictures:
@@ -28,7 +30,8 @@ class ReportRun:
 
     Attributes:
         label: what to call it.
-        audit: the figures of an audit, as `AuditResult.figures` holds them.
+        audit: the figures of an audit, ``AuditResult.found``; plain values, as ``AuditResult.figures`` holds them, are
+            read into it.
         pairs: rows of its table of pairs, worst first.
         total_pairs: how many pairs there are in all.
         pictures: pictures of the first pairs.
@@ -40,9 +43,13 @@ class ReportRun:
     """
 
     label: str
-    audit: Mapping[str, Any] | None = None
+    audit: AuditFigures | None = None
     pairs: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
     total_pairs: int = 0
     pictures: Pictures | None = None
     training: Mapping[str, Any] | None = None
     metrics: Mapping[str, Mapping[str, Any]] | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.audit, Mapping):
+            object.__setattr__(self, "audit", read_figures(self.audit))

@@ -9,6 +9,33 @@ COLUMNS = 10
 PER_SHEET = 100
 
 
+def drawable(images: np.ndarray) -> np.ndarray:
+    """Pictures that a page can draw without transparency: gray or RGB.
+
+    One channel is gray and three are RGB. Other numbers of channels (latents, RGBA) lie side by side as gray pictures,
+    in rows: taken for transparency, a fourth channel would turn the difference of two pictures into noise.
+
+    Args:
+        images: uint8 ``[P, H, W]`` or ``[P, H, W, C]``.
+
+    >>> drawable(np.zeros((5, 8, 6, 4), np.uint8)).shape
+    (5, 17, 13)
+    """
+    if images.ndim == 3 or images.shape[-1] == 3:
+        return images
+    count, height, width, channels = images.shape
+    if channels == 1:
+        return images[..., 0]
+    columns = int(np.ceil(np.sqrt(channels)))
+    rows = -(-channels // columns)
+    # One pixel between the channels, or their edges could not be told apart.
+    board = np.zeros((count, rows * (height + 1) - 1, columns * (width + 1) - 1), np.uint8)
+    for channel in range(channels):
+        top, left = channel // columns * (height + 1), channel % columns * (width + 1)
+        board[:, top : top + height, left : left + width] = images[..., channel]
+    return board
+
+
 def sprite_sheets(images: np.ndarray) -> list[str]:
     """Sheets of 10 x 10 pictures, row by row, as ``data:`` URIs.
 

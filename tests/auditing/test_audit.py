@@ -179,6 +179,7 @@ def test_a_threshold_that_means_nothing_on_this_data_is_said(sets):
 def test_without_controls_and_held_out_data_there_is_no_floor(sets):
     found = audit(sets[0], sets[1], controls=False)
     assert found.figures["inputs"]["held_out"] is None
+    assert "the controls were switched off" in found.figures["statement"]["tested"][1]
     assert found.figures["positive_control"] is None
     assert found.criterion("nn_ratio")["held_out"] is None
 
@@ -249,7 +250,7 @@ def test_similarity_of_given_and_of_extracted_features(sets):
 
 def test_result_is_strict_json_and_survives_the_disk(result, tmp_path):
     text = json.dumps(result.to_dict(), allow_nan=False)
-    assert json.loads(text)["schema"] == "memfast.audit/1"
+    assert json.loads(text)["schema"] == "memfast.audit/2"
     assert len(result.to_dict(pairs=4)["pairs"]) == 4
     result.save(tmp_path)
     loaded = AuditResult.load(tmp_path)
@@ -271,9 +272,9 @@ def test_same_seed_same_result(sets, result):
 
 
 def test_a_killed_audit_goes_on_with_the_same_result(sets, result, tmp_path, monkeypatch):
-    from memfast.auditing import examine
+    from memfast.auditing.search import TrainingSearch
 
-    real, calls = examine.Examiner._knn, []
+    real, calls = TrainingSearch._knn, []
 
     def dies(self, samples, stage, k):
         calls.append(stage)
@@ -281,10 +282,10 @@ def test_a_killed_audit_goes_on_with_the_same_result(sets, result, tmp_path, mon
             raise KeyboardInterrupt
         return real(self, samples, stage, k)
 
-    monkeypatch.setattr(examine.Examiner, "_knn", dies)
+    monkeypatch.setattr(TrainingSearch, "_knn", dies)
     with pytest.raises(KeyboardInterrupt):
         audit(*sets, labels=np.arange(60) % 3, checkpoint=tmp_path)
-    monkeypatch.setattr(examine.Examiner, "_knn", real)
+    monkeypatch.setattr(TrainingSearch, "_knn", real)
     assert (tmp_path / "generated").exists()
     again = audit(*sets, labels=np.arange(60) % 3, checkpoint=tmp_path)
     assert without_commit(again) == without_commit(result)
@@ -374,5 +375,7 @@ def test_a_result_of_another_schema_is_refused(result, tmp_path):
     result.save(tmp_path)
     figures = json.loads((tmp_path / "result.json").read_text())
     (tmp_path / "result.json").write_text(json.dumps({**figures, "schema": "memfast.audit/0"}))
-    with pytest.raises(InputError, match=r"expected schema memfast\.audit/1, received memfast\.audit/0"):
+    with pytest.raises(
+        InputError, match=r"expected schema memfast\.audit/2 \(or memfast\.audit/1\), received memfast\.audit/0"
+    ):
         AuditResult.load(tmp_path)

@@ -6,7 +6,7 @@ from PIL import Image
 
 import memfast
 from memfast.auditing.classes import read_classes
-from memfast.auditing.inputs import open_inputs
+from memfast.auditing.opened import open_sets
 from memfast.data import ArraySource
 from memfast.foundation.errors import InputError
 
@@ -29,7 +29,7 @@ def source(labels, names=None):
 
 
 def classes(*sets, **labels):
-    return read_classes(open_inputs(*sets), **labels)
+    return read_classes(open_sets(*sets), **labels)
 
 
 def test_folders_are_matched_by_the_names_of_their_classes(tmp_path):

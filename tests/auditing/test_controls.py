@@ -7,7 +7,7 @@ import pytest
 
 import memfast
 from memfast.auditing import AuditResult, audit
-from memfast.auditing.examine import Examiner
+from memfast.auditing.search import TrainingSearch
 from memfast.cli.app import main
 from memfast.criteria import Evidence, NnRatio
 from memfast.foundation.errors import InputError
@@ -25,13 +25,13 @@ def figures(result):
 @pytest.fixture
 def stages(monkeypatch):
     seen = []
-    search = Examiner.evidence
+    search = TrainingSearch.evidence
 
     def noted(self, samples, stage, **options):
         seen.append(stage)
         return search(self, samples, stage, **options)
 
-    monkeypatch.setattr(Examiner, "evidence", noted)
+    monkeypatch.setattr(TrainingSearch, "evidence", noted)
     return seen
 
 
@@ -131,14 +131,14 @@ def test_a_folder_that_cannot_be_made_is_an_output_error(tmp_path):
 
 
 def test_the_training_set_is_passed_over_once_for_several_audits(monkeypatch):
-    from memfast.auditing import inputs
+    from memfast.auditing import opened
 
     generator = np.random.default_rng(9)
     generated, training, test = (generator.integers(0, 256, (40, 6, 6), dtype=np.uint8) for _ in range(3))
     training[7] = training[3]
-    scanned, real = [], inputs.scan
+    scanned, real = [], opened.scan
     monkeypatch.setattr(
-        inputs, "scan", lambda name, *more, **options: scanned.append(name) or real(name, *more, **options)
+        opened, "scan", lambda name, *more, **options: scanned.append(name) or real(name, *more, **options)
     )
     first = audit(generated, training, test)
     second = audit(training, training, test, reuse=first)

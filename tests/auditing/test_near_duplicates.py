@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from memfast.auditing import audit, near
-from memfast.auditing.examine import Examiner
+from memfast.auditing import audit, search
+from memfast.auditing.search import TrainingSearch
 from memfast.data import ArraySource
 from memfast.foundation.errors import InputError
 from memfast.neighbors import DuplicateGroups, duplicates
@@ -49,7 +49,7 @@ def test_neighbours_and_gaps_are_those_of_groups(own, k):
     training, groups = training[order], groups[order]
     chosen = np.array([0, 7, 20, 48]) if own else None
     samples = training[chosen] if own else np.concatenate([near_copies(training[0], 3), draw(4, 9, seed=6)])
-    examiner = Examiner(ArraySource(training), k, kind="values", unit=255.0, groups=as_groups(groups))
+    examiner = TrainingSearch(ArraySource(training), k, kind="values", unit=255.0, groups=as_groups(groups))
     found = examiner.evidence(ArraySource(samples), "generated", own=chosen)
     exclude = chosen[:, None].tolist() if own else [[]] * len(samples)
     want = by_brute_force(samples, training, groups, k, exclude)
@@ -103,10 +103,12 @@ def test_a_wide_search_is_cut_into_parts_of_the_same_result(monkeypatch):
     training = np.concatenate([near_copies(draw(9), 300), draw(5, 9, seed=2)])
     groups = as_groups(np.repeat([0, 1, 2, 3, 4, 5], [300, 1, 1, 1, 1, 1]))
     samples = ArraySource(near_copies(training[0], 40, seed=7))
-    whole, parts = (Examiner(ArraySource(training), 3, kind="values", unit=255.0, groups=groups) for _ in range(2))
-    want, sizes, search = whole.evidence(samples, "generated"), [], parts._knn
-    monkeypatch.setattr(near, "WIDE", 1000)
-    monkeypatch.setattr(parts, "_knn", lambda one, stage, k: sizes.append(len(one) * k) or search(one, stage, k))
+    whole, parts = (
+        TrainingSearch(ArraySource(training), 3, kind="values", unit=255.0, groups=groups) for _ in range(2)
+    )
+    want, sizes, real = whole.evidence(samples, "generated"), [], parts._knn
+    monkeypatch.setattr(search, "WIDE", 1000)
+    monkeypatch.setattr(parts, "_knn", lambda one, stage, k: sizes.append(len(one) * k) or real(one, stage, k))
     found = parts.evidence(samples, "generated")
     assert len(sizes) > 10
     assert max(sizes) <= 1000
@@ -146,7 +148,7 @@ def test_another_audit_of_the_same_training_set_takes_the_groups_over(monkeypatc
     training = np.concatenate([draw(30, 9), near_copies(draw(9), 4)])
     options = {"k": 3, "criteria": "nn_ratio", "planted": 4, "near_duplicates": 0.02}
     first, alone = (audit(draw(5, 9, seed=seed), training, **options) for seed in (3, 4))
-    monkeypatch.setattr("memfast.auditing.near.duplicates", None)
+    monkeypatch.setattr("memfast.auditing.near_duplicates.duplicates", None)
     second = audit(draw(5, 9, seed=4), training, **options, reuse=first)
     assert second.figures == alone.figures
     with pytest.raises(InputError, match="same near-duplicates"):

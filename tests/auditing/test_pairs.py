@@ -4,7 +4,7 @@ import csv
 
 import pytest
 
-from memfast.auditing.pairs import Pairs
+from memfast.auditing.result import PairTable
 
 NAMES = [
     "=cmd|' /C calc'!A0.png",
@@ -31,7 +31,7 @@ NAMES = [
 @pytest.fixture
 def pairs():
     count = len(NAMES)
-    return Pairs(
+    return PairTable(
         {
             "generated": list(range(count)),
             "training": list(range(count)),
@@ -47,7 +47,7 @@ def pairs():
 
 def test_names_of_any_kind_come_back_from_the_file(pairs, tmp_path):
     pairs.write_csv(tmp_path / "pairs.csv")
-    assert Pairs.read_csv(tmp_path / "pairs.csv") == pairs
+    assert PairTable.read_csv(tmp_path / "pairs.csv") == pairs
 
 
 def test_no_text_in_the_file_begins_like_a_formula(pairs, tmp_path):

@@ -7,8 +7,9 @@ import pytest
 from sklearn.decomposition import PCA
 
 from memfast.auditing import audit
-from memfast.auditing.inputs import open_inputs
-from memfast.auditing.projection import project
+from memfast.auditing.opened import open_sets
+from memfast.auditing.result import project
+from memfast.foundation.values import plain
 
 
 def pictures(count, seed):
@@ -22,7 +23,7 @@ def pictures(count, seed):
 
 def test_points_are_those_of_scikit_learn():
     training, generated, test = pictures(300, 0), pictures(80, 1), pictures(90, 2)
-    found = project(open_inputs(generated, training, test))
+    found = plain(project(open_sets(generated, training, test)))
     model = PCA(2, svd_solver="full").fit(training.reshape(300, -1) / 255)
     np.testing.assert_allclose(found["explained"][:2], model.explained_variance_ratio_, rtol=1e-3)
     for name, rows in (("training", training), ("generated", generated), ("held_out", test)):
@@ -36,7 +37,7 @@ def test_points_are_those_of_scikit_learn():
 
 
 def test_what_is_kept_is_bounded_and_adds_up():
-    found = project(open_inputs(pictures(3000, 1), pictures(2500, 0)))
+    found = plain(project(open_sets(pictures(3000, 1), pictures(2500, 0))))
     assert found["fitted"] == 2000
     assert {name: len(points) for name, points in found["points"].items()} == {"training": 1000, "generated": 1000}
     for histogram in found["histograms"]:
@@ -50,14 +51,14 @@ def test_what_is_kept_is_bounded_and_adds_up():
 def test_large_images_and_signals_are_made_small():
     generator = np.random.default_rng(0)
     large = generator.integers(0, 256, (12, 300, 200, 3), dtype=np.uint8)
-    assert len(project(open_inputs(large[:5], large))["points"]["generated"]) == 5
+    assert len(project(open_sets(large[:5], large)).points["generated"]) == 5
     signals = generator.normal(size=(30, 5000))
-    assert len(project(open_inputs(signals[:5], signals))["explained"]) == 3
+    assert len(project(open_sets(signals[:5], signals)).explained) == 3
 
 
 @pytest.mark.parametrize("training", [np.zeros((9, 4, 4), np.uint8), pictures(1, 0), pictures(2, 0)])
 def test_sets_without_two_components_have_no_projection(training):
-    assert project(open_inputs(training[:1], training)) is None
+    assert project(open_sets(training[:1], training)) is None
 
 
 def test_floors_per_class_equal_each_class_alone():

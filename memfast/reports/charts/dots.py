@@ -2,24 +2,32 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from memfast.foundation.proportions import Interval, Proportion
 from memfast.foundation.values import percent, percent_range
 from memfast.reports.charts.axes import Scale, colour, in_percent
 from memfast.reports.markup import Markup, join, tag
 
 SIDE, WIDTH = 18, 380
 HEAD, DOT_STEP, GROUP_GAP, FOOT = 20, 17, 10, 24
+# A longer name of a group would leave the drawing; it is whole in a tooltip.
+LETTERS = 44
 
 
 @dataclass(frozen=True)
 class Dot:
-    """One fraction: name, share (as `memfast.criteria.share` gives it), colour (0 is grey), hollow for a floor."""
+    """One fraction: name, share, colour (0 is grey), hollow for a floor. Plain values are read into a `Proportion`."""
 
     name: str
-    share: Mapping[str, Any]
+    share: Proportion
     series: int = 1
     hollow: bool = False
+
+    def __post_init__(self) -> None:
+        if isinstance(self.share, Mapping):
+            ends = [self.share.get(name, self.share["wilson"]) for name in ("wilson", "clopper_pearson", "bootstrap")]
+            counts = (self.share[name] for name in ("count", "total", "fraction"))
+            object.__setattr__(self, "share", Proportion(*counts, *(Interval(*one) for one in ends)))
 
 
 def dot_chart(
@@ -34,13 +42,14 @@ def dot_chart(
         largest: end of the axis; None: the largest end of an interval.
     """
     if largest is None:
-        largest = max((dot.share["wilson"][1] for _, dots in groups for dot in dots), default=0.0)
+        largest = max((dot.share.wilson[1] for _, dots in groups for dot in dots), default=0.0)
     x = Scale(0.0, min(1.0, max(largest * 1.05, 0.01)), SIDE, WIDTH - 62)
     parts, place = [], 4.0
     for name, dots in groups:
         if name:
             place += HEAD
-            parts.append(tag("text", name, x=SIDE, y=place - 5, class_="label"))
+            shown = name if len(name) <= LETTERS else name[: LETTERS - 1] + "\u2026"
+            parts.append(tag("text", tag("title", name), shown, x=SIDE, y=place - 5, class_="label"))
         for dot in dots:
             parts.append(_row(dot, x, place + DOT_STEP / 2 - 2))
             place += DOT_STEP
@@ -54,7 +63,7 @@ def dot_chart(
         for tick in x.ticks()
     ]
     words = "; ".join(
-        f"{name}, {dot.name}: {percent(dot.share['fraction'])} ({percent_range(dot.share['wilson'])})"
+        f"{name}, {dot.name}: {percent(dot.share.fraction)} ({percent_range(dot.share.wilson)})"
         for name, dots in groups
         for dot in dots
     )
@@ -66,13 +75,13 @@ def dot_chart(
 
 
 def _row(dot: Dot, x: Scale, y: float) -> Markup:
-    low, high = dot.share["wilson"]
+    low, high = dot.share.wilson
     series = f"s{colour(dot.series)}"
-    at = x(dot.share["fraction"])
+    at = x(dot.share.fraction)
     return tag(
         "g",
-        tag("title", f"{dot.name}: {dot.share['count']} of {dot.share['total']}, {percent_range(dot.share['wilson'])}"),
+        tag("title", f"{dot.name}: {dot.share.count} of {dot.share.total}, {percent_range(dot.share.wilson)}"),
         tag("line", x1=x(low), x2=x(high), y1=y, y2=y, class_=f"whisker {series}"),
         tag("circle", cx=at, cy=y, r=4.5, class_=("ring " if dot.hollow else "dot ") + series),
-        tag("text", percent(dot.share["fraction"]), x=WIDTH - 4, y=y + 4, text_anchor="end", class_="value"),
+        tag("text", percent(dot.share.fraction), x=WIDTH - 4, y=y + 4, text_anchor="end", class_="value"),
     )

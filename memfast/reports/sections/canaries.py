@@ -1,12 +1,11 @@
 """Canaries: which of the known items in the training set came back."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from memfast.foundation.values import percent, percent_range
 from memfast.reports.markup import Markup, folded, join, table, tag
 from memfast.reports.run import ReportRun
-from memfast.reports.sections.glance import applicable
+from memfast.results import CanaryShares
 
 WORDS = (
     "Known items were put into the training set on purpose, some of them many times. One came back if a sample counts "
@@ -16,7 +15,7 @@ WORDS = (
 
 def canaries(runs: Sequence[ReportRun]) -> Markup | None:
     """One table per run that had canaries."""
-    shown = [run for run in runs if run.audit is not None and run.audit.get("canaries") is not None]
+    shown = [run for run in runs if run.audit is not None and run.audit.canaries is not None]
     if not shown:
         return None
     return join(tag("p", WORDS), [_tables(run, len(runs)) for run in shown])
@@ -24,16 +23,18 @@ def canaries(runs: Sequence[ReportRun]) -> Markup | None:
 
 def _tables(run: ReportRun, count: int) -> Markup:
     assert run.audit is not None
-    found, titles = run.audit["canaries"], {entry["name"]: entry["title"] for entry in applicable(run.audit)}
+    assert run.audit.canaries is not None
+    found, titles = run.audit.canaries, {entry.name: entry.title for entry in run.audit.applicable}
     rows = [
-        ["not known" if group["repeats"] is None else f"{group['repeats']:,}", f"{group['canaries']:,}",
-         *(_cell(group["criteria"][name]) for name in titles)]
-        for group in found["groups"]
+        ["not known" if group.repeats is None else f"{group.repeats:,}", f"{group.canaries:,}",
+         *(_cell(group.criteria[name]) for name in titles)]
+        for group in found.groups
     ]  # fmt: skip
     each = [
-        [one["canary"], "" if one["repeats"] is None else f"{one['repeats']:,}", "yes" if one["also_in_data"] else "",
-         *(f"{one['samples'][name]:,}" for name in titles)]
-        for one in found["each"]
+        [tag("span", one.canary, class_="name"), "" if one.repeats is None else f"{one.repeats:,}",
+         "yes" if one.also_in_data else "",
+         *(f"{one.samples[name]:,}" for name in titles)]
+        for one in found.each
     ]  # fmt: skip
     head = ["Canary", "Copies", "Also in the data", *titles.values()]
     return join(
@@ -43,9 +44,9 @@ def _tables(run: ReportRun, count: int) -> Markup:
     )
 
 
-def _cell(shares: Mapping[str, Any]) -> str:
-    back, samples = shares["came_back"], shares["samples"]
+def _cell(shares: CanaryShares) -> str:
+    back, samples = shares.came_back, shares.samples
     return (
-        f"{back['count']:,} came back ({percent_range(back['wilson'])}), "
-        f"in {percent(samples['fraction'])} of the samples ({percent_range(samples['wilson'])})"
+        f"{back.count:,} came back ({percent_range(back.wilson)}), "
+        f"in {percent(samples.fraction)} of the samples ({percent_range(samples.wilson)})"
     )

@@ -8,8 +8,8 @@ import numpy as np
 from memfast.reports.markup import Markup, join, tag
 from memfast.reports.run import Pictures, ReportRun
 from memfast.reports.sections.classes import class_name
-from memfast.reports.sections.glance import applicable
-from memfast.reports.sprites import COLUMNS, PER_SHEET, sprite_sheets
+from memfast.reports.sprites import COLUMNS, PER_SHEET, drawable, sprite_sheets
+from memfast.results import AuditFigures
 
 DIGITS = 4
 WITHOUT_SCRIPT = "The gallery needs scripts. All pairs are in pairs.csv beside this page."
@@ -31,6 +31,7 @@ def gallery(runs: Sequence[ReportRun]) -> Markup | None:
             tag("label", "Run ", tag("select", id="gallery-run")) if len(shown) > 1 else None,
             tag("label", "Show ", tag("select", id="gallery-filter")),
             tag("label", "Order ", tag("select", id="gallery-order")),
+            tag("label", "Search names ", tag("input", type="search", id="gallery-search", autocomplete="off")),
             _brightness(),
             class_="toolbar",
         ),
@@ -59,17 +60,17 @@ def _brightness() -> Markup:
 
 
 def _run_data(run: ReportRun) -> dict[str, Any]:
-    entries = applicable(run.audit) if run.audit is not None else []
-    names = [entry["name"] for entry in entries]
+    entries = run.audit.applicable if run.audit is not None else ()
+    names = [entry.name for entry in entries]
     return {
         "label": run.label,
-        "criteria": [[entry["name"], entry["title"], entry["copies_are_low"]] for entry in entries],
+        "criteria": [[entry.name, entry.title, entry.copies_are_low] for entry in entries],
         "pairs": [_pair(row, names, run.audit) for row in run.pairs],
         **(_pictures(run.pictures) if run.pictures is not None else {"kind": "values"}),
     }
 
 
-def _pair(row: Mapping[str, Any], names: Sequence[str], audit: Mapping[str, Any] | None) -> list[Any]:
+def _pair(row: Mapping[str, Any], names: Sequence[str], audit: AuditFigures | None) -> list[Any]:
     """[generated name, training name, distance, ratio, numbers of the criteria that fire, scores]."""
     fired = str(row["criteria"]).split()
     return [
@@ -80,7 +81,7 @@ def _pair(row: Mapping[str, Any], names: Sequence[str], audit: Mapping[str, Any]
     ]  # fmt: skip
 
 
-def _name(row: Mapping[str, Any], side: str, audit: Mapping[str, Any] | None) -> str:
+def _name(row: Mapping[str, Any], side: str, audit: AuditFigures | None) -> str:
     index, name, label = row[side], str(row[f"{side}_name"]), row.get(f"{side}_label")
     text = f"{index}" if name == str(index) else f"{index}: {name}"
     return text if label is None else f"{text} ({class_name(audit, label)})"
@@ -96,16 +97,17 @@ def _pictures(pictures: Pictures) -> dict[str, Any]:
             "generated": np.rint((pictures.generated - low) * scale).astype(int).tolist(),
             "training": np.rint((pictures.training - low) * scale).astype(int).tolist(),
         }
-    height, width = pictures.generated.shape[1:3]
+    generated, training = drawable(pictures.generated), drawable(pictures.training)
+    height, width = generated.shape[1:3]
     return {
         "kind": "images",
         "width": width,
         "height": height,
         "columns": COLUMNS,
         "per_sheet": PER_SHEET,
-        "count": len(pictures.generated),
-        "generated": sprite_sheets(pictures.generated),
-        "training": sprite_sheets(pictures.training),
+        "count": len(generated),
+        "generated": sprite_sheets(generated),
+        "training": sprite_sheets(training),
     }
 
 

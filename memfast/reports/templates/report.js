@@ -7,7 +7,7 @@
   if (!runs.length) return;
   const pageSize = 12;
   const find = (name) => document.getElementById("gallery-" + name);
-  const state = { run: 0, filter: "all", order: "given", page: 0 };
+  const state = { run: 0, filter: "all", order: "given", search: "", page: 0 };
   const sheets = new Map();
   let shown = [];
 
@@ -18,13 +18,13 @@
     return made;
   };
 
-  // A sheet becomes a style rule when a pair on it is first shown, so that unseen pictures are never decoded.
+  // A sheet becomes a style rule when a pair on it is first shown, so that unseen pictures are never decoded. The rule
+  // enters the page's own style sheet: its policy admits no other.
   const sheetClass = (run, side, number) => {
     const name = `sheet-${run}-${side}-${number}`;
     if (!sheets.has(name)) {
-      const style = element("style");
-      style.textContent = `.${name}{background-image:url(${runs[run][side][number]})}`;
-      document.head.append(style);
+      const rules = document.styleSheets[0];
+      rules.insertRule(`.${name}{background-image:url("${runs[run][side][number]}")}`, rules.cssRules.length);
       sheets.set(name, true);
     }
     return name;
@@ -114,6 +114,10 @@
     shown = data.pairs.map((_, index) => index);
     if (state.filter === "copies") shown = shown.filter((index) => data.pairs[index][4].length);
     else if (state.filter !== "all") shown = shown.filter((index) => data.pairs[index][4].includes(Number(state.filter)));
+    const wanted = state.search.trim().toLowerCase();
+    if (wanted) {
+      shown = shown.filter((index) => data.pairs[index].slice(0, 2).some((name) => name.toLowerCase().includes(wanted)));
+    }
     if (state.order !== "given") {
       const at = Number(state.order);
       const sign = data.criteria[at][2] ? 1 : -1;
@@ -146,7 +150,8 @@
   };
 
   const openRun = (run) => {
-    Object.assign(state, { run, filter: "all", order: "given", page: 0 });
+    Object.assign(state, { run, filter: "all", order: "given", search: "", page: 0 });
+    find("search").value = "";
     const criteria = runs[run].criteria.map(([, title], index) => [String(index), title]);
     options(find("filter"), [["all", "all pairs"], ["copies", "any criterion fires"], ...criteria], "all");
     options(find("order"), [["given", "worst first"], ...criteria], "given");
@@ -163,6 +168,7 @@
 
   find("filter").addEventListener("change", (event) => change("filter", event.target.value));
   find("order").addEventListener("change", (event) => change("order", event.target.value));
+  find("search").addEventListener("input", (event) => change("search", event.target.value));
   find("back").addEventListener("click", () => { state.page -= 1; draw(); });
   find("on").addEventListener("click", () => { state.page += 1; draw(); });
   find("page").addEventListener("change", (event) => { state.page = Number(event.target.value || 1) - 1; draw(); });

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,19 +10,21 @@ from typing import Any
 
 import numpy as np
 
-from memfast.criteria import Evidence, Judgement
-from memfast.data import Source
-from memfast.foundation.errors import InputError, MissingPackageError
+from memfast.auditing.judging import Judged
+from memfast.auditing.opened import OpenedAudit
+from memfast.criteria import Evidence
+from memfast.foundation.errors import InputError, MissingPackageError, first_line
 from memfast.foundation.spreadsheet import guarded, unguarded
-from memfast.runtime.files import atomic_path, write_text
+from memfast.runtime.files import write_bytes, write_text
 
 FIXED = ("generated", "training", "generated_name", "training_name", "distance", "ratio", "criteria")
 WHOLE = ("generated", "training", "generated_label", "training_label")
 TEXT = ("generated_name", "training_name", "criteria")
+LARGEST = 2**63 - 1
 
 
 @dataclass(frozen=True)
-class Pairs:
+class PairTable:
     """Columns of equal length, one row per generated sample, worst first.
 
     Columns: ``generated`` and ``training`` (indices into the sets as given), their names and labels, ``distance``
@@ -49,11 +52,11 @@ class Pairs:
         labels[self.columns["generated"]] = column
         return labels
 
-    def write_csv(self, path: Path) -> None:
-        """Write all rows; numbers with all their digits.
+    def to_csv(self) -> str:
+        """All rows as a file; numbers with all their digits.
 
-        Names come from the data, and spreadsheets run text that begins with ``=``, ``+``, ``-`` or ``@``: such a name
-        (and one that begins with a quote) gets a single quote before it, which `read_csv` takes away again.
+        Names come from the data, and spreadsheets run text that begins with ``=``, ``+``, ``-`` or ``@``, after a
+        separator too: such a place in a name gets a single quote, which `read_csv` takes away again.
         """
         text = io.StringIO(newline="")
         csv.writer(text, lineterminator="\n").writerow(self.columns)
@@ -63,10 +66,10 @@ class Pairs:
             [guarded(value) for value in column] if name in TEXT else column for name, column in self.columns.items()
         ]
         writer.writerows(zip(*columns, strict=True))
-        write_text(path, text.getvalue())
+        return text.getvalue()
 
-    def write_parquet(self, path: Path) -> None:
-        """Write all rows as parquet.
+    def to_parquet(self) -> bytes:
+        """All rows as a parquet file.
 
         Raises:
             MissingPackageError: pyarrow is not installed.
@@ -76,45 +79,61 @@ class Pairs:
             from pyarrow import parquet
         except ImportError as error:
             raise MissingPackageError("pyarrow", purpose="writing parquet", extra="audit") from error
-        with atomic_path(path) as temporary:
-            parquet.write_table(pyarrow.table(self.columns), temporary)
+        file = io.BytesIO()
+        parquet.write_table(pyarrow.table(self.columns), file)
+        return file.getvalue()
+
+    def write_csv(self, path: Path) -> None:
+        """Write `to_csv` to a file, atomically."""
+        write_text(path, self.to_csv())
+
+    def write_parquet(self, path: Path) -> None:
+        """Write `to_parquet` to a file, atomically."""
+        write_bytes(path, self.to_parquet())
 
     @classmethod
-    def read_csv(cls, path: Path) -> "Pairs":
+    def read_csv(cls, path: Path, *, first_schema: bool = False) -> "PairTable":
         """Read what `write_csv` wrote.
+
+        Args:
+            path: the file.
+            first_schema: it was written with a result of the first schema, whose names were guarded at their start
+                only.
 
         Raises:
             InputError: it is not such a file.
         """
-        with open(path, encoding="utf-8", newline="") as file:
-            rows = list(csv.reader(file))
-        if not rows or not set(FIXED) <= set(rows[0]) or any(len(row) != len(rows[0]) for row in rows):
-            raise InputError(str(path), expected="a pairs table written by memfast", received="something else")
-        columns = {name: [row[number] for row in rows[1:]] for number, name in enumerate(rows[0])}
-        return cls({name: _typed(name, column) for name, column in columns.items()})
+        try:
+            with open(path, encoding="utf-8", newline="") as file:
+                rows = list(csv.reader(file))
+        except (OSError, ValueError, csv.Error) as error:
+            raise _not_pairs(path, first_line(error)) from error
+        if not rows or not set(FIXED) <= set(rows[0]) or len(set(rows[0])) != len(rows[0]):
+            raise _not_pairs(path, "other columns")
+        if any(len(row) != len(rows[0]) for row in rows):
+            raise _not_pairs(path, "rows of other lengths")
+        columns: dict[str, list[Any]] = {}
+        for number, name in enumerate(rows[0]):
+            column = [row[number] for row in rows[1:]]
+            if name in TEXT:
+                columns[name] = [unguarded(one, start_only=first_schema) for one in column]
+            else:
+                columns[name] = _numbers(path, name, column)
+        if sorted(columns["generated"]) != list(range(len(rows) - 1)):
+            raise _not_pairs(path, "a column 'generated' that does not name each sample once")
+        return cls(columns)
 
 
-def make_pairs(
-    generated: Source,
-    training: Source,
-    evidence: Evidence,
-    judgements: dict[str, Judgement],
-    *,
-    kept: np.ndarray,
-    labels: np.ndarray | None,
-    training_labels: np.ndarray | None,
-) -> Pairs:
+def make_pairs(opened: OpenedAudit, judged: Judged) -> PairTable:
     """Build the table.
 
     Args:
-        generated: the generated samples.
-        training: the training set as given.
-        evidence: of the generated samples.
-        judgements: by criterion's name.
-        kept: which items of ``training`` the evidence's indices are about.
-        labels: of the generated samples, or None.
-        training_labels: of the training set as given, or None.
+        opened: the sets and their labels.
+        judged: the generated samples' neighbours, and what each criterion says of them.
     """
+    generated, training, kept = opened.sets.generated, opened.sets.training, opened.kept
+    labels, training_labels = opened.classes.generated, opened.classes.training
+    evidence, judgements = judged.evidence, judged.judgements
     nearest = kept[evidence.indices[:, 0]]
     distance = evidence.rms()
     ratio = _ratio(evidence)
@@ -135,11 +154,14 @@ def make_pairs(
     columns["ratio"] = ratio[order].tolist() if evidence.neighbours > 1 else [None] * len(evidence)
     columns["criteria"] = [" ".join(name for name, one in flags.items() if one[index]) for index in order]
     for name, judgement in judgements.items():
-        columns[f"score_{name}"] = judgement.scores[order].tolist()
+        scores = judgement.scores[order].tolist()
+        if judgement.judged is not None:
+            scores = [None if math.isnan(score) else score for score in scores]
+        columns[f"score_{name}"] = scores
         partners = kept[judgement.partners]
         if not np.array_equal(partners, nearest):
             columns[f"partner_{name}"] = partners[order].tolist()
-    return Pairs(columns)
+    return PairTable(columns)
 
 
 def _ratio(evidence: Evidence) -> np.ndarray:
@@ -149,9 +171,18 @@ def _ratio(evidence: Evidence) -> np.ndarray:
     return np.sqrt(np.divide(first, second, out=np.ones_like(first), where=second > 0))
 
 
-def _typed(name: str, column: Sequence[str]) -> list[Any]:
-    if name in TEXT:
-        return [unguarded(value) for value in column]
-    if name in WHOLE or name.startswith("partner_"):
-        return [int(value) for value in column]
-    return [float(value) if value else None for value in column]
+def _numbers(path: Path, name: str, column: Sequence[str]) -> list[Any]:
+    """The cells of a column of numbers: indices and labels are whole, an empty score is None."""
+    whole = name in WHOLE or name.startswith("partner_")
+    least = 0 if whole and not name.endswith("_label") else -math.inf
+    try:
+        numbers = [(int(value) if whole else float(value)) if value or whole else None for value in column]
+    except ValueError as error:
+        raise _not_pairs(path, f"in column {name!r}: {first_line(error)}") from error
+    if not all(one is None or (least <= one <= LARGEST and math.isfinite(one)) for one in numbers):
+        raise _not_pairs(path, f"a number out of range in column {name!r}")
+    return numbers
+
+
+def _not_pairs(path: Path, received: str) -> InputError:
+    return InputError(str(path), expected="a pairs table written by memfast", received=received)
