@@ -16,6 +16,11 @@ def changes(density: Density) -> bool:
     return isinstance(density, Plan | LossSecondMoment)
 
 
+def learns(density: Density) -> bool:
+    """Whether a density learns from the losses of the steps, through ``DenoisingObjective.observe``."""
+    return isinstance(density, LossSecondMoment)
+
+
 def padded_thresholds(probabilities: np.ndarray) -> Tensor:
     """T - 1 thresholds whatever the density, so that compiled and captured steps keep their tensors. The surplus ones
     lie at the last word of 2^64."""
