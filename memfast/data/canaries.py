@@ -11,7 +11,7 @@ import numpy as np
 from memfast.data.reading import open_source
 from memfast.data.source import Source
 from memfast.foundation.errors import CheckpointError, InputError, first_line
-from memfast.runtime.files import finish_generation, json_text, read_json, write_together
+from memfast.runtime.files import Content, finish_generation, json_text, read_json, write_together
 
 ITEMS_FILE, REPEATS_FILE = "canaries.npy", "canaries.json"
 
@@ -62,7 +62,7 @@ class Canaries:
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write them into a run's folder, where ``load`` and ``memfast audit --run`` find them."""
-        contents = {ITEMS_FILE: self.items.block(0, len(self)), REPEATS_FILE: json_text(self.describe())}
+        contents: dict[str, Content] = {ITEMS_FILE: self.items.block(0, len(self)), REPEATS_FILE: json_text(self.describe())}
         write_together(folder, contents)
 
     @classmethod

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -148,7 +149,7 @@ class Ranks:
         """Give every rank rank 0's values of these tensors, in place; ``device`` is where they travel."""
         for tensor in tensors if self.size > 1 else ():
             sent = tensor.to(device or tensor.device)
-            self._collective(lambda sent=sent: dist.broadcast(sent, 0))
+            self._collective(partial(dist.broadcast, sent, 0))
             if sent is not tensor:
                 tensor.copy_(sent)
 

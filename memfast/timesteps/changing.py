@@ -63,6 +63,11 @@ class Plan(Stepwise):
         fraction = (step - steps[index]) / (steps[index + 1] - steps[index])
         return Mixture((current, self.stages[index + 1][1]), (1 - fraction, fraction))
 
+    def misfit(self, grid: Grid) -> str | None:
+        """That of the first stage that does not fit."""
+        found = (density.misfit(grid) for _, density in self.stages)
+        return next((text for text in found if text is not None), None)
+
     def probabilities(self, grid: Grid) -> Vector:
         """Those of step 0."""
         return self.at(0).probabilities(grid)

@@ -77,6 +77,11 @@ class Mixture(Stepwise):
         object.__setattr__(self, "components", tuple(self.components))
         object.__setattr__(self, "shares", tuple(shares.tolist()))
 
+    def misfit(self, grid: Grid) -> str | None:
+        """That of the first component that does not fit."""
+        found = (one.misfit(grid) for one, share in zip(self.components, self.shares, strict=True) if share > 0)
+        return next((text for text in found if text is not None), None)
+
     def probabilities(self, grid: Grid) -> Vector:
         """The shares' sum of the components' probabilities."""
         shares = normalized(np.asarray(self.shares), "shares")
