@@ -62,7 +62,10 @@ class Canaries:
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write them into a run's folder, where ``load`` and ``memfast audit --run`` find them."""
-        contents: dict[str, Content] = {ITEMS_FILE: self.items.block(0, len(self)), REPEATS_FILE: json_text(self.describe())}
+        contents: dict[str, Content] = {
+            ITEMS_FILE: self.items.block(0, len(self)),
+            REPEATS_FILE: json_text(self.describe()),
+        }
         write_together(folder, contents)
 
     @classmethod

@@ -39,12 +39,16 @@ def from_array(
 
 
 def from_tensor(tensor: Any, *, name: str = "tensor") -> ArraySource:
-    """A source over a torch tensor; images with the channels first become channels last."""
+    """A source over a torch tensor.
+
+    uint8 images with the channels first become channels last, as files of images are read. Floating tensors (latents,
+    signals) keep their layout, as arrays do, and samples of a model come back in it.
+    """
     import torch
 
     tensor = tensor.detach().cpu()
     array = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
-    if array.ndim == 4 and array.shape[1] in CHANNELS and array.shape[-1] not in CHANNELS:
+    if array.ndim == 4 and array.dtype == np.uint8 and array.shape[1] in CHANNELS and array.shape[-1] not in CHANNELS:
         array = np.moveaxis(array, 1, -1)
     return from_array(array, name=name)
 
@@ -99,6 +103,7 @@ def _split(item: Any, name: str) -> tuple[Any, Any]:
 
 def _item_array(value: Any) -> np.ndarray:
     array = np.asarray(value)
-    if hasattr(value, "detach") and array.ndim == 3 and array.shape[0] in CHANNELS and array.shape[-1] not in CHANNELS:
+    is_image = hasattr(value, "detach") and array.ndim == 3 and array.dtype == np.uint8
+    if is_image and array.shape[0] in CHANNELS and array.shape[-1] not in CHANNELS:
         array = np.moveaxis(array, 0, -1)
     return array[..., 0] if array.ndim == 3 and array.shape[-1] == 1 else array

@@ -6,7 +6,13 @@ import math
 import torch
 
 from memfast.foundation.errors import InputError
-from memfast.ops.checks import check_no_gradient, check_no_transform, check_operands, check_prediction
+from memfast.ops.checks import (
+    check_no_gradient,
+    check_no_gradient_transform,
+    check_no_transform,
+    check_operands,
+    check_prediction,
+)
 from memfast.ops.library import define, flat, shaped_like
 from memfast.ops.registry import implementation
 
@@ -73,6 +79,9 @@ def differentiable(op, plain_op, value_op, prediction, arguments):
         prediction: what the loss is differentiable in.
         arguments: the ops' arguments; their last but one is ``mean``.
     """
+    if torch.compiler.is_compiling():
+        # The compiler does not see requires_grad inside torch.func.grad: the gradient would be zero without a word.
+        check_no_gradient_transform("prediction")
     if not (prediction.requires_grad and torch.is_grad_enabled()):
         return value_op(*arguments)
     if torch.compiler.is_compiling():

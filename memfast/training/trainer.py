@@ -28,7 +28,7 @@ class Trainer:
 
     Making a Trainer checks its arguments and reads the data and ``start``; it changes nothing outside this process.
     ``run`` joins the processes that ``torchrun`` started, reads the checkpoint that is resumed, takes the first step,
-    and only then makes the folder its own. With ``overwrite=True`` too, a run that cannot start leaves the old one whole.
+    and only then makes the folder its own. So a run that cannot start leaves the one that it would have replaced whole.
 
     Args:
         model: a network called as ``model(x, timesteps, labels=None)``, a configuration for ``memfast.models.build``,

@@ -21,7 +21,12 @@ def endings(tmp_path_factory, free_port):
     folder = tmp_path_factory.mktemp("failing")
     started = {}
     for case in CASES:
-        common = {"OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2"}
+        common = {
+            "OMP_NUM_THREADS": "1",
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(free_port()),
+            "WORLD_SIZE": "2",
+        }
         started[case] = [
             subprocess.Popen(
                 [sys.executable, str(SCRIPT), case, str(folder / case)],

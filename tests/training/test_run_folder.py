@@ -200,7 +200,7 @@ def test_leftovers_of_a_killed_run_are_removed(tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"half")
     trainer(tmp_path, steps=5, resume=True).run()
-    assert [path for path in tmp_path.rglob(".*")] == []
+    assert list(tmp_path.rglob(".*")) == []
 
 
 def test_every_entry_of_the_log_reaches_the_hooks(tmp_path):
