@@ -114,7 +114,7 @@ class ConfidenceInterval(Density):
     def misfit(self, grid: Grid = DEFAULT_T) -> str | None:
         """The interval lies outside 1..T, or its bounds look like fractions of the schedule."""
         T = grid_length(grid)
-        if 0 <= self.low and self.high <= 1 < T:
+        if 0 <= self.low < self.high <= 1 < T:
             return f"bounds are timesteps from 1 to {T}, not fractions: all of the interval lies at the first timestep"
         inside = self.inside(T)
         if self.low > T or self.high < 1 or inside < LEAST_INSIDE:
