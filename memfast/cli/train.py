@@ -107,21 +107,18 @@ def make_trainer(
     from memfast.objective import DenoisingObjective
     from memfast.training import LossGate, Trainer
 
-    asked = given(settings.objective)
-    weight = asked.get("loss_weight")
-    objective = DenoisingObjective.from_dict(
-        asked | ({"loss_weight": {"name": weight}} if isinstance(weight, str) else {})
-    )
+    objective = DenoisingObjective.from_dict(given(settings.objective))
     source = _open(settings, progress)
     item_shape = ItemFormat.of(source.item_shape, source.dtype).item_shape
     num_classes = int(source.labels.max()) + 1 if settings.data.use_labels and source.labels is not None else None
     # Weights to start from bring their network along.
-    alone = settings.training.start is not None and not settings.model
+    training = asdict(settings.training)
+    alone = training["start"] is not None and not settings.model
     model = None if alone else {**suggest(item_shape, num_classes=num_classes), **settings.model}
     return Trainer(
         model, source, objective, out=out, resume=resume, overwrite=overwrite, progress=progress,
         labels=settings.data.use_labels or None, hooks=_hooks(settings),
-        skip=None if settings.skip is None else LossGate(**given(settings.skip)), **asdict(settings.training),
+        skip=None if settings.skip is None else LossGate(**given(settings.skip)), **training,
     )  # fmt: skip
 
 

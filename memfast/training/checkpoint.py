@@ -67,8 +67,8 @@ class RunFolder:
     """
 
     def __init__(self, path: Path, ranks: Ranks) -> None:
-        self.path, self.run_id, self.continued, self.claimed = path, None, False, False
-        self.run_id: str | None
+        self.path, self.continued, self.claimed = path, False, False
+        self.run_id: str | None = None
         self._ranks, self._overwrite = ranks, False
         self._lock = FolderLock(path / LOCK_FILE, "a training run")
 

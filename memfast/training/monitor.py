@@ -6,12 +6,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from memfast.criteria import Criterion, Evidence, Judgement, NnRatio, criterion_named, wilson
+from memfast.criteria import Criterion, Evidence, Judgement, NnRatio, criterion_named
 from memfast.data import Source, open_source
 from memfast.data.canaries import Canaries, WithCanaries
 from memfast.data.subset import Subset
 from memfast.foundation.arguments import finite_number, seed_number, whole_number
 from memfast.foundation.errors import InputError
+from memfast.foundation.proportions import wilson
 from memfast.neighbors import exact_duplicates, knn
 from memfast.objective import DenoisingObjective
 from memfast.sampling.steps import CONTINUOUS_LEVELS
