@@ -196,9 +196,14 @@ class RunFolder:
         self._lock.release()
 
     def _check_free(self) -> None:
+        if self.path.exists() and not self.path.is_dir():
+            claim_output_folder(self.path)
         # Where the folder does not exist, or nothing in it counts, there is nothing to lose.
-        if self.path.exists() and (not self.path.is_dir() or self._holds_results()):
-            claim_output_folder(self.path, overwrite=self._overwrite)
+        if self.path.is_dir() and self._holds_results() and not self._overwrite:
+            raise OutputError(
+                f"{self.path}: expected a new or empty folder, received one that already holds results. Choose another "
+                "folder, go on with its run by resume=True (--resume), or replace it by overwrite=True (--overwrite)."
+            )
 
     def _holds_results(self) -> bool:
         return any(

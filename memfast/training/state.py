@@ -29,7 +29,8 @@ from memfast.training.optimizer import OptimizerStep, learning_rate
 from memfast.training.sharding import full_tensors, reshard
 from memfast.training.skipping import LossGate
 
-_RENAMED = {"world": "ranks", "feed": "loader", "update": "optimizer", "ledger": "losses", "settings": "description"}
+# Attributes of earlier versions, and what they are called now.
+RENAMED = {"world": "ranks", "feed": "loader", "update": "optimizer", "ledger": "losses", "settings": "description"}
 
 
 class Stateful(Protocol):
@@ -308,7 +309,7 @@ class RunState:
 
     def __getattr__(self, name: str) -> Any:
         # Only names that are not found otherwise come here: those of earlier versions.
-        if name not in _RENAMED:
+        if name not in RENAMED:
             raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
-        warn_deprecated(f"run.{name}", f"run.{_RENAMED[name]}", stacklevel=2)
-        return getattr(self, _RENAMED[name])
+        warn_deprecated(f"run.{name}", f"run.{RENAMED[name]}", stacklevel=2)
+        return getattr(self, RENAMED[name])

@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from memfast.data import Source
+from memfast.foundation.deprecated import warn_deprecated
 from memfast.models import ItemFormat
 from memfast.objective import DenoisingObjective
 from memfast.runtime.distributed import join
@@ -16,7 +17,7 @@ from memfast.training.checkpoint import RunFolder
 from memfast.training.config import TrainingConfig, options_documented, signature_with_options
 from memfast.training.loop import Interruption, TrainingResult, run_to_the_end, take_step
 from memfast.training.setup import open_run, prepare
-from memfast.training.state import RunState
+from memfast.training.state import RENAMED, RunState
 
 
 class Trainer:
@@ -136,6 +137,9 @@ class Trainer:
         # What the Trainer does not have is the opened run's: objective, step, losses, loader, averages, ...
         if name.startswith("_") or name in ("config", "out"):
             raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+        if name in RENAMED:
+            warn_deprecated(f"trainer.{name}", f"trainer.{RENAMED[name]}", stacklevel=2)
+            name = RENAMED[name]
         return getattr(self.state, name)
 
 

@@ -1,4 +1,4 @@
-"""What each process runs in ``test_processes.py``: short trainings, recording what the network was given."""
+"""What each process runs in ``test_sharding.py``: short trainings, recording what the network was given."""
 
 import json
 import os

@@ -181,7 +181,7 @@ class KilledBetweenRenames(Hook):
 
 def test_a_named_checkpoint_survives_a_kill_between_two_renames(tmp_path):
     code = (
-        f"import sys; sys.path.insert(0, {os.path.dirname(__file__)!r}); from test_run_folder import *; "
+        f"import sys; sys.path.insert(0, {os.path.dirname(__file__)!r}); from test_checkpoint import *; "
         f"trainer({str(tmp_path / 'run')!r}, hooks=[KilledBetweenRenames()], checkpoint_every=None).run()"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 9
