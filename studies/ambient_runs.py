@@ -13,7 +13,7 @@ from memfast.metrics import Moments, PrincipalComponents, frechet_distance
 from memfast.objective import Ambient
 from memfast.sampling import heun
 from memfast.timesteps import LogNormal
-from memfast.training import Hook, Trainer
+from memfast.training import Hook, RunState
 from studies.training import T, train, workspace
 
 NEIGHBOURS = 50
@@ -103,18 +103,18 @@ class Snapshots(Hook):
         self.samples, self.sampler_steps, self.seed = samples, sampler_steps, seed
         self.curve: list[dict[str, Any]] = []
 
-    def after_step(self, trainer: Trainer) -> None:
+    def after_step(self, run: RunState) -> None:
         """Measure when it is time."""
-        if trainer.step not in self.at:
+        if run.step not in self.at:
             return
-        objective, form = trainer.objective, trainer.format
-        with trainer.averaged_weights():
+        objective, form = run.objective, run.format
+        with run.averaged_weights():
             values = heun(
-                trainer.model, objective.schedule, shape=form.item_shape, count=self.samples, steps=self.sampler_steps,
+                run.model, objective.schedule, shape=form.item_shape, count=self.samples, steps=self.sampler_steps,
                 seed=self.seed, prediction_type=objective.prediction_type, sigma_data=objective.sigma_data,
-                device=trainer.device,
+                device=run.device,
             )  # fmt: skip
-        self.curve.append({"step": trainer.step} | self.measure(form.to_data(values)))
+        self.curve.append({"step": run.step} | self.measure(form.to_data(values)))
 
 
 def run_arm(

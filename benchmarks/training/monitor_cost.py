@@ -42,7 +42,7 @@ def measure(case: str, rounds: int) -> dict[str, float | str]:
             for _ in range(STEPS_PER_ROUND):
                 trainer.one_step()
             middle = time.perf_counter()
-            monitor._judge(monitor.draw(trainer))
+            monitor._judge(monitor.draw(trainer.state))
             ended = time.perf_counter()
             if number:
                 steps.append((middle - started) / STEPS_PER_ROUND)

@@ -24,6 +24,7 @@ from memfast import schedules
 from memfast.foundation import provenance
 from memfast.objective import DenoisingObjective
 from memfast.training import ConstantDecay, Trainer
+from memfast.training import loop as training_loop
 
 Times = dict[str, list[float]]
 
@@ -48,22 +49,23 @@ def ours(case: str, times: Times) -> Iterator[None]:
         steps=10**9, batch_size=batch, lr=LR, grad_clip=CLIP, ema=ConstantDecay(DECAY, ramp=False), compile=False,
         device="cpu", checkpoint_every=None, log_every=10**9, progress=False,
     )  # fmt: skip
-    trainer.model.train()
+    run = trainer.state
+    run.model.train()
     for owner, method, name in (
-        (trainer.feed, "items", "batch"),
-        (trainer.objective, "noise", "timesteps and noise"),
-        (trainer.model, "forward", "network"),
-        (trainer.objective, "loss", "loss"),
-        (trainer, "_backward", "forward and backward"),
-        (trainer, "update", "clip and AdamW"),
-        (trainer.averages, "update", "average"),
+        (run.loader, "batch", "batch"),
+        (run.objective, "noise", "timesteps and noise"),
+        (run.model, "forward", "network"),
+        (run.objective, "loss", "loss"),
+        (training_loop, "_backward", "forward and backward"),
+        (run, "optimizer", "clip and AdamW"),
+        (run.averages, "update", "average"),
         (trainer, "one_step", "step"),
     ):
         setattr(owner, method, timed(getattr(owner, method), name, times))
     while True:
         trainer.one_step()
-        trainer.ledger.read()
-        trainer.ledger.since_log.clear()
+        run.losses.read()
+        run.losses.since_log.clear()
         inside = sum(times[name][-1] for name in ("timesteps and noise", "network", "loss"))
         times["backward"].append(times["forward and backward"][-1] - inside)
         yield

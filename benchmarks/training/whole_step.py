@@ -83,12 +83,13 @@ def ours(config: dict, shape: tuple[int, ...], batch: int, device: str, compiled
         steps=10**9, batch_size=batch, lr=LR, grad_clip=CLIP, ema=ConstantDecay(DECAY, ramp=False), compile=compiled,
         device=device, checkpoint_every=None, log_every=10**9, progress=False,
     )  # fmt: skip
-    trainer.model.train()
+    run = trainer.state
+    run.model.train()
     while True:
         trainer.one_step()
-        if trainer.ledger.due(trainer.step):
-            trainer.ledger.read()
-            trainer.ledger.since_log.clear()
+        if run.losses.due(run.step):
+            run.losses.read()
+            run.losses.since_log.clear()
         yield
 
 

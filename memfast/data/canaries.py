@@ -8,12 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from memfast.data.format import reading
-from memfast.data.labels import read_json
 from memfast.data.reading import open_source
 from memfast.data.source import Source
-from memfast.foundation.errors import InputError
-from memfast.runtime.files import write_json, write_npy
+from memfast.foundation.errors import CheckpointError, InputError, first_line
+from memfast.runtime.files import Content, finish_generation, json_text, read_json, write_together
 
 ITEMS_FILE, REPEATS_FILE = "canaries.npy", "canaries.json"
 
@@ -64,24 +62,32 @@ class Canaries:
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write them into a run's folder, where ``load`` and ``memfast audit --run`` find them."""
-        write_npy(Path(folder) / ITEMS_FILE, self.items.block(0, len(self)))
-        write_json(Path(folder) / REPEATS_FILE, self.describe())
+        contents: dict[str, Content] = {
+            ITEMS_FILE: self.items.block(0, len(self)),
+            REPEATS_FILE: json_text(self.describe()),
+        }
+        write_together(folder, contents)
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> "Canaries":
         """Read what ``save`` wrote.
 
         Raises:
-            InputError: the folder holds none, or they were changed.
+            InputError: the folder holds none.
+            CheckpointError: they are damaged.
         """
+        finish_generation(folder)
         path = Path(folder) / REPEATS_FILE
         if not path.is_file():
-            raise InputError(str(folder), expected=f"a run trained with canaries ({REPEATS_FILE})", received="none")
-        with reading(str(path), f"what {cls.__name__}.save wrote", do="Copy the run's folder again."):
-            described = read_json(path.read_bytes())
+            raise InputError(
+                str(folder), expected=f"a run trained with canaries ({REPEATS_FILE})", received="no such file"
+            )
+        try:
+            described = read_json(path)
             canaries = cls(str(Path(folder) / ITEMS_FILE), described["repeats"])
-            same = canaries.describe() == described
-        if not same:
+        except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+            raise CheckpointError(f"{path}: missing or damaged ({first_line(error)}).") from error
+        if canaries.describe() != described:
             raise InputError(str(path), expected="the hash of the canaries beside it", received="another")
         return canaries
 

@@ -65,12 +65,16 @@ def check_items(array: np.ndarray, name: str) -> None:
 
 
 def from_tensor(tensor: Any, *, name: str = "tensor") -> ArraySource:
-    """A source over a torch tensor; images with the channels first become channels last."""
+    """A source over a torch tensor.
+
+    uint8 images with the channels first become channels last, as files of images are read. Floating tensors (latents,
+    signals) keep their layout, as arrays do, and samples of a model come back in it.
+    """
     import torch
 
     tensor = tensor.detach().cpu()
     array = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
-    if array.ndim == 4 and array.shape[1] in CHANNELS and array.shape[-1] not in CHANNELS:
+    if array.ndim == 4 and array.dtype == np.uint8 and array.shape[1] in CHANNELS and array.shape[-1] not in CHANNELS:
         array = np.moveaxis(array, 1, -1)
     return from_array(array, name=name)
 
@@ -210,11 +214,12 @@ def _split(item: Any, name: str) -> tuple[Any, Any, list[str]]:
 
 
 def _item_array(value: Any) -> np.ndarray:
+    is_image = False
     if hasattr(value, "detach"):
         value = value.detach().cpu()
-        tensor = np.asarray(value.float() if str(value.dtype) == "torch.bfloat16" else value)
-        first = tensor.ndim == 3 and tensor.shape[0] in CHANNELS and tensor.shape[-1] not in CHANNELS
-        array = np.moveaxis(tensor, 0, -1) if first else tensor
-    else:
-        array = np.asarray(value)
+        value = value.float() if str(value.dtype) == "torch.bfloat16" else value
+        is_image = value.ndim == 3 and str(value.dtype) == "torch.uint8"
+    array = np.asarray(value)
+    if is_image and array.shape[0] in CHANNELS and array.shape[-1] not in CHANNELS:
+        array = np.moveaxis(array, 0, -1)
     return array[..., 0] if array.ndim == 3 and array.shape[-1] == 1 else array

@@ -22,7 +22,9 @@ class ItemFormat:
 
     uint8 items are images, ``(H, W)`` or ``(H, W, C)`` with channels last; they become float32 ``(C, H, W)`` with
     ``value / 127.5 - 1``. Floating items keep their values: ``(L,)`` becomes ``(1, L)``, a long thin ``(C, L)`` stays,
-    other ``(H, W)`` become ``(1, H, W)``, ``(H, W, C)`` with 1, 3 or 4 channels ``(C, H, W)``; ``(C, H, W)`` stays.
+    other ``(H, W)`` become ``(1, H, W)``. Of three axes the first is the channels, in arrays and tensors alike, unless
+    only the last can be: ``(H, W, C)`` with C in 1, 3, 4 and H in none of them becomes ``(C, H, W)``. Samples come back
+    in the data's own layout.
 
     Attributes:
         kind: ``"image"`` (uint8), ``"signal"`` or ``"array"`` (floating images, latents).

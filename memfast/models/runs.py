@@ -1,20 +1,32 @@
 """A training run's folder read back, ready to sample from."""
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import nn
 
-from memfast.foundation.errors import CheckpointError, InputError
+from memfast.foundation.arguments import finite_number
+from memfast.foundation.errors import CheckpointError, InputError, MemfastError, MissingPackageError, first_line
 from memfast.models.build import build
-from memfast.models.checkpoints import CHECKPOINTS, RUN_FILE, Checkpoint, newest_checkpoint, read_checkpoint, read_run
+from memfast.models.checkpoints import (
+    RUN_FILE,
+    Checkpoint,
+    checkpoint_folder,
+    newest_checkpoint,
+    read_checkpoint,
+    read_run,
+)
 from memfast.models.items import ItemFormat
 from memfast.models.weights import choose_weights, load_state
 from memfast.schedules import ContinuousSchedule, Schedule, schedule_from_dict
+from memfast.schedules.predictions import check_prediction_type
+
+Value = TypeVar("Value")
 
 
 @dataclass
@@ -89,22 +101,22 @@ def load_run(
     """
     folder = Path(folder)
     if not (folder / RUN_FILE).is_file():
-        raise InputError(str(folder), expected=f"a run's folder with {RUN_FILE}", received="none")
+        raise InputError(str(folder), expected=f"a run's folder with {RUN_FILE}", received="no such file")
     settings = read_run(folder)
     found = _checkpoint(folder, checkpoint)
     weights, state = choose_weights(found, weights)
     if model is None:
         if settings["model"] is None:
             raise InputError("model", expected="the network: this run has no configuration of it", received="None")
-        model = build(settings["model"])
+        model = _read(folder, lambda: build(settings["model"]))
     load_state(model, state, str(found.folder))
     return Run(
         folder=folder,
         model=model.to(device).eval(),
-        schedule=schedule_from_dict(settings["schedule"]),
-        prediction_type=settings["prediction_type"],
-        sigma_data=settings["sigma_data"],
-        format=ItemFormat.from_dict(settings["data"]["format"]),
+        schedule=_read(folder, lambda: schedule_from_dict(settings["schedule"])),
+        prediction_type=_read(folder, lambda: _prediction_type(settings)),
+        sigma_data=_read(folder, lambda: finite_number("sigma_data", settings["sigma_data"], above=0)),
+        format=_read(folder, lambda: ItemFormat.from_dict(settings["data"]["format"])),
         num_classes=settings["data"]["num_classes"],
         step=found.step,
         weights=weights,
@@ -112,9 +124,24 @@ def load_run(
     )
 
 
+def _read(folder: Path, part: Callable[[], Value]) -> Value:
+    """A part of ``run.json`` as what it stands for."""
+    try:
+        return part()
+    except MissingPackageError:
+        raise
+    except (MemfastError, KeyError, TypeError, ValueError, AttributeError, RuntimeError, OverflowError) as error:
+        raise CheckpointError(f"{folder / RUN_FILE}: damaged, or of another version ({first_line(error)}).") from error
+
+
+def _prediction_type(settings: dict[str, Any]) -> str:
+    check_prediction_type(settings["prediction_type"])
+    return settings["prediction_type"]
+
+
 def _checkpoint(folder: Path, name: str | None) -> Checkpoint:
     if name is not None:
-        return read_checkpoint(folder / CHECKPOINTS / name)
+        return read_checkpoint(checkpoint_folder(folder, name))
     found = newest_checkpoint(folder)
     if found is None:
         raise CheckpointError(f"{folder}: no checkpoint has been written yet.")

@@ -33,7 +33,20 @@ class DiffusersUNet2d(nn.Module):
             from diffusers import UNet2DModel
         except ImportError as error:
             raise MissingPackageError("diffusers", purpose="the model unet2d", extra="train") from error
-        network: Any = UNet2DModel(**options)
+        self._take(UNet2DModel(**options))
+
+    @classmethod
+    def around(cls, network: Any) -> "DiffusersUNet2d":
+        """A ``UNet2DModel`` that exists already, with its weights; its configuration is kept as ``memfast_config``."""
+        wrapped = cls.__new__(cls)
+        nn.Module.__init__(wrapped)
+        wrapped._take(network)
+        options = {name: value for name, value in dict(network.config).items() if not name.startswith("_")}
+        plain = {name: list(value) if isinstance(value, tuple) else value for name, value in options.items()}
+        wrapped.memfast_config = {"kind": "diffusers_unet2d", "options": plain}  # type: ignore[assignment]
+        return wrapped
+
+    def _take(self, network: Any) -> None:
         self.network = network
         self._stride = 2 ** (len(network.config["down_block_types"]) - 1)
         embeddings = network.config["num_class_embeds"]

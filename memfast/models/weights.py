@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from memfast.foundation.errors import CheckpointError, InputError
+from memfast.foundation.errors import CheckpointError, InputError, first_line
 from memfast.models.build import build
 from memfast.models.checkpoints import (
     MODEL_FILE,
@@ -69,7 +69,7 @@ def from_diffusers(folder: str | os.PathLike[str]) -> nn.Module:
         InputError: the folder holds no ``UNet2DModel``.
     """
     found = _diffusers_folder(Path(folder))
-    config = read_json(found / "config.json") if found is not None else {}
+    config = _read_config(found) if found is not None else {}
     if config.get("_class_name") != UNET_2D:
         raise InputError(
             str(folder), expected=f"a diffusers folder with a {UNET_2D}", received=str(config.get("_class_name"))
@@ -88,7 +88,7 @@ def config_of(source: str | os.PathLike[str]) -> dict[str, Any] | None:
     if run == path or (path / STATE_FILE).is_file():
         return read_run(run)["model"] if (run / RUN_FILE).is_file() else None
     folder = _diffusers_folder(path)
-    config = {} if folder is None else read_json(folder / "config.json")
+    config = {} if folder is None else _read_config(folder)
     return _unet2d(config) if config.get("_class_name") == UNET_2D else None
 
 
@@ -129,6 +129,16 @@ def _diffusers_folder(path: Path) -> Path | None:
     return None
 
 
+def _read_config(folder: Path) -> dict[str, Any]:
+    try:
+        config = read_json(folder / "config.json")
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{folder / 'config.json'}: damaged ({first_line(error)}).") from error
+    if not isinstance(config, dict):
+        raise CheckpointError(f"{folder / 'config.json'}: damaged: expected a JSON object.")
+    return config
+
+
 def _unet2d(config: Mapping[str, Any]) -> dict[str, Any]:
     options = {name: value for name, value in config.items() if not name.startswith("_")}
     return {"kind": "diffusers_unet2d", "options": options}
@@ -140,5 +150,5 @@ def _read(path: Path) -> dict[str, torch.Tensor]:
 
     try:
         return load_file(path)
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(f"{path}: not a whole safetensors file ({error}).") from error

@@ -1,5 +1,6 @@
 """The drop-in objective: noise a batch, call your network, get the loss. Everything else is in its table."""
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -89,7 +90,11 @@ class DenoisingObjective:
             raise InputError("stratified", expected="True or False", received=repr(stratified))
         self.stratified = stratified
         self.sigma_data = finite_number("sigma_data", sigma_data, above=0)
+        self.loss_weight = self.loss_weight.for_data(self.sigma_data)
         self._ambient_level = None if self.ambient is None else self.ambient.level(self.schedule)
+        misfit = self.density.misfit(self.schedule) if isinstance(self.schedule, Schedule) else None
+        if misfit is not None:
+            warnings.warn(f"timesteps: {self.density!r}: {misfit}.", UserWarning, stacklevel=2)
         self._current: Density | None = None
         self._home = self._make_tables()
         self._tables = {torch.device("cpu"): self._home}

@@ -146,10 +146,23 @@ def check_no_gradient(name: str, tensor: torch.Tensor) -> None:
 def check_no_transform(name: str) -> None:
     """Raise inside torch.func.grad and its like: PyTorch's own words there speak of the op's inside."""
     if torch._C._are_functorch_transforms_active():
-        raise InputError(
-            name, expected="a tensor outside of torch.func's transforms", received="one to be differentiated by them",
-            do="Use torch.autograd.grad, or the plain formula: memfast.ops.standard_normal gives the noise.",
-        )  # fmt: skip
+        raise _transformed(name)
+
+
+def check_no_gradient_transform(name: str) -> None:
+    """Raise where the innermost of torch.func's transforms is a gradient; for code that is being compiled."""
+    # The compiler knows the first call as a constant; the second one has a value only within a transform.
+    if torch._C._are_functorch_transforms_active():
+        innermost = torch._C._functorch.peek_interpreter_stack()
+        if innermost.key() == torch._C._functorch.TransformType.Grad:
+            raise _transformed(name)
+
+
+def _transformed(name: str) -> InputError:
+    return InputError(
+        name, expected="a tensor outside of torch.func's transforms", received="one to be differentiated by them",
+        do="Use torch.autograd.grad, or the plain formula: memfast.ops.standard_normal gives the noise.",
+    )  # fmt: skip
 
 
 def check_values(operands: Operands) -> None:

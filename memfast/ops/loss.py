@@ -7,7 +7,13 @@ import torch
 
 from memfast.foundation.errors import InputError
 from memfast.ops.arithmetic import ieee_arithmetic
-from memfast.ops.checks import check_no_gradient, check_no_transform, check_operands, check_prediction
+from memfast.ops.checks import (
+    check_no_gradient,
+    check_no_gradient_transform,
+    check_no_transform,
+    check_operands,
+    check_prediction,
+)
 from memfast.ops.library import define, shaped_like
 from memfast.ops.operands import OPERANDS, OPERANDS_SCHEMA, Operands, flat, flip_width
 from memfast.ops.registry import implementation
@@ -86,6 +92,9 @@ def _checked_loss(prediction: torch.Tensor, operands: Operands, reduction: str, 
     check_no_gradient("x0", operands.x0)
     if reduction not in REDUCTIONS:
         raise InputError("reduction", expected="'mean' or 'none'", received=repr(reduction))
+    if torch.compiler.is_compiling():
+        # The compiler does not see requires_grad inside torch.func.grad: the gradient would be zero without a word.
+        check_no_gradient_transform("prediction")
     arguments = (prediction, *operands, reduction == "mean", backend)
     if not (prediction.requires_grad and torch.is_grad_enabled()):
         return _loss_value_op(*arguments)

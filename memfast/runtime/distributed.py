@@ -12,9 +12,10 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -142,6 +143,15 @@ class Ranks:
         if self.size == 1:
             return value
         return json.loads(self._texts(json.dumps(value) if self.rank == 0 else "")[0])
+
+    @torch.no_grad()
+    def broadcast_tensors(self, tensors: Iterable[torch.Tensor], device: torch.device | None = None) -> None:
+        """Give every rank rank 0's values of these tensors, in place; ``device`` is where they travel."""
+        for tensor in tensors if self.size > 1 else ():
+            sent = tensor.to(device or tensor.device)
+            self._collective(partial(dist.broadcast, sent, 0))
+            if sent is not tensor:
+                tensor.copy_(sent)
 
     def gather_values(self, value: Any) -> list[Any]:
         """Every rank's ``value`` (plain numbers, strings, lists and dicts), in the order of the ranks."""

@@ -180,7 +180,7 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
                 _flush_to_disk(file)
         temporary.chmod(0o777 & ~_umask())
         _flush_folder(temporary)
-        old = path.parent / f".{path.name}{_REPLACED}"
+        old = replaced_folder(path)
         if path.exists():
             os.rename(path, old)
         try:
@@ -202,7 +202,7 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
 def restore_folder(path: str | os.PathLike[str]) -> None:
     """Put back the folder that a killed ``atomic_folder`` had renamed away, where no new one took its place."""
     path = Path(path)
-    old = path.parent / f".{path.name}{_REPLACED}"
+    old = replaced_folder(path)
     if not old.is_dir():
         return
     if path.exists():
@@ -210,6 +210,17 @@ def restore_folder(path: str | os.PathLike[str]) -> None:
     else:
         with suppress(OSError):
             os.rename(old, path)
+
+
+def replaced_folder(path: str | os.PathLike[str]) -> Path:
+    """Where ``atomic_folder`` keeps the folder that has the name ``path`` between its two renames."""
+    return Path(path).parent / f".{Path(path).name}{_REPLACED}"
+
+
+def restore_folders(parent: str | os.PathLike[str]) -> None:
+    """``restore_folder`` for every folder in ``parent``."""
+    for old in Path(parent).glob(f".*{_REPLACED}"):
+        restore_folder(old.with_name(old.name[1 : -len(_REPLACED)]))
 
 
 def remove_folder(path: str | os.PathLike[str]) -> None:

@@ -40,6 +40,14 @@ class SpeeD(DiscreteDensity):
         if self.mirror is not None:
             whole_number("mirror", self.mirror, least=0)
 
+    def misfit(self, grid: Grid) -> str | None:
+        """``tau`` favours every timestep, or none."""
+        T = grid_length(grid)
+        if self.k != 1 and (self.tau >= T or self.tau < 1):
+            which = "every one" if self.tau >= T else "none"
+            return f"tau={self.tau} favours {which} of the {T} timesteps: it is uniform"
+        return None
+
     def probabilities(self, grid: Grid) -> Vector:
         """k for timesteps 1..tau, 1 for the others, normalised; with ``mirror``, half of it reflected.
 
@@ -82,6 +90,14 @@ class TimestepBias(DiscreteDensity):
         finite_number("portion", self.portion, above=0, greatest=1)
         whole_number("begin", self.begin, least=0)
         whole_number("end", self.end, least=0)
+
+    def misfit(self, grid: Grid) -> str | None:
+        """The portion holds no timestep, or all of them."""
+        T = grid_length(grid)
+        if self.strategy != "range" and self.multiplier != 1 and int(self.portion * T) in (0, T):
+            which = "none" if int(self.portion * T) == 0 else "all"
+            return f"portion={self.portion} holds {which} of the {T} timesteps: it is uniform"
+        return None
 
     def probabilities(self, grid: Grid) -> Vector:
         """multiplier in the portion, 1 elsewhere, normalised."""

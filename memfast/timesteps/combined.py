@@ -111,6 +111,11 @@ class Mixture(CombinedDensity):
         same = all(one is other for one, other in zip(now, self.components, strict=True))
         return self if same else Mixture(now, self.shares)
 
+    def misfit(self, grid: Grid) -> str | None:
+        """That of the first component that does not fit."""
+        found = (one.misfit(grid) for one, share in zip(self.components, self.shares, strict=True) if share > 0)
+        return next((text for text in found if text is not None), None)
+
     def probabilities(self, grid: Grid) -> Vector:
         """The shares' sum of the components' probabilities."""
         shares = normalized(np.asarray(self.shares), "shares")
@@ -185,6 +190,11 @@ class DensitySchedule(CombinedDensity):
             return current
         fraction = (step - steps[index]) / (steps[index + 1] - steps[index])
         return Mixture((current, self.stages[index + 1][1].at(step)), (1 - fraction, fraction))
+
+    def misfit(self, grid: Grid) -> str | None:
+        """That of the first stage that does not fit."""
+        found = (density.misfit(grid) for _, density in self.stages)
+        return next((text for text in found if text is not None), None)
 
     def probabilities(self, grid: Grid) -> Vector:
         """Those of step 0."""

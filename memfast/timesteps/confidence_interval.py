@@ -22,6 +22,8 @@ from memfast.timesteps.density import (
 from memfast.timesteps.gaussian import normal_interval, normal_pdf
 
 TAILS = ("uniform", "renormalize", "clamp")
+# A density of which less than this lies on the timesteps is not what its bounds say.
+LEAST_INSIDE = 0.25
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,17 @@ class ConfidenceInterval(Density):
         """The Gaussian's share of the mixture in effect, after ``mix`` and ``uniform_floor``."""
         share = self.mix if self.mix is not None else (self.inside(grid) if self.tails == "uniform" else 1.0)
         return min(share, 1.0 - self.uniform_floor)
+
+    def misfit(self, grid: Grid = DEFAULT_T) -> str | None:
+        """The interval lies outside 1..T, or its bounds look like fractions of the schedule."""
+        T = grid_length(grid)
+        if 0 <= self.low < self.high <= 1 < T:
+            return f"bounds are timesteps from 1 to {T}, not fractions: all of the interval lies at the first timestep"
+        inside = self.inside(T)
+        if self.low > T or self.high < 1 or inside < LEAST_INSIDE:
+            rest = "spread over all timesteps" if self.tails == "uniform" else "cut off or moved to an end"
+            return f"only {inside:.1%} of the interval's Gaussian lies on the timesteps 1..{T}; the rest is {rest}"
+        return None
 
     def probabilities(self, grid: Grid) -> Vector:
         """The mixture's mass in [t - 1/2, t + 1/2] for t = 1..T."""

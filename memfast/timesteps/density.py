@@ -117,6 +117,13 @@ class Density(ABC):
         probabilities = self.probabilities(grid)
         return float(probabilities @ np.arange(1, len(probabilities) + 1))
 
+    def misfit(self, grid: Grid) -> str | None:
+        """Why hardly anything of this density, as it was meant, is left on a grid; None where it fits.
+
+        ``DenoisingObjective`` warns with it.
+        """
+        return None
+
     def describe(self, grid: Grid = DEFAULT_T) -> str:
         """One line: mean, spread, middle half, number of timesteps in effective use, rarest timestep."""
         p = self.probabilities(grid)

@@ -12,7 +12,7 @@ from torch import nn
 from memfast import ops
 from memfast.foundation.arguments import finite_number
 from memfast.foundation.errors import InputError
-from memfast.training.sharding import beside, forget_gathered, part, spread_like
+from memfast.training.sharding import from_local, reshard, shard_like, to_local
 
 # The plain mean over training, exponent 0, has 0.289; beyond it the newest weights would count least.
 LARGEST_STD = 0.28
@@ -119,7 +119,7 @@ def _profile(item: Any) -> Profile:
 class Averages:
     """The averages of one model's parameters, float32 (float64 where the model is); its buffers are not averaged.
 
-    Of a network that is spread over processes, each holds the averages of its own part.
+    Of a network that is sharded over processes, each holds the averages of its own shard.
 
     Args:
         model: the network.
@@ -132,7 +132,7 @@ class Averages:
         self._model = model
         self._parameters: list[torch.Tensor] = [parameter.detach() for parameter in model.parameters()]
         self._fused = all(parameter.dtype in FUSED_DTYPES for parameter in self._parameters)
-        parts = [part(parameter) for parameter in self._parameters]
+        parts = [to_local(parameter) for parameter in self._parameters]
         self._averages: list[list[torch.Tensor]] = [
             [p.float().clone() if self._fused else p.clone() for p in parts] for _ in self.profiles
         ]
@@ -141,7 +141,7 @@ class Averages:
     def update(self, step: int) -> None:
         """Take in the weights after step ``step`` = 1, 2, ..."""
         weights = [profile.weight(step) for profile in self.profiles]
-        parts = [part(parameter) for parameter in self._parameters]
+        parts = [to_local(parameter) for parameter in self._parameters]
         if self._fused:
             ops.ema(parts, self._averages, [1.0 - weight for weight in weights])
             return
@@ -149,20 +149,20 @@ class Averages:
             torch._foreach_lerp_(average, parts, weight)
 
     def state(self, name: str) -> dict[str, torch.Tensor]:
-        """One average by parameter name, spread as its parameters are."""
+        """One average by parameter name, sharded as its parameters are."""
         own = zip(self._names, self._own(name), self._parameters, strict=True)
-        return {parameter: beside(average, like) for parameter, average, like in own}
+        return {parameter: from_local(average, like) for parameter, average, like in own}
 
     @torch.no_grad()
     def load(self, name: str, state: Mapping[str, torch.Tensor]) -> None:
-        """Set one average from whole tensors."""
+        """Set one average from full tensors."""
         for parameter, average, like in zip(self._names, self._own(name), self._parameters, strict=True):
-            average.copy_(part(spread_like(state[parameter].to(like.device), like)))
+            average.copy_(to_local(shard_like(state[parameter].to(like.device), like)))
 
     @contextmanager
     def applied(self, index: int = 0) -> Iterator[None]:
         """The model with an average for its parameters, in place; afterwards its own, to the bit."""
-        own = [part(parameter).clone() for parameter in self._parameters]
+        own = [to_local(parameter).clone() for parameter in self._parameters]
         self._set(self._averages[index])
         try:
             yield
@@ -172,8 +172,8 @@ class Averages:
     @torch.no_grad()
     def _set(self, values: Sequence[torch.Tensor]) -> None:
         for parameter, value in zip(self._parameters, values, strict=True):
-            part(parameter).copy_(value)
-        forget_gathered(self._model)
+            to_local(parameter).copy_(value)
+        reshard(self._model)
 
     def _own(self, name: str) -> list[torch.Tensor]:
         return self._averages[[profile.name for profile in self.profiles].index(name)]

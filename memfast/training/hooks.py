@@ -1,18 +1,16 @@
 """What may run between steps."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from memfast.objective import DenoisingObjective
-
-if TYPE_CHECKING:
-    from memfast.training.trainer import Trainer
+from memfast.training.state import RunState
 
 
 class Hook:
-    """Called by the Trainer between steps; the base does nothing.
+    """Called by the loop between steps; the base does nothing.
 
-    A hook that keeps anything from step to step gives it in ``state`` and takes it back in ``load``, so that a resumed
-    run is the uninterrupted one. Setting ``trainer.stopped`` to a reason ends the run after the step.
+    A hook that keeps anything from step to step returns it from ``state`` and takes it back in ``load``, so that a
+    resumed run is the uninterrupted one. ``run.stop(reason)`` ends the run after the step.
     """
 
     name = "hook"
@@ -22,19 +20,22 @@ class Hook:
         return {"name": self.name}
 
     def prepare(self, objective: DenoisingObjective) -> DenoisingObjective:
-        """The objective to train with, in place of ``objective``; before anything else."""
+        """The objective to train with, in place of ``objective``. Called before anything else, maybe several times."""
         return objective
 
-    def check(self, trainer: "Trainer") -> None:
-        """Raise where the run is none that it can serve: while the Trainer is made, before its folder is touched."""
+    def check(self, run: RunState) -> None:
+        """Raise where it cannot serve this run. Called when the run is opened, before its folder is changed."""
 
-    def begin(self, trainer: "Trainer") -> None:
-        """Before the first step of this process."""
+    def begin(self, run: RunState) -> None:
+        """Before the first step of this process; the folder of a new run does not exist yet."""
 
-    def after_step(self, trainer: "Trainer") -> None:
-        """After every step; ``trainer.step`` counts the steps taken."""
+    def after_step(self, run: RunState) -> None:
+        """After every step; ``run.step`` counts the steps taken."""
 
-    def end(self, trainer: "Trainer") -> None:
+    def on_log(self, entry: dict[str, Any]) -> None:
+        """For every entry of the log, on the process that writes it (rank 0). ``entry["step"]`` is the step."""
+
+    def end(self, run: RunState) -> None:
         """After the last checkpoint."""
 
     def state(self) -> dict[str, Any]:
@@ -42,4 +43,4 @@ class Hook:
         return {}
 
     def load(self, state: dict[str, Any]) -> None:
-        """Take back what ``state`` gave."""
+        """Take back what ``state`` returned."""

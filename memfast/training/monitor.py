@@ -1,27 +1,25 @@
 """An audit while training: sample a few, search the training set, log the curve, stop or steer."""
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 
-from memfast.criteria import Criterion, Evidence, Judgement, NnRatio, criterion_named, wilson
+from memfast.criteria import Criterion, Evidence, Judgement, NnRatio, criterion_named
 from memfast.data import Source, open_source
 from memfast.data.canaries import Canaries, WithCanaries
 from memfast.data.subset import Subset
 from memfast.foundation.arguments import finite_number, seed_number, whole_number
 from memfast.foundation.errors import InputError
+from memfast.foundation.proportions import wilson
 from memfast.neighbors import exact_duplicates, knn
 from memfast.objective import DenoisingObjective
-from memfast.sampling import ddim
 from memfast.sampling.steps import CONTINUOUS_LEVELS
 from memfast.schedules import Schedule
 from memfast.training.control import Control, Steering
 from memfast.training.hooks import Hook
-
-if TYPE_CHECKING:
-    from memfast.training.trainer import Trainer
+from memfast.training.state import RunState
 
 # The default interval spends about this share of the training's network evaluations on monitoring.
 COST_SHARE = 0.03
@@ -118,32 +116,32 @@ class Monitor(Hook):
         self._steering = Steering(self.control, objective)
         return self._steering.objective
 
-    def check(self, trainer: "Trainer") -> None:
+    def check(self, run: RunState) -> None:
         """Raise where held-out items are of another kind, or an audit's samples could not be drawn."""
         if self.held_out is not None:
-            _check_held_out(self.held_out, trainer.source)
-        schedule = trainer.objective.schedule
+            _check_held_out(self.held_out, run.source)
+        schedule = run.objective.schedule
         total = len(schedule) if isinstance(schedule, Schedule) else CONTINUOUS_LEVELS
         do = f"The schedule has {total} timesteps."
         whole_number("monitor steps", self.steps, least=1, greatest=total, do=do)
 
-    def begin(self, trainer: "Trainer") -> None:
+    def begin(self, run: RunState) -> None:
         """Collapse duplicates and judge the held-out items, once."""
-        source = trainer.source
+        source = run.source
         if self.every is None:
-            read = 0 if trainer.feed.resident else len(source)
-            self.every = default_interval(self.samples, self.steps, trainer.batch_size, read)
+            read = 0 if run.loader.resident else len(source)
+            self.every = default_interval(self.samples, self.steps, run.batch_size, read)
             if self.stop_when_memorized is not None or self.control is not None:
-                self.every = min(self.every, trainer.steps)
+                self.every = min(self.every, run.steps)
         budget = self.stop_when_memorized
         if budget is not None and self.curve and self.curve[-1]["memorized"] > budget:
             # The audit that ended the run is behind it: further steps would be beyond the budget.
-            trainer.stopped = "memorized"
-        if not trainer.world.is_main or self.every > trainer.steps:
+            run.stop("memorized")
+        if not run.ranks.is_main or self.every > run.steps:
             return
         representative = exact_duplicates(source).representative
         kept = np.flatnonzero(representative == np.arange(len(representative)))
-        self._database = source.take(kept) if trainer.feed.resident else Subset(source, kept)
+        self._database = source.take(kept) if run.loader.resident else Subset(source, kept)
         if self._clipped:
             self.neighbours = max(LEAST_NEIGHBOURS, min(self.neighbours, len(self._database)))
         if len(self._database) < self.neighbours:
@@ -160,53 +158,43 @@ class Monitor(Hook):
             judged = self._judge(self.held_out.block(0, min(self.samples, len(self.held_out))))[0]
             self._floor = float(judged.flags.mean())
 
-    def after_step(self, trainer: "Trainer") -> None:
+    def after_step(self, run: RunState) -> None:
         """Audit when it is time."""
         assert self.every is not None
-        if trainer.step % self.every == 0:
-            self.audit(trainer)
+        if run.step % self.every == 0:
+            self.audit(run)
 
-    def audit(self, trainer: "Trainer") -> dict[str, Any]:
+    def audit(self, run: RunState) -> dict[str, Any]:
         """Audit now; returns the log entry."""
-        entry: dict[str, Any] = {"step": trainer.step}
-        counted = torch.zeros(2, dtype=torch.float64, device=trainer.device)
-        # A network spread over processes can only run in all of them.
-        drawn = self.draw(trainer) if trainer.world.is_main or trainer.sharded else None
-        if trainer.world.is_main and drawn is not None:
+        entry: dict[str, Any] = {"step": run.step}
+        counted = torch.zeros(2, dtype=torch.float64, device=run.device)
+        # A sharded network can only run on all ranks at once.
+        drawn = self.draw(run) if run.ranks.is_main or run.sharded else None
+        if run.ranks.is_main and drawn is not None:
             judgement, evidence = self._judge(drawn)
             counted += torch.tensor([judgement.flags.sum(), len(judgement.flags)]).to(counted)
             entry |= self._entry(judgement, evidence)
-        count, total = (int(value) for value in trainer.world.sum(counted).tolist())
+        count, total = (int(value) for value in run.ranks.sum(counted).tolist())
         fraction, interval = count / total, wilson(count, total)
         entry |= {
             "memorized": fraction, "memorized_low": interval[0], "memorized_high": interval[1],
             "memorized_count": count, "memorized_total": total, "memorized_floor": self._floor,
         }  # fmt: skip
         if self._steering is not None:
-            self._steering.steer(trainer.step, fraction, interval)
+            self._steering.steer(run.step, fraction, interval)
             entry["control_mean"] = self._steering.mean
         self.curve.append(entry)
-        trainer.log(entry)
+        run.log(entry)
         if self.stop_when_memorized is not None:
             if fraction > self.stop_when_memorized:
-                trainer.stopped = "memorized"
+                run.stop("memorized")
             else:
-                trainer.save(name=WITHIN_BUDGET)
+                run.save(name=WITHIN_BUDGET)
         return entry
 
-    def draw(self, trainer: "Trainer") -> np.ndarray:
+    def draw(self, run: RunState) -> np.ndarray:
         """The audit's samples, as items of the data."""
-        with trainer.averaged_weights():
-            labels = None
-            if trainer.num_classes is not None:
-                labels = torch.arange(self.samples) % trainer.num_classes
-            values = ddim(
-                trainer.model, trainer.objective.schedule, shape=trainer.format.item_shape, count=self.samples,
-                steps=self.steps, seed=self.seed, prediction_type=trainer.objective.prediction_type,
-                sigma_data=trainer.objective.sigma_data, labels=labels, clip=trainer.format.value_range,
-                device=trainer.device,
-            )  # fmt: skip
-        return trainer.format.to_data(values)
+        return run.sample(self.samples, steps=self.steps, seed=self.seed)
 
     def state(self) -> dict[str, Any]:
         """The curve and the moves so far."""

@@ -1,25 +1,63 @@
-"""Weights, gradients and optimizer state spread over the processes (PyTorch's FSDP2), for large networks."""
+"""One network on several processes: a copy in each (DDP), or a part of it in each (FSDP2)."""
 
+import inspect
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import nn
 
 from memfast.foundation.errors import InputError
+from memfast.runtime.distributed import Ranks
 
 
-def spread(model: nn.Module, processes: int, device: torch.device, *, compile_blocks: bool = False) -> nn.Module:
-    """Give every process its part of each parameter, in place; process 0's weights count.
+def check_batch(ranks: Ranks, batch_size: int, accumulate: int) -> None:
+    """Raise unless the batch divides into equal parts.
+
+    Raises:
+        InputError: it does not.
+    """
+    parts = ranks.size * accumulate
+    if accumulate < 1 or batch_size % parts:
+        raise InputError(
+            "batch_size",
+            expected=f"a multiple of {parts} (world size {ranks.size} x accumulate {accumulate})",
+            received=str(batch_size),
+            do="The batch is the global one, over all processes: change it, the world size or accumulate.",
+        )
+
+
+def replicate_model(
+    module: nn.Module, ranks: Ranks, device: torch.device, *, find_unused_parameters: bool = False
+) -> nn.Module:
+    """``module``, a copy of rank 0's on each rank, wrapped so that its gradients are averaged over all of them.
+
+    Its buffers are copied once and then are each rank's own.
+    """
+    if ranks.size == 1:
+        return module
+    wrapper = nn.parallel.DistributedDataParallel
+    ranks.broadcast_tensors(module.buffers())
+    # PyTorch 2.13 gave the option another name, and warns of the old one.
+    known = inspect.signature(wrapper).parameters
+    options: dict[str, Any] = {
+        "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers": False
+    }
+    devices = [device.index] if device.type == "cuda" and device.index is not None else None
+    return wrapper(module, device_ids=devices, find_unused_parameters=find_unused_parameters, **options)
+
+
+def shard_model(model: nn.Module, ranks: Ranks, device: torch.device, *, compile_blocks: bool = False) -> nn.Module:
+    """Give every rank its shard of each parameter, in place; rank 0's weights count.
 
     The blocks of the network (the members of its outermost ``nn.ModuleList``s) are gathered one after the other while
-    they are needed, the rest together. A network that was spread by its owner is left as it is.
+    they are needed, the rest together. A network that its owner has sharded is left as it is.
 
     Args:
         model: the network, whole, on any device.
-        processes: how many there are.
-        device: where the parts go.
+        ranks: the processes.
+        device: where the shards go.
         compile_blocks: compile each block by itself; the gathering stays outside.
 
     Raises:
@@ -28,18 +66,14 @@ def spread(model: nn.Module, processes: int, device: torch.device, *, compile_bl
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
-    if is_spread(model):
+    if is_sharded(model):
         return model
     try:
-        mesh = init_device_mesh(device.type, (processes,))
+        mesh = init_device_mesh(device.type, (ranks.size,))
     except (RuntimeError, ValueError) as error:
         expected = f"a process group that can serve {device.type}"
         raise InputError("shard", expected=expected, received=str(error).splitlines()[0]) from error
-    with torch.no_grad():
-        for tensor in (*model.parameters(), *model.buffers()):
-            first = tensor.to(device)
-            dist.broadcast(first, 0)
-            tensor.copy_(first)
+    ranks.broadcast_tensors((*model.parameters(), *model.buffers()), device)
     for block in _blocks(model):
         if compile_blocks:
             block.compile(dynamic=False)
@@ -48,30 +82,49 @@ def spread(model: nn.Module, processes: int, device: torch.device, *, compile_bl
     return model.to(device)
 
 
-def whole(tensor: torch.Tensor) -> torch.Tensor:
-    """The tensor with the parts of all processes, which must all ask; one that is not spread is given back."""
+@contextmanager
+def no_gradient_sync(module: nn.Module, model: nn.Module) -> Iterator[None]:
+    """For all but the last part of an accumulated batch: keep the gradients, and average them later.
+
+    Args:
+        module: what ``replicate_model`` gave.
+        model: the network in it.
+    """
+    if isinstance(module, nn.parallel.DistributedDataParallel):
+        with module.no_sync():
+            yield
+        return
+    _set_gradient_sync(model, False)
+    try:
+        yield
+    finally:
+        _set_gradient_sync(model, True)
+
+
+def full_tensor(tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor with the shards of all ranks, which must all ask; one that is not sharded is returned as it is."""
     with torch.no_grad():
-        return tensor.full_tensor() if _parted(tensor) else tensor  # type: ignore[attr-defined]
+        return tensor.full_tensor() if _is_sharded_tensor(tensor) else tensor  # type: ignore[attr-defined]
 
 
-def part(tensor: torch.Tensor) -> torch.Tensor:
-    """This process's part, in the same memory; of a tensor that is not spread, all of it."""
+def to_local(tensor: torch.Tensor) -> torch.Tensor:
+    """This rank's shard, in the same memory; of a tensor that is not sharded, all of it."""
     with torch.no_grad():
-        return tensor.to_local() if _parted(tensor) else tensor  # type: ignore[attr-defined]
+        return tensor.to_local() if _is_sharded_tensor(tensor) else tensor  # type: ignore[attr-defined]
 
 
-def spread_like(value: torch.Tensor, parameter: torch.Tensor) -> torch.Tensor:
-    """A whole tensor, equal in all processes, spread as ``parameter`` is."""
-    if not _parted(parameter):
+def shard_like(value: torch.Tensor, parameter: torch.Tensor) -> torch.Tensor:
+    """A full tensor, equal on all ranks, sharded as ``parameter`` is."""
+    if not _is_sharded_tensor(parameter):
         return value
     from torch.distributed.tensor import distribute_tensor
 
     return distribute_tensor(value, parameter.device_mesh, parameter.placements)  # type: ignore[attr-defined]
 
 
-def beside(own: torch.Tensor, parameter: torch.Tensor) -> torch.Tensor:
-    """What each process has for its part of ``parameter``, as one tensor that is spread likewise."""
-    if not _parted(parameter):
+def from_local(own: torch.Tensor, parameter: torch.Tensor) -> torch.Tensor:
+    """What each rank has for its shard of ``parameter``, as one tensor that is sharded likewise."""
+    if not _is_sharded_tensor(parameter):
         return own
     from torch.distributed.tensor import DTensor
 
@@ -81,42 +134,41 @@ def beside(own: torch.Tensor, parameter: torch.Tensor) -> torch.Tensor:
     )
 
 
-def collected(tensors: Mapping[str, torch.Tensor], keep: bool) -> dict[str, torch.Tensor]:
-    """Whole tensors where ``keep`` is set, nothing elsewhere; all processes must ask, in the same order.
+def full_tensors(tensors: Mapping[str, torch.Tensor], keep: bool) -> dict[str, torch.Tensor]:
+    """Full tensors where ``keep`` is set, nothing elsewhere; all ranks must ask, in the same order.
 
-    Tensors that were spread come to the CPU one by one: no device needs room for all of them.
+    Tensors that were sharded come to the CPU one by one: no device needs room for all of them.
     """
     found: dict[str, torch.Tensor] = {}
     for name, tensor in tensors.items():
-        full = whole(tensor)
+        full = full_tensor(tensor)
         if keep:
-            found[name] = full.cpu() if _parted(tensor) else full
+            found[name] = full.cpu() if _is_sharded_tensor(tensor) else full
     return found
 
 
-def forget_gathered(model: nn.Module) -> None:
+def reshard(model: nn.Module) -> None:
     """Drop what was gathered of the parameters: after they were changed it would be stale."""
-    for module in _spread_modules(model):
+    for module in _sharded_modules(model):
         module.reshard()
 
 
-def average_after_this(model: nn.Module, wanted: bool) -> None:
-    """Whether the next backward pass averages the gradients over the processes, or keeps them for a later one."""
-    for module in _spread_modules(model):
-        module.set_requires_gradient_sync(wanted, recurse=False)
-
-
-def is_spread(model: nn.Module) -> bool:
-    """Whether the network's parameters are spread over processes."""
+def is_sharded(model: nn.Module) -> bool:
+    """Whether the network's parameters are sharded over processes."""
     # By what it can do: importing FSDP takes a second that a run on one process should not spend.
     return hasattr(model, "set_requires_gradient_sync")
 
 
-def _spread_modules(model: nn.Module) -> Iterator[Any]:
-    return (module for module in model.modules() if is_spread(module)) if is_spread(model) else iter(())
+def _set_gradient_sync(model: nn.Module, wanted: bool) -> None:
+    for module in _sharded_modules(model):
+        module.set_requires_gradient_sync(wanted, recurse=False)
 
 
-def _parted(tensor: torch.Tensor) -> bool:
+def _sharded_modules(model: nn.Module) -> Iterator[Any]:
+    return (module for module in model.modules() if is_sharded(module)) if is_sharded(model) else iter(())
+
+
+def _is_sharded_tensor(tensor: torch.Tensor) -> bool:
     return hasattr(tensor, "full_tensor")
 
 

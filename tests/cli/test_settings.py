@@ -1,9 +1,14 @@
 """The TOML file is read strictly, and flags win over it."""
 
+import inspect
+from dataclasses import fields
+from pathlib import Path
+
 import pytest
 
-from memfast.cli.settings import Settings, read_settings
+from memfast.cli.settings import Settings, TrainingSettings, documented, read_settings
 from memfast.foundation.errors import InputError
+from memfast.training import Trainer, TrainingConfig
 
 
 def write(folder, text):
@@ -88,6 +93,33 @@ def test_a_flag_over_something_that_is_no_table_is_refused(tmp_path, text, name)
     where = name.rsplit(".", 1)[0]
     with pytest.raises(InputError, match=f"'{where}': expected a table"):
         read_settings(write(tmp_path, text), {name: 5})
+
+
+def test_the_documentation_lists_every_entry():
+    """To renew it: put what ``memfast.cli.settings.documented()`` returns between the two marks of docs/training.md."""
+    page = (Path(__file__).parents[2] / "docs/training.md").read_text()
+    listed = page.split("<!-- entries: made by memfast.cli.settings.documented -->\n")[1].split("<!-- end of entries")[
+        0
+    ]
+    assert listed == documented()
+
+
+def test_every_option_of_the_trainer_is_in_one_place():
+    """The signature, the file and the flags follow from ``TrainingConfig``; its defaults are those of all of them."""
+    options = {one.name: one.default for one in fields(TrainingConfig)}
+    signature = inspect.signature(Trainer).parameters
+    assert {name: signature[name].default for name in options} == options
+    assert set(signature) - set(options) == {"model", "data", "objective", "out", "config"}
+    in_file = {one.name: one.default for one in fields(TrainingSettings)}
+    assert in_file == {name: options[name] for name in in_file}
+    left = set(options) - set(in_file)
+    assert left == {"optimizer", "labels", "resume", "overwrite", "resident", "hooks", "skip", "progress"}
+    assert all(f"{name}: " in Trainer.__doc__ for name in options)
+
+
+def test_tables_that_are_nested_too_deeply_are_an_error_of_ours(tmp_path):
+    with pytest.raises(InputError, match="expected a TOML file"):
+        read_settings(write(tmp_path, "a = " + "[" * 100_000))
 
 
 def test_a_missing_file(tmp_path):

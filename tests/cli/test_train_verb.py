@@ -168,6 +168,31 @@ def test_epochs_and_steps_are_one_or_the_other(config, tmp_path, capsys):
     assert "steps, epochs: expected exactly one of them" in capsys.readouterr().err
 
 
+def test_entries_of_the_file_are_flags_too(config, tmp_path, capsys):
+    images = np.random.default_rng(0).integers(0, 256, (12, 6, 6, 3), dtype=np.uint8)
+    from PIL import Image
+
+    (tmp_path / "d").mkdir()
+    for number, image in enumerate(images):
+        Image.fromarray(image).save(tmp_path / f"d/{number}.png")
+    command = ["train", str(config()), "--data", str(tmp_path / "d"), "--out", str(tmp_path / "run"), "--quiet"]
+    flags = "--steps 4 --image-size 4 --mode L --lr 0.01 --warmup 2 --lr-decay cosine --grad-clip 0.5 --accumulate 2"
+    flags += " --hflip --no-tensorboard --log-every 3 --checkpoint-every 2 --keep 1 --precision bfloat16 --no-monitor"
+    assert main([*command, *flags.split()]) == 0, capsys.readouterr().err
+    settings = json.loads((tmp_path / "run/run.json").read_text())
+    assert settings["data"]["format"]["data_shape"] == [4, 4]
+    training = settings["training"]
+    assert training["lr"] == {"base": 0.01, "warmup": 2, "decay": "cosine"}
+    assert (training["grad_clip"], training["accumulate"], training["hflip"]) == (0.5, 2, True)
+    assert training["precision"] == "bfloat16"
+    assert [entry["step"] for entry in read_log(tmp_path / "run")] == [3, 4]
+    assert [path.name for path in (tmp_path / "run/checkpoints").iterdir()] == ["step-00000004"]
+    for wrong in (["--steps", "0"], ["--keep", "0"], ["--warmup", "-1"], ["--no-such-flag"]):
+        assert main([*command, *wrong]) == 2
+    assert main([*command, "--steps", "5"]) == 1
+    assert "--resume" in capsys.readouterr().err
+
+
 def test_a_limited_set_keeps_its_names(tmp_path, config):
     from PIL import Image
 

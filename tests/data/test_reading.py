@@ -13,6 +13,7 @@ from PIL import Image
 
 from memfast.data import open_source
 from memfast.foundation.errors import InputError
+from memfast.models import ItemFormat
 
 
 @pytest.fixture
@@ -110,6 +111,18 @@ def test_every_format_gives_the_items_back(kind, tmp_path, images):
 def test_tensors_with_channels_first_become_channels_last(images):
     source = open_source(torch.from_numpy(images).permute(0, 3, 1, 2))
     np.testing.assert_array_equal(source.block(0, 7), images)
+
+
+@pytest.mark.parametrize("shape", [(3, 4, 8), (4, 4, 8), (4, 32, 32), (3, 32, 32), (8, 4, 3)])
+def test_floating_tensors_keep_their_layout_as_arrays_do(shape):
+    """So that samples of latents come back in it, whichever way the latents were given."""
+    latents = torch.randn(5, *shape, generator=torch.Generator().manual_seed(0))
+    array = open_source(latents.numpy())
+    for given in (latents, torch.utils.data.TensorDataset(latents)):
+        source = open_source(given)
+        assert source.item_shape == array.item_shape == shape
+        np.testing.assert_array_equal(source.block(0, 5), latents.numpy())
+        assert ItemFormat.of(source.item_shape, source.dtype).item_shape == ((3, 8, 4) if shape == (8, 4, 3) else shape)
 
 
 def test_a_torch_dataset_keeps_its_labels(images):

@@ -298,7 +298,8 @@ def test_what_is_no_number_or_out_of_range_is_refused_by_name(tmp_path, trained,
 
 
 def test_numbers_of_numpy_train_and_sample_like_pythons(tmp_path):
-    made = trainer(tmp_path, steps=np.int64(2), batch_size=np.int32(4), lr=np.float32(0.5), seed=np.uint8(3)).settings
+    numbers = {"steps": np.int64(2), "batch_size": np.int32(4), "lr": np.float32(0.5), "seed": np.uint8(3)}
+    made = trainer(tmp_path, **numbers).description
     assert (made["training"]["batch_size"], made["training"]["lr"]["base"], made["training"]["seed"]) == (4, 0.5, 3)
     schedule, density = schedules.linear(np.int64(10), np.float32(1e-3)), timesteps.LogNormal(np.float32(0.3))
     weight, ambient = weights.MinSNR(np.float32(4.5)), Ambient(timestep=np.int64(2))

@@ -9,7 +9,7 @@ from diffusers.training_utils import compute_loss_weighting_for_sd3, compute_snr
 
 from memfast import schedules
 from memfast.foundation.errors import InputError
-from memfast.objective import WEIGHTS, DenoisingObjective, weight_from_dict
+from memfast.objective import WEIGHTS, DenoisingObjective, weight_from_dict, weights
 from memfast.objective.weights import P2, SD3, CustomWeight, Importance, MinSNR, SpeeDWeight
 from memfast.schedules.predictions import x0_and_noise
 from memfast.timesteps import ConfidenceInterval, LogNormal, importance_weights
@@ -52,6 +52,25 @@ def test_known_answers(name, prediction_type):
 @pytest.mark.parametrize("prediction_type", TYPES)
 def test_none_is_one(prediction_type):
     assert (_weight("none", prediction_type) == 1).all()
+
+
+@pytest.mark.parametrize("sigma_data", [0.5, 1.0, 0.17])
+@pytest.mark.parametrize("given", ["edm", {"name": "edm"}, weights.EDM()], ids=["name", "table", "object"])
+def test_edm_is_one_on_the_networks_output_for_data_of_any_deviation(sigma_data, given):
+    """Karras et al. 2022, table 1: lambda(sigma) * c_out(sigma)^2 = 1."""
+    schedule = schedules.edm(50)
+    objective = DenoisingObjective(schedule, prediction_type="edm", loss_weight=given, sigma_data=sigma_data)
+    np.testing.assert_allclose(objective.table[:, 3].double() ** 2, 1, rtol=1e-6)
+    assert DenoisingObjective.from_dict(objective.to_dict()).loss_weight == weights.EDM(sigma_data)
+    plain = DenoisingObjective(schedule, prediction_type="sample", loss_weight=given, sigma_data=sigma_data)
+    sigma = schedule.sigma
+    published = (sigma**2 + sigma_data**2) / (sigma * sigma_data) ** 2
+    np.testing.assert_allclose(plain.table[:, 3].double() ** 2, published, rtol=1e-6)
+
+
+def test_edm_keeps_a_deviation_of_its_own():
+    objective = DenoisingObjective(schedules.edm(5), loss_weight={"name": "edm", "sigma_data": 0.5}, sigma_data=1.0)
+    assert objective.loss_weight == weights.EDM(0.5)
 
 
 def test_min_snr_equals_diffusers_training_script():

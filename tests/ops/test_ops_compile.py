@@ -122,6 +122,16 @@ def test_derivatives_by_torch_func_are_refused(problem, function):
         torch.func.grad(call)(torch.ones(4, 30))
 
 
+@pytest.mark.parametrize(
+    "transform", [torch.func.grad, lambda call: lambda x: torch.func.vjp(call, x)[1](torch.ones(()))[0]]
+)
+def test_derivatives_by_torch_func_are_refused_where_they_are_compiled(problem, transform):
+    """The compiler does not see that a gradient is wanted, and would give zeros without a word."""
+    p = problem((4, 30))
+    with pytest.raises(InputError, match=r"outside of torch\.func's transforms"):
+        torch.compile(transform(p.loss), backend="eager")(torch.ones(4, 30))
+
+
 def test_vmap_gives_each_sample_its_noise(problem):
     p = problem((4, 30), fixed=False)
     one = torch.vmap(lambda x, t, i: ops.noise(x[None], p.table, t[None], i[None], p.key)[0])

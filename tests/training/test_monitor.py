@@ -245,9 +245,9 @@ def test_monitor_and_control_resume_exactly(tmp_path):
 
     assert log("a") == log("b")
     assert len({entry["control_mean"] for entry in curve(tmp_path / "a")}) > 1
+    monitor = Monitor(every=3, samples=10, steps=3, control=Control(target=0.4))
     with pytest.raises(CheckpointError, match=r"training\.hooks\[0\]\.control\.target is 0\.5"):
-        trainer(tmp_path / "a", {"kind": "mlp", "width": 8, "blocks": 1},
-                Monitor(every=3, samples=10, steps=3, control=Control(target=0.4)), ema=0.9, resume=True)  # fmt: skip
+        trainer(tmp_path / "a", {"kind": "mlp", "width": 8, "blocks": 1}, monitor, ema=0.9, resume=True).run()
 
 
 def test_one_monitor_serves_run_after_run(tmp_path):
@@ -266,9 +266,10 @@ def test_one_monitor_serves_run_after_run(tmp_path):
 def test_resume_compares_what_the_monitor_judges_by(tmp_path):
     def run(**options):
         model = {"kind": "mlp", "width": 8, "blocks": 1}
-        return trainer(tmp_path, model, Monitor(every=3, samples=4, steps=2, **options), steps=3, resume=True)
+        monitor = Monitor(every=3, samples=4, steps=2, **options)
+        return trainer(tmp_path, model, monitor, steps=3, resume=True).run()
 
-    run(criterion=Calibrated(neighbours=3)).run()
+    run(criterion=Calibrated(neighbours=3))
     for options, field in (
         ({"criterion": Calibrated(neighbours=4)}, r"hooks\[0\]\.criterion\.neighbours is 3"),
         ({"criterion": Calibrated(neighbours=3), "neighbours": 4}, r"hooks\[0\]\.neighbours is 3"),

@@ -11,7 +11,7 @@ from memfast.data import ArraySource
 from memfast.foundation.errors import CheckpointError, InputError
 from memfast.objective import Ambient, DenoisingObjective
 from memfast.training import ConstantDecay, SampleOrder, Trainer, read_log
-from memfast.training.update import learning_rate
+from memfast.training.optimizer import learning_rate
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (40, 8, 8), dtype=np.uint8)
 SMALL = {"kind": "mlp", "width": 16, "blocks": 1}
@@ -278,7 +278,9 @@ def test_run_json_tells_what_was_run_and_the_log_what_happened(tmp_path):
         or settings["versions"]["torch"] == torch.__version__
     )
     log = read_log(tmp_path)
-    assert [entry["step"] for entry in log] == [3, 6, 9]
+    # The last step has an entry of its own, although no log step followed it.
+    assert [entry["step"] for entry in log] == [3, 6, 9, 10]
+    assert [entry.get("partial", False) for entry in log] == [False, False, False, True]
     assert all(entry["samples_per_second"] > 0 and entry["grad_norm"] > 0 for entry in log)
 
 

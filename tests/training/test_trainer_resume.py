@@ -142,23 +142,38 @@ def test_a_run_resumes_where_its_data_were_moved(tmp_path):
     assert trainer(tmp_path / "run", data=str(tmp_path / "there.npy"), steps=6, resume=True).run().step == 6
     np.save(tmp_path / "there.npy", DATA + 1)
     with pytest.raises(CheckpointError, match=r"data\.hash is"):
-        trainer(tmp_path / "run", data=str(tmp_path / "there.npy"), steps=7, resume=True)
+        trainer(tmp_path / "run", data=str(tmp_path / "there.npy"), steps=7, resume=True).run()
 
 
 @pytest.mark.parametrize("content", [b'{"a":', b"[]", b"{}", b"\xff\xfe\x00"])
 def test_a_damaged_description_is_one_clear_error(uninterrupted, tmp_path, content):
     shutil.copytree(uninterrupted, tmp_path / "run")
     (tmp_path / "run" / "run.json").write_bytes(content)
-    for use in (lambda: trainer(tmp_path / "run", resume=True), lambda: models.load_run(tmp_path / "run")):
+    for use in (lambda: trainer(tmp_path / "run", resume=True).run(), lambda: models.load_run(tmp_path / "run")):
         with pytest.raises(CheckpointError, match=r"run\.json: .*damaged"):
             use()
 
 
 @pytest.mark.parametrize("line", [b"\xff\xfe\x00", b"[1]", b'{"x": 1}', b'{"step"'])
-def test_a_log_is_read_up_to_a_line_that_is_none(uninterrupted, tmp_path, line):
+def test_a_damaged_line_of_the_log_is_reported_and_the_others_are_kept(uninterrupted, tmp_path, line):
     whole = (uninterrupted / "log.jsonl").read_bytes().splitlines()
-    (tmp_path / "log.jsonl").write_bytes(b"\n".join([*whole[:3], line, *whole[3:]]))
-    assert read_log(tmp_path) == read_log(uninterrupted)[:3]
+    (tmp_path / "log.jsonl").write_bytes(b"\n".join([*whole[:3], line, *whole[3:], b""]))
+    with pytest.warns(RuntimeWarning, match=r"log\.jsonl: 1 lines are damaged and left out \(line 4\)"):
+        assert read_log(tmp_path) == read_log(uninterrupted)
+
+
+def test_a_last_line_that_a_kill_cut_short_is_no_damage(uninterrupted, tmp_path):
+    content = (uninterrupted / "log.jsonl").read_bytes()
+    (tmp_path / "log.jsonl").write_bytes(content[:-20])
+    assert read_log(tmp_path) == read_log(uninterrupted)[:-1]
+
+
+def test_lines_of_another_run_are_left_out(uninterrupted, tmp_path):
+    shutil.copytree(uninterrupted, tmp_path / "run")
+    with open(tmp_path / "run/log.jsonl", "a") as file:
+        file.write('{"step": 15, "loss": 1.0, "run": "another"}\n')
+    with pytest.warns(RuntimeWarning, match=r"1 lines are of another run and left out \(line 15\)"):
+        assert read_log(tmp_path / "run") == read_log(uninterrupted)
 
 
 def test_a_checkpoint_that_lacks_a_part_says_which(uninterrupted, tmp_path):
@@ -167,11 +182,12 @@ def test_a_checkpoint_that_lacks_a_part_says_which(uninterrupted, tmp_path):
     state = json.loads((newest / "state.json").read_text())
     for name, text in (("optimizer.safetensors", "it holds no optimizer.safetensors"), (None, "'losses_since_log'")):
         changed = {**state, "files": {file: one for file, one in state["files"].items() if file != name}}
+        del changed["checksum"]  # as earlier versions wrote it
         if name is None:
             del changed["losses_since_log"]
         (newest / "state.json").write_text(json.dumps(changed))
         with pytest.raises(CheckpointError, match=text):
-            trainer(tmp_path / "run", resume=True)
+            trainer(tmp_path / "run", resume=True).run()
 
 
 @pytest.mark.parametrize("damage", ["flip", "missing file", "no state", "half a state", "other files"])
@@ -224,13 +240,13 @@ def test_every_kind_of_damage_is_seen(tmp_path, damage):
 def test_resume_of_another_run_names_the_field(uninterrupted, change, field):
     before = sorted(path.name for path in uninterrupted.rglob("*"))
     with pytest.raises(CheckpointError, match=f"(?s)cannot be resumed.*{field}"):
-        trainer(uninterrupted, resume=True, **change)
+        trainer(uninterrupted, resume=True, **change).run()
     assert sorted(path.name for path in uninterrupted.rglob("*")) == before
 
 
 def test_a_folder_with_results_is_not_overwritten_by_accident(uninterrupted, tmp_path):
     with pytest.raises(OutputError, match="already holds results"):
-        trainer(uninterrupted)
+        trainer(uninterrupted).run()
     trainer(tmp_path, steps=10).run()
     trainer(tmp_path, steps=5, overwrite=True).run()
     assert models.newest_checkpoint(tmp_path).step == 5
@@ -239,7 +255,7 @@ def test_a_folder_with_results_is_not_overwritten_by_accident(uninterrupted, tmp
 
 def test_a_checkpoint_beyond_the_wanted_steps_is_refused(uninterrupted):
     with pytest.raises(CheckpointError, match=r"at step 14, beyond steps=3"):
-        trainer(uninterrupted, resume=True, steps=3)
+        trainer(uninterrupted, resume=True, steps=3).run()
 
 
 def test_only_the_newest_checkpoints_are_kept(tmp_path):

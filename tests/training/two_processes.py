@@ -1,4 +1,4 @@
-"""What each process runs in ``test_processes.py``: short trainings, recording what the network was given."""
+"""What each process runs in ``test_sharding.py``: short trainings, recording what the network was given."""
 
 import json
 import os
@@ -24,8 +24,8 @@ class Record(Hook):
     def __init__(self, file):
         self.file, self.seen = file, []
 
-    def begin(self, trainer):
-        noise = trainer.objective.noise
+    def begin(self, run):
+        noise = run.objective.noise
 
         def spy(*args, **kwargs):
             batch = noise(*args, **kwargs)
@@ -33,10 +33,10 @@ class Record(Hook):
             self.seen.append([batch.sample_ids.tolist(), batch.timesteps.tolist(), sums.tolist()])
             return batch
 
-        trainer.objective.noise = spy
+        run.objective.noise = spy
 
-    def end(self, trainer):
-        Path(f"{self.file}-{trainer.world.rank}.json").write_text(json.dumps(self.seen))
+    def end(self, run):
+        Path(f"{self.file}-{run.ranks.rank}.json").write_text(json.dumps(self.seen))
 
 
 class Learned(Hook):
@@ -47,11 +47,11 @@ class Learned(Hook):
     def __init__(self, file):
         self.file = file
 
-    def end(self, trainer):
-        state = {name: tensor.tolist() for name, tensor in trainer.objective.state_dict().items()}
-        weights = {name: tensor.flatten().tolist() for name, tensor in trainer.model.state_dict().items()}
-        noted = {"density": state, "weights": weights, "probabilities": trainer.objective.probabilities.tolist()}
-        Path(f"{self.file}-{trainer.world.rank}.json").write_text(json.dumps(noted))
+    def end(self, run):
+        state = {name: tensor.tolist() for name, tensor in run.objective.state_dict().items()}
+        weights = {name: tensor.flatten().tolist() for name, tensor in run.model.state_dict().items()}
+        noted = {"density": state, "weights": weights, "probabilities": run.objective.probabilities.tolist()}
+        Path(f"{self.file}-{run.ranks.rank}.json").write_text(json.dumps(noted))
 
 
 class Fragile(torch.nn.Module):
@@ -120,7 +120,7 @@ def featured(out):
 def refused(out):
     """The folder holds something: every process must say so, and none may wait for another."""
     try:
-        Trainer({"kind": "mlp"}, DATA, out=out, steps=1, batch_size=8, device="cpu", progress=False)
+        Trainer({"kind": "mlp"}, DATA, out=out, steps=1, batch_size=8, device="cpu", progress=False).run()
     except MemfastError as error:
         Path(f"{out}-refused-{os.environ.get('RANK', '0')}.txt").write_text(str(error))
 

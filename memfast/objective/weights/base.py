@@ -72,6 +72,10 @@ class LossWeight(ABC):
         alpha = alpha.clamp_min(TINY_ALPHA)
         return self.scaled(alpha, sigma) / determinant(prediction_type, alpha, sigma, sigma_data) ** 2
 
+    def for_data(self, sigma_data: float) -> "LossWeight":
+        """This weight for data of that standard deviation: where it was left open, it is the objective's."""
+        return self
+
     @abstractmethod
     def scaled(self, alpha: Tensor, sigma: Tensor) -> Tensor:
         """W * sigma^2, W being the weight on the squared error of x0."""

@@ -69,17 +69,39 @@ class P2(LossWeight):
 @dataclass(frozen=True)
 class EDM(LossWeight):
     """SNR + 1 / sigma_data^2 on x0, which is (sigma^2 + sigma_data^2) / (sigma sigma_data)^2 where alpha is 1 (Karras
-    et al. 2022, table 1). On the raw output of a network with EDM's preconditioning it is 1."""
+    et al. 2022, table 1). On the raw output of a network with EDM's preconditioning it is 1.
+
+    Args:
+        sigma_data: the data's standard deviation; None takes the objective's.
+    """
 
     name: ClassVar[str] = "edm"
-    sigma_data: float = SIGMA_DATA
+    sigma_data: float | None = None
 
     def __post_init__(self) -> None:
-        finite_number("sigma_data", self.sigma_data, above=0)
+        if self.sigma_data is not None:
+            finite_number("sigma_data", self.sigma_data, above=0)
+
+    def for_data(self, sigma_data: float) -> "EDM":
+        """With the objective's standard deviation, unless it has its own."""
+        return self if self.sigma_data is not None else EDM(sigma_data)
+
+    def on_prediction(
+        self,
+        alpha: Tensor,
+        sigma: Tensor,
+        prediction_type: str,
+        sigma_data: float = SIGMA_DATA,
+        probabilities: Tensor | None = None,
+    ) -> Tensor:
+        """As every weight's, with ``sigma_data`` where it has none of its own."""
+        if self.sigma_data is None:
+            return EDM(sigma_data).on_prediction(alpha, sigma, prediction_type, sigma_data, probabilities)
+        return super().on_prediction(alpha, sigma, prediction_type, sigma_data, probabilities)
 
     def scaled(self, alpha: Tensor, sigma: Tensor) -> Tensor:
         """alpha^2 + (sigma / sigma_data)^2."""
-        return alpha**2 + (sigma / self.sigma_data) ** 2
+        return alpha**2 + (sigma / (self.sigma_data or SIGMA_DATA)) ** 2
 
 
 @dataclass(frozen=True)

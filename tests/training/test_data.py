@@ -10,7 +10,7 @@ from scipy import stats
 from memfast.foundation.errors import InputError
 from memfast.ops.reference.random import philox
 from memfast.training import SampleOrder, epoch_order
-from memfast.training.order import first_words
+from memfast.training.data import first_words
 
 
 @pytest.mark.parametrize("count", [1, 2, 63, 500, 1000])

@@ -1,16 +1,19 @@
-"""One training step: items -> noise -> network -> loss -> gradients -> clipping -> optimizer -> averages."""
+"""From a batch to its loss: items -> augmentation -> noise -> network -> loss. This is the part that is compiled."""
 
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
 
+from memfast.foundation.errors import InputError
 from memfast.models import ItemFormat
 from memfast.ops.addresses import WORD
-from memfast.training.items import Items
-from memfast.training.order import first_words
+from memfast.training.data import LoadedBatch, first_words
+
+# Compilation takes some seconds to a minute: a run shorter than this on a GPU would not win them back.
+LEAST_STEPS_TO_COMPILE = 2000
 
 
 @dataclass(frozen=True)
@@ -45,14 +48,14 @@ class Forward(nn.Module):
         self.autocast = autocast
 
     def forward(
-        self, items: Items, key: torch.Tensor, reduction: str = "mean"
+        self, items: LoadedBatch, key: torch.Tensor, reduction: str = "mean"
     ) -> torch.Tensor | tuple[torch.Tensor, Any]:
         """The loss, a scalar; with ``reduction="none"`` the losses ``[B]`` and the batch."""
         batch, prediction = self.predict(items, key)
         loss = self.objective.loss(prediction, batch, reduction=reduction)
         return loss if reduction == "mean" else (loss, batch)
 
-    def predict(self, items: Items, key: torch.Tensor) -> tuple[Any, torch.Tensor]:
+    def predict(self, items: LoadedBatch, key: torch.Tensor) -> tuple[Any, torch.Tensor]:
         """The noised batch and the network's prediction."""
         x0, labels, noisy = self.form.to_network(items.values), items.labels, None
         if self.conditions.noise_first:
@@ -74,4 +77,31 @@ class Forward(nn.Module):
                 prediction = self.model(batch.x_t, batch.time)
             else:
                 prediction = self.model(batch.x_t, batch.time, labels)
+        if not isinstance(prediction, torch.Tensor):
+            raise InputError(
+                "model", expected="a network that returns a tensor", received=type(prediction).__name__,
+                do="Wrap it in an nn.Module whose forward(x, timesteps, labels=None) returns the tensor, for example "
+                "self.network(x, timesteps).sample.",
+            )  # fmt: skip
         return batch, prediction
+
+
+def choose_compile(wanted: bool | str, device: torch.device, steps: int) -> bool:
+    """Whether to compile.
+
+    ``"auto"`` compiles on a GPU for runs of at least ``LEAST_STEPS_TO_COMPILE`` steps, never on a CPU: a rule of the
+    arguments alone, because a choice by the clock would make two runs of one seed differ in the last bits.
+
+    Raises:
+        InputError: ``wanted`` is neither a bool nor ``"auto"``.
+    """
+    if isinstance(wanted, bool):
+        return wanted
+    if wanted != "auto":
+        raise InputError("compile", expected="True, False or 'auto'", received=repr(wanted))
+    return device.type == "cuda" and steps >= LEAST_STEPS_TO_COMPILE
+
+
+def compiled(module: nn.Module) -> nn.Module:
+    """``module`` compiled for one batch shape; the parameters stay those of ``module``."""
+    return cast(nn.Module, torch.compile(module, dynamic=False))

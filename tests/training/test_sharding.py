@@ -19,7 +19,7 @@ from memfast import models
 from memfast.foundation.errors import InputError
 from memfast.runtime.distributed import Ranks
 from memfast.training import read_log
-from memfast.training.processes import check_batch
+from memfast.training.sharding import check_batch
 
 SCRIPT = Path(__file__).with_name("two_processes.py")
 

@@ -8,9 +8,8 @@ import torch
 from torch import nn
 
 from memfast.foundation.errors import CheckpointError, InputError
-from memfast.training.sharding import spread_like, whole
+from memfast.training.sharding import full_tensor, shard_like
 
-DECAYS = ("none", "cosine")
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 
 
@@ -53,7 +52,7 @@ def describe_optimizer(factory: OptimizerFactory) -> dict[str, Any]:
     return {"name": type(made).__name__, **kept}
 
 
-class Update:
+class OptimizerStep:
     """Clips and applies gradients.
 
     Args:
@@ -78,7 +77,7 @@ class Update:
         device: it reads ``found_inf``. The loop stops when it next reads the losses.
         """
         gradients = [p.grad for p in self.parameters.values() if p.grad is not None]
-        norm = whole(torch.nn.utils.get_total_norm(gradients))
+        norm = full_tensor(torch.nn.utils.get_total_norm(gradients))
         if norm.device.type == "cpu" or not self._reads_found_inf:
             length = norm.item()
             if not math.isfinite(length):
@@ -127,5 +126,5 @@ class Update:
             on_cpu = isinstance(value, torch.Tensor) and value.ndim == 0 and parameter.device.type == "cpu"
             moved = value if on_cpu or not isinstance(value, torch.Tensor) else value.to(parameter.device)
             if isinstance(moved, torch.Tensor) and moved.ndim:
-                moved = spread_like(moved, parameter)
+                moved = shard_like(moved, parameter)
             self.optimizer.state[parameter][entry] = moved
