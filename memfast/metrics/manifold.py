@@ -52,7 +52,7 @@ class ManifoldCounts(NamedTuple):
     def intervals(self, *, confidence: float = CONFIDENCE, seed: int = 0) -> dict[str, Interval | None]:
         """An interval of each score over its samples, the neighbourhoods held fixed.
 
-        Clopper and Pearson's of the three shares; a bootstrap of density, which is no share (None where all samples agree).
+        Clopper and Pearson's of the three shares; a bootstrap of density, which is no share (None where all agree).
         """
         flags = {"precision": self.covering > 0, "recall": self.recalled, "coverage": self.covered}
         found: dict[str, Interval | None] = {
