@@ -26,7 +26,7 @@ class NeighborRatios(NamedTuple):
     Attributes:
         mean_ratio: mean of d1/d2 (NNDR), 0 to 1; near 0 is a copy, near 1 no sample stands out.
         fraction_below: share of ratios below ``threshold``.
-        interval: Wilson's interval of ``fraction_below``.
+        interval: Clopper and Pearson's interval of ``fraction_below``.
         threshold: the threshold.
         ratio_percentiles: 5th, 25th, 50th, 75th and 95th percentile of the ratio.
         mean_distance: mean of d1 (DCR), in feature units.
@@ -159,7 +159,7 @@ class AuthPct(Metric):
     name: ClassVar = "auth_pct"
     summary: ClassVar = "per cent of samples farther from their training neighbour than it is from its own"
     source: ClassVar = "Alaa et al. 2022"
-    values: ClassVar = (MetricValue("auth_pct", "higher", "lower", 0.0, 100.0, "Wilson"),)
+    values: ClassVar = (MetricValue("auth_pct", "higher", "lower", 0.0, 100.0, "Clopper-Pearson"),)
 
     @property
     def least(self) -> dict[str, int]:
@@ -188,7 +188,7 @@ class NeighborRatio(Metric):
     source: ClassVar = "Yoon et al. 2023"
     values: ClassVar = (
         MetricValue("neighbor_ratio", "none", "lower", 0.0, 1.0),
-        MetricValue("neighbor_ratio_below", "lower", "higher", 0.0, 1.0, "Wilson"),
+        MetricValue("neighbor_ratio_below", "lower", "higher", 0.0, 1.0, "Clopper-Pearson"),
     )
     threshold: float = RATIO_THRESHOLD
 

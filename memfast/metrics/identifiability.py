@@ -12,7 +12,7 @@ from memfast.metrics.shared import SharedNeighbors
 
 
 class Identifiability(NamedTuple):
-    """``score``, the share; its Wilson ``interval``; and ``identified``, bool ``[n]``, for each training sample."""
+    """``score``, the share; its ``interval``; and ``identified``, bool ``[n]``, for each training sample."""
 
     score: float
     interval: Interval
@@ -52,7 +52,7 @@ class IdentifiabilityScore(Metric):
     name: ClassVar = "identifiability"
     summary: ClassVar = "share of training samples nearer to a generated one than to any other training sample"
     source: ClassVar = "Yoon et al. 2020"
-    values: ClassVar = (MetricValue("identifiability", "lower", "higher", 0.0, 1.0, "Wilson"),)
+    values: ClassVar = (MetricValue("identifiability", "lower", "higher", 0.0, 1.0, "Clopper-Pearson"),)
 
     @property
     def least(self) -> dict[str, int]:

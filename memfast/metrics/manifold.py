@@ -52,7 +52,7 @@ class ManifoldCounts(NamedTuple):
     def intervals(self, *, confidence: float = CONFIDENCE, seed: int = 0) -> dict[str, Interval | None]:
         """An interval of each score over its samples, the neighbourhoods held fixed.
 
-        Wilson's of the three shares; a bootstrap of density, which is no share (None where all samples agree).
+        Clopper and Pearson's of the three shares; a bootstrap of density, which is no share (None where all agree).
         """
         flags = {"precision": self.covering > 0, "recall": self.recalled, "coverage": self.covered}
         found: dict[str, Interval | None] = {
@@ -119,10 +119,10 @@ class PrecisionRecallDensityCoverage(Metric):
     summary: ClassVar = "precision, recall, density and coverage of 5-neighbour balls"
     source: ClassVar = "Naeem et al. 2020"
     values: ClassVar = (
-        MetricValue("precision", "higher", "higher", 0.0, 1.0, "Wilson"),
-        MetricValue("recall", "higher", "none", 0.0, 1.0, "Wilson"),
+        MetricValue("precision", "higher", "higher", 0.0, 1.0, "Clopper-Pearson"),
+        MetricValue("recall", "higher", "none", 0.0, 1.0, "Clopper-Pearson"),
         MetricValue("density", "higher", "higher", 0.0, INFINITY, "bootstrap"),
-        MetricValue("coverage", "higher", "higher", 0.0, 1.0, "Wilson"),
+        MetricValue("coverage", "higher", "higher", 0.0, 1.0, "Clopper-Pearson"),
     )
     k: int = NEIGHBORS
     closed: bool = False

@@ -66,7 +66,7 @@ class Realism(Metric):
     source: ClassVar = "Kynkaanniemi et al. 2019"
     values: ClassVar = (
         MetricValue("realism", "higher", "higher", 0.0, INFINITY),
-        MetricValue("realistic", "higher", "higher", 0.0, 1.0, "Wilson"),
+        MetricValue("realistic", "higher", "higher", 0.0, 1.0, "Clopper-Pearson"),
     )
     k: int = NEIGHBORS
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from memfast.foundation.errors import InputError
@@ -72,7 +73,7 @@ def choose(metrics: Choice = None, *, has_test: bool, options: Mapping[str, Any]
     chosen: dict[str, Metric] = {}
     for name, own in _entries(metrics):
         if isinstance(name, Metric):
-            chosen[name.name] = name
+            chosen[name.name] = replace(name, **_fitting(type(name), given)) if given else name  # type: ignore[type-var]
         elif name == ALL:
             for metric in METRICS.values():
                 chosen.setdefault(metric.name, _build(metric, {}, given))
@@ -118,12 +119,15 @@ def _entries(metrics: Choice) -> list[tuple[Any, Mapping[str, Any]]]:
     if isinstance(metrics, Metric):
         return [(metrics, {})]
     try:
-        return [(name, {}) for name in metrics]  # type: ignore[union-attr]
+        return [(name, {}) for name in metrics]
     except TypeError as error:
         raise InputError("metrics", expected="names of metrics", received=repr(metrics)) from error
 
 
 def _build(metric: type[Metric], own: Mapping[str, Any], shared: Mapping[str, Any]) -> Metric:
-    fields = option_names(metric)
-    options = {name: value for name, value in shared.items() if name in fields} | dict(own)
-    return METRICS.build({"name": metric.name, **options}, what="metric")
+    return METRICS.build({"name": metric.name, **_fitting(metric, shared), **own}, what="metric")
+
+
+def _fitting(metric: type[Metric], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the options that the metric has."""
+    return {name: value for name, value in options.items() if name in option_names(metric)}

@@ -14,7 +14,7 @@ from memfast.metrics.registry import CATALOG, choose
 GENERATOR = np.random.default_rng(0)
 TRAINING, TEST, GENERATED = (GENERATOR.integers(0, 256, (120, 4, 4, 3), dtype=np.uint8) for _ in range(3))
 GENERATED[:30] = TRAINING[:30]
-TOO_SMALL = []
+TOO_SMALL = ["structural_similarity"]
 UNFLOORED = {"fld"}
 FAST = ["l2", "frechet", "prdc", "auth_pct", "neighbor_ratio", "projected", "sliced_wasserstein"]
 
@@ -257,6 +257,7 @@ def test_options_of_each_metric():
     assert len(every) == len(CATALOG)
     assert next(row for row in every if row.name == "c_t").cells == 2
     assert choose("prdc", has_test=False, options={"k": 4})[0].k == 4
+    assert choose(choose("prdc,l2", has_test=False), has_test=False, options={"k": 4})[0].k == 4
 
 
 def test_the_generalization_gap_has_the_floor_of_held_out_against_held_out():

@@ -57,6 +57,7 @@ with distributed.session(timedelta(seconds=600)) as ranks:
     found = {
         "ties": knn(ties[:40], f"{folder}/ties.npy", 50, memory=60_000),
         "floats": knn(floats[:40], f"{folder}/floats.npy", 20, memory=200_000),
+        "products": knn(floats[:40], f"{folder}/floats.npy", 20, memory=200_000, metric="inner_product"),
         "self": knn(ties, ties, 7, exclude_self=True, checkpoint=f"{folder}/state-{size}"),
         "again": knn(ties, ties, 7, exclude_self=True, checkpoint=f"{folder}/state-{size}"),
         "resumed": knn(ties, f"{folder}/ties.npy", 7, checkpoint=f"{folder}/shared"),

@@ -266,13 +266,13 @@ def _predicate(
     table: Table, row: int, columns: tuple[int, ...], medians: np.ndarray, generator: np.random.Generator | None = None
 ) -> tuple[Any, ...]:
     """(column, relation, value) of each column; with a generator each value is another row's: a blind guess."""
-    terms = []
+    terms: list[tuple[int, int, str, float]] = []
     for column in columns:
         source = row if generator is None else int(generator.integers(len(table)))
         numeric = table.kinds[column] != CATEGORICAL
         place = sum((kind != CATEGORICAL) == numeric for kind in table.kinds[:column])
         if not numeric:
-            terms.append((column, place, "is", int(table.codes[source, place])))
+            terms.append((column, place, "is", float(table.codes[source, place])))
             continue
         value = float(table.numbers[source, place])
         relation = "missing" if np.isnan(value) else "least" if value > medians[place] else "most"

@@ -36,7 +36,7 @@ class OverfittingProtection:
     Attributes:
         score: ``min(2 (1 - closer_to_training), 1)``; 0 to 1, higher is safer.
         closer_to_training: share of synthetic rows that are closer to the training table; ties count as not closer.
-        interval: Wilson's interval of that share.
+        interval: Clopper and Pearson's interval of that share.
         closer_to_held_out: the other share.
     """
 
