@@ -10,7 +10,7 @@ from memfast.foundation.arguments import seed_number, whole_number
 from memfast.foundation.errors import InputError
 from memfast.foundation.progress import Progress
 from memfast.models import Run
-from memfast.sampling import METHODS, Denoiser, Guidance, choose_guidance, levels
+from memfast.sampling import Denoiser, Guidance, choose_guidance, ddim, ddpm, heun, levels
 from memfast.trace.assembling import Assembly, Conditions, Features, choose_detectors, known_labels, seed_numbers
 from memfast.trace.observing import Observer, Probe, Watched
 from memfast.trace.result import TraceResult
@@ -19,6 +19,7 @@ from memfast.trace.targets import centre_of, check_targets, described, stacked_t
 ROWS = 400
 # What target="final" may hold of one batch: five tensors per state.
 HELD_BYTES = 1 << 30
+METHODS = {"ddim": ddim, "ddpm": ddpm, "heun": heun}
 
 
 def trace_run(
