@@ -29,9 +29,9 @@ from memfast.criteria import wilson
 from memfast.data.demo_images import demo_images
 from memfast.detectors import DETECTORS, detector, roc
 from memfast.foundation import provenance
-from memfast.runtime.files import write_json
 from memfast.models import Run, load_run
 from memfast.neighbors import knn
+from memfast.runtime.files import write_json
 from memfast.sampling import (
     Delayed,
     DynamicTransition,

@@ -24,8 +24,8 @@ import torch
 from memfast import schedules
 from memfast.data import ImageSource
 from memfast.data.demo_images import CLASS_NAMES, demo_images
-from memfast.runtime.files import write_json, write_npy
 from memfast.objective import DenoisingObjective
+from memfast.runtime.files import write_json, write_npy
 from memfast.training import Trainer
 
 CONDITIONS_FILE, TARGETS_FILE = "conditions.json", "targets.npy"

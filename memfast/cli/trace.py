@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from memfast.cli.conditions import Condition, of_labels, read_conditions, targets_of
+from memfast.cli.conditions import TracedCondition, of_labels, read_conditions, targets_of
 from memfast.cli.printing import JsonOption, OverwriteOption, QuietOption, SeedOption, print_json
 from memfast.cli.trace_sources import (
     DTYPES,
@@ -22,6 +22,7 @@ from memfast.cli.trace_sources import (
 from memfast.foundation.errors import InputError
 
 if TYPE_CHECKING:
+    from memfast.results.trace import TraceFigures
     from memfast.trace import TraceResult
 
 NAME = "trace"
@@ -83,7 +84,7 @@ def run(
 
     Nothing is loaded from a network, and no code of a pipeline's folder is run.
     """
-    from memfast.trace.result import PAGE_FILE, STATES_FILE
+    from memfast.trace.result import PAGE_FILE
 
     kind = kind_of(source)
     if labels is not None and prompts is not None:
@@ -131,57 +132,63 @@ def run(
             )  # fmt: skip
     result.save(out, page=True, states=True)
     page = out / PAGE_FILE
-    if result.states is None:
-        # Of an earlier trace in this folder: they would be taken for this one's.
-        (out / STATES_FILE).unlink(missing_ok=True)
     if as_json:
-        print_json({**facts(result.to_dict()), "folder": str(out), "page": str(page)})
+        print_json({**facts(result), "folder": str(out), "page": str(page)})
     else:
-        print_summary(result.to_dict())
+        print_summary(result)
         print(f"page: {page}")
 
 
-def facts(trace: dict[str, Any]) -> dict[str, Any]:
-    """A trace without its curves."""
-    detection = trace["detection"]
+def facts(trace: "TraceFigures") -> dict[str, Any]:
+    """A trace without its curves, for JSON."""
+    from memfast.foundation.values import plain
+
+    detection = None
+    if trace.detection is not None:
+        detection = {
+            name: {key: value for key, value in plain(one).items() if key != "roc"}
+            for name, one in trace.detection.items()
+        }
     return {
-        **{key: trace[key] for key in ("source", "sampler", "correlations")},
-        "detection": detection
-        and {name: {key: value for key, value in one.items() if key != "roc"} for name, one in detection.items()},
+        "source": plain(trace.source),
+        "sampler": plain(trace.sampler),
+        "correlations": plain(trace.correlations),
+        "detection": detection,
         "conditions": [
             {
-                **{key: one[key] for key in ("name", "label", "memorized", *SHOWN, "detectors")},
-                "similarity": one["similarity"]["mean"],
+                **{key: plain(getattr(one, key)) for key in ("name", "label", "memorized", *SHOWN, "detectors")},
+                "similarity": one.similarity.mean,
             }
-            for one in trace["conditions"]
+            for one in trace.conditions
         ],
-        "guidance_sweep": trace["guidance_sweep"],
+        "guidance_sweep": plain(trace.guidance_sweep),
     }
 
 
-def print_summary(trace: dict[str, Any]) -> None:
+def print_summary(trace: "TraceFigures") -> None:
     """The conditions with the largest D1, the correlations, the best detector."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    conditions = sorted(trace["conditions"], key=lambda one: -(one["d1"] if one["d1"] is not None else float("-inf")))
+    conditions = sorted(trace.conditions, key=lambda one: -(one.d1 if one.d1 is not None else float("-inf")))
     table = Table("condition", "memorized", "D1", "D2", "similarity", "overestimation", box=None, pad_edge=False)
     for one in conditions[:MOST_PRINTED]:
-        known = {True: "yes", False: "no", None: ""}[one["memorized"]]
-        values = (one["d1"], one["d2"], one["similarity"]["mean"], one["overestimation"])
-        table.add_row(Text(one["name"]), known, *("" if value is None else f"{value:.4g}" for value in values))
+        known = {True: "yes", False: "no", None: ""}[one.memorized]
+        values = (one.d1, one.d2, one.similarity.mean, one.overestimation)
+        table.add_row(Text(one.name), known, *("" if value is None else f"{value:.4g}" for value in values))
     Console().print(table)
     if len(conditions) > MOST_PRINTED:
         print(f"... and {len(conditions) - MOST_PRINTED} more with a smaller D1")
-    for name, entry in (trace["correlations"] or {}).items():
-        if entry["pearson"] is not None:
-            interval = f" ({entry['interval'][0]:.2f} to {entry['interval'][1]:.2f})" if entry["interval"] else ""
-            print(f"correlation of {name.upper()} with similarity: {entry['pearson']:.2f}{interval}")
-    if trace["detection"]:
-        name, best = max(trace["detection"].items(), key=lambda one: one[1]["auc"])
-        low, high = best["auc_interval"]
-        print(f"best detector: {name}, area under the curve {best['auc']:.3f} ({low:.3f} to {high:.3f})")
+    for name in ("d1", "d2"):
+        entry = None if trace.correlations is None else getattr(trace.correlations, name)
+        if entry is not None and entry.pearson is not None:
+            interval = f" ({entry.interval[0]:.2f} to {entry.interval[1]:.2f})" if entry.interval else ""
+            print(f"correlation of {name.upper()} with similarity: {entry.pearson:.2f}{interval}")
+    if trace.detection:
+        name, best = max(trace.detection.items(), key=lambda one: one[1].auc)
+        ends = "" if best.auc_interval is None else " ({:.3f} to {:.3f})".format(*best.auc_interval)
+        print(f"best detector: {name}, area under the curve {best.auc:.3f}{ends}")
 
 
 @contextmanager
@@ -199,14 +206,14 @@ def _claimed(out: Path, overwrite: bool) -> Iterator[None]:
 
 
 def _trace_run(
-    trained: Any, conditions: list[Condition] | None, guidance: float | None, rule: tuple[str | None, float | None],
+    trained: Any, conditions: list[TracedCondition] | None, guidance: float | None, rule: tuple[str | None, float | None],
     targets: Any, bank: Any, features: Any, options: dict[str, Any],
 ) -> "TraceResult":  # fmt: skip
     from memfast.trace import trace_run
 
     classes = trained.num_classes
     if conditions is None:
-        conditions = of_labels(range(classes)) if classes else [Condition("no condition")]
+        conditions = of_labels(range(classes)) if classes else [TracedCondition("no condition")]
     elif classes is None:
         raise InputError("--labels or --prompts", expected="none: the run has no classes", received="conditions")
     lacking = next((one for one in conditions if classes and one.label is None), None)
@@ -224,7 +231,7 @@ def _trace_run(
 
 
 def _trace_pipeline(
-    pipe: Any, conditions: list[Condition], guidance: Any, targets: str | None, bank: str | None,
+    pipe: Any, conditions: list[TracedCondition], guidance: Any, targets: str | None, bank: str | None,
     features: str | None, device: str | None, quiet: bool, options: dict[str, Any],
 ) -> "TraceResult":  # fmt: skip
     from memfast.integrations import guided_by
@@ -243,7 +250,7 @@ def _trace_pipeline(
     )  # fmt: skip
 
 
-def _with_prompts(conditions: list[Condition] | None) -> list[Condition]:
+def _with_prompts(conditions: list[TracedCondition] | None) -> list[TracedCondition]:
     if conditions is None:
         raise InputError("--prompts", expected="a file of prompts: a pipeline needs them", received="none")
     for one in conditions:

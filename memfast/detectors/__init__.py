@@ -1,7 +1,7 @@
 """Detectors of memorization that watch a sampling run, and how well they tell memorized from not. Receives arrays."""
 
 from memfast.detectors.attention import Ren, RenFirst
-from memfast.detectors.base import Detector, StepLike
+from memfast.detectors.base import Detector, StepLike, WatchedRun
 from memfast.detectors.bright_ending import BrightEnding, otsu
 from memfast.detectors.magnitude import Wen, WenFirst
 from memfast.detectors.nearest import NearestDistance, NearestRatio
@@ -23,6 +23,7 @@ __all__ = [
     "RenFirst",
     "Roc",
     "StepLike",
+    "WatchedRun",
     "Wen",
     "WenFirst",
     "detector",

@@ -32,6 +32,7 @@ class Ren(Detector):
     name = "ren"
     source = "Ren et al. 2024, ECCV"
     needs_attention = True
+    by_default = False
     _first: np.ndarray | None
     _late: deque[np.ndarray]
 
@@ -78,6 +79,7 @@ class RenFirst(Detector):
     name = "ren_first"
     source = "Ren et al. 2024, ECCV"
     needs_attention = True
+    by_default = False
     _scores: np.ndarray | None
 
     def __init__(self, layer: int = PUBLISHED_LAYER) -> None:

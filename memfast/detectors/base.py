@@ -1,6 +1,7 @@
 """What every detector shares: it is fed the states of a sampling run and gives one score per sample."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -44,6 +45,23 @@ class StepLike(Protocol):
         """``[B, ...]``, without it."""
 
 
+@dataclass(frozen=True)
+class WatchedRun:
+    """What a sampling run can feed to detectors.
+
+    Attributes:
+        branches: whether every state has the conditional and the unconditional estimate.
+        attention: whether attention maps can be read.
+        seeds: samples of each condition.
+        training_items: how many training items the finished samples are compared with; 0 for none.
+    """
+
+    branches: bool
+    attention: bool = False
+    seeds: int = 1
+    training_items: int = 0
+
+
 class Detector:
     """Base of the detectors: ``begin``, then ``step`` for every state of the run in order, then ``scores``.
 
@@ -55,11 +73,15 @@ class Detector:
         name: the key in ``DETECTORS``.
         source: where it is defined.
         needs_network: ``step`` also takes ``difference``: a function of a state that gives the conditional minus the
-            unconditional noise estimate at this step's level, in float32 and with forward-mode derivatives.
+            unconditional noise estimate at this step's level (without signal as ``branches`` has them), in float32 and
+            with forward-mode derivatives.
         needs_attention: ``step`` also takes ``attention``: per cross-attention layer a tensor ``[B, pixels, tokens]``
             of the conditional branch, averaged over heads; and ``begin`` takes ``tokens``.
         needs_distances: instead of steps it is given the distances of finished samples: ``distances``.
         columns: how many distances of each sample it needs.
+        needs_branches: its states hold the conditional and the unconditional estimate: a run with guidance.
+        least_seeds: how many samples of each condition it compares; 1 where it looks at each sample alone.
+        by_default: whether a run that can feed it watches it unasked.
     """
 
     name: ClassVar[str]
@@ -69,6 +91,22 @@ class Detector:
     needs_attention: ClassVar[bool] = False
     needs_distances: ClassVar[bool] = False
     columns: ClassVar[int] = 0
+    needs_branches: ClassVar[bool] = True
+    least_seeds: ClassVar[int] = 1
+    by_default: ClassVar[bool] = True
+
+    @classmethod
+    def why_not(cls, run: "WatchedRun") -> str | None:
+        """None where a run can feed it, otherwise what the run lacks, as a noun."""
+        if cls.needs_distances and run.training_items < max(1, cls.columns):
+            return "a bank of training items" if cls.columns <= 1 else f"a bank of {cls.columns} training items or more"
+        if cls.needs_attention and not run.attention:
+            return "attention maps"
+        if cls.needs_branches and not cls.needs_distances and not run.branches:
+            return "both branches of guidance"
+        if run.seeds < cls.least_seeds:
+            return f"at least {cls.least_seeds} seeds of every condition"
+        return None
 
     def begin(self, count: int, *, groups: Any = None, tokens: Any = None) -> None:
         """A batch starts.
@@ -110,6 +148,10 @@ def is_finished(step: StepLike) -> bool:
 def branches(step: StepLike, who: str) -> tuple[Tensor, Tensor]:
     """The conditional and the unconditional noise estimate of a state.
 
+    In a state without signal (alpha = 0: flow models at the start, zero terminal SNR) the noise estimate is the state
+    itself, whatever the condition. There it is minus the clean estimates: their difference is what that of the noise
+    estimates, divided by alpha / sigma, tends to.
+
     Raises:
         InputError: one of them is missing.
     """
@@ -118,7 +160,14 @@ def branches(step: StepLike, who: str) -> tuple[Tensor, Tensor]:
             who, expected="both branches of guidance in every state", received="one",
             do="Sample with labels, and with a callback whose attribute both_branches is True.",
         )  # fmt: skip
-    return step.conditional, step.unconditional
+    clean = clean_estimates(step)
+    return (step.conditional, step.unconditional) if clean is None or clean[1] is None else (-clean[0], -clean[1])
+
+
+def clean_estimates(step: StepLike) -> tuple[Tensor, Tensor | None] | None:
+    """The clean estimates of both branches in a state without signal; None in other states."""
+    conditional = getattr(step, "x0_conditional", None)
+    return None if step.alpha > 0 or conditional is None else (conditional, getattr(step, "x0_unconditional", None))
 
 
 def norms(values: Tensor) -> np.ndarray:

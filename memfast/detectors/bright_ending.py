@@ -32,6 +32,7 @@ class BrightEnding(Detector):
     name = "bright_ending"
     source = "Chen et al. 2024 (arXiv 2410.21665)"
     needs_attention = True
+    by_default = False
     _maps: list[Tensor]
     _attention: Tensor | None
 

@@ -22,6 +22,7 @@ class NearestDistance(Detector):
     source = "Carlini et al. 2023"
     needs_distances = True
     columns = 1
+    needs_branches = False
     _squared: np.ndarray | None
 
     def step(

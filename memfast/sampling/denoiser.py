@@ -158,12 +158,18 @@ def network_output(output: Any, x: torch.Tensor) -> torch.Tensor:
 
     Twice the channels of ``x`` are a prediction and a variance; the variance is left out.
     """
-    if not isinstance(output, torch.Tensor):
-        output = output[0] if isinstance(output, tuple) else output.sample
-    values: torch.Tensor = output
+    values = tensor_of(output)
     if values.ndim == x.ndim > 1 and values.shape[1] == 2 * x.shape[1]:
         values = values.chunk(2, dim=1)[0]
     return values
+
+
+def tensor_of(output: Any) -> torch.Tensor:
+    """The tensor in whatever a network gave: itself, the first of a tuple, or the ``sample`` of a diffusers output."""
+    if isinstance(output, torch.Tensor):
+        return output
+    found: torch.Tensor = output[0] if isinstance(output, tuple) else output.sample
+    return found
 
 
 def dtype_of(network: Any, default: torch.dtype) -> torch.dtype:

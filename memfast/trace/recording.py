@@ -9,8 +9,8 @@ import torch
 
 from memfast.foundation.errors import InputError
 from memfast.trace.decomposition import decompose
-from memfast.trace.deviation import DeviationScores, deviation_scores
 from memfast.trace.estimates import alignment, overestimation, pairwise_diversity
+from memfast.trace.theory import DeviationScores, deviation_scores
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import torch
 from scipy.spatial.distance import pdist
 
 from memfast.foundation.errors import InputError
-from memfast.trace.statistics import Statistics
+from memfast.trace import TrajectoryStatistics
 
 SHAPE = (2, 5, 7)
 # (alpha, sigma) of the states: no signal, hardly any, half, hardly any noise, the finished sample.
@@ -72,7 +72,7 @@ def test_every_measure_is_its_definition(seeds, given):
     has = np.array([True, "missing" not in given, True])
     if "NaN" in given:
         targets[1] = float("nan")
-    statistics = Statistics(
+    statistics = TrajectoryStatistics(
         "abc", list(range(seeds)), None if given == "none" else targets, has if "missing" in given else None
     )
     initial = None
@@ -103,14 +103,14 @@ def test_a_state_or_an_estimate_that_is_not_finite_is_named():
         broken[3, 0, 0, 0] = float("nan")
         setattr(step, name, broken)
         with pytest.raises(InputError, match=r"sample of 'b', seed 5: expected finite values.*at timestep 9"):
-            Statistics("ab", [4, 5], draw(2, 0)).step(step)
+            TrajectoryStatistics("ab", [4, 5], draw(2, 0)).step(step)
 
 
 def test_weights_of_a_target_that_is_nearly_the_noise():
     noise, other = draw(1, 1).double(), draw(1, 2).double()
     for sine in (1e-2, 1e-4):
         target = noise + sine * other
-        statistics = Statistics("a", [0], target)
+        statistics = TrajectoryStatistics("a", [0], target)
         level = {"timestep": 1, "alpha": 0.6, "sigma": 0.8, "x0_hat": None, "noise_hat": None, "conditional": None}
         for state in (noise, 0.25 * target + 0.5 * noise):
             found = statistics.step(SimpleNamespace(state=state, unconditional=None, **level)).values
@@ -119,4 +119,4 @@ def test_weights_of_a_target_that_is_nearly_the_noise():
         np.testing.assert_allclose([found["w_target"].item(), found["w_initial"].item()], [0.25, 0.5], atol=tolerance)
         assert found["residual"].item() < tolerance
     with pytest.raises(InputError, match="target of 'a', seed 0: expected an item that is not parallel"):
-        Statistics("a", [0], 3 * noise).step(SimpleNamespace(state=noise, unconditional=None, **level))
+        TrajectoryStatistics("a", [0], 3 * noise).step(SimpleNamespace(state=noise, unconditional=None, **level))
