@@ -74,6 +74,7 @@ def run(
     checkpoint: Annotated[str | None, typer.Option(help="A checkpoint's folder name, of a run.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, ...; default: cpu.")] = None,
     dtype: Annotated[str, typer.Option(help="float32, float16 or bfloat16, of a pipeline.")] = "float32",
+    variant: Annotated[str | None, typer.Option(help="Of a pipeline's weights: fp16 for *.fp16.safetensors.")] = None,
     keep_states: Annotated[bool, typer.Option("--keep-states", help="Also write every state to states.npy.")] = False,
     seed: SeedOption = 0,
     overwrite: OverwriteOption = False,
@@ -87,29 +88,20 @@ def run(
     from memfast.trace.result import PAGE_FILE
 
     kind = kind_of(source)
-    if labels is not None and prompts is not None:
-        raise InputError("--labels and --prompts", expected="one of them", received="both")
-    if target not in (None, "train", "final"):
-        raise InputError("--target", expected="train or final", received=repr(target))
-    if target == "train" and targets is None:
-        raise InputError("--target train", expected="--targets beside it", received="none")
     # Whatever is wrong with the options is found before a network is loaded.
     usable_device(device)
     rule_of(guidance_rule, DEFAULT_GUIDANCE, until)
-    conditions = read_conditions(prompts) if prompts is not None else None
-    if labels is not None:
-        conditions = of_labels(numbers("--labels", labels, int))
+    conditions = _conditions(labels, prompts)
     options: dict[str, Any] = {
         "seeds": seeds_of(seeds), "steps": steps, "sweep": numbers("--sweep", sweep), "keep_states": keep_states,
-        "target": target or ("final" if targets is None else "train"),
+        "target": _target(target, targets),
         "detectors": None if detectors is None else [name.strip() for name in detectors.split(",")],
         "progress": not quiet,
     }  # fmt: skip
     if kind == "run":
         from memfast.models import load_run
 
-        if dtype != DTYPES[0]:
-            raise InputError("--dtype", expected="a diffusers pipeline", received="a run of `memfast train`")
+        _refuse("a diffusers pipeline", "a run of `memfast train`", dtype=dtype != DTYPES[0], variant=variant)
         trained = load_run(source, weights=weights, checkpoint=checkpoint, device=device or "cpu")
         with _claimed(out, overwrite):
             result = _trace_run(
@@ -117,14 +109,12 @@ def run(
                 features_of(features, device, trained.to_data), {**options, "method": method or "ddim", "seed": seed},
             )  # fmt: skip
     else:
-        for name, value, default in (
-            ("--labels", labels, None), ("--seed", seed, 0), ("--weights", weights, None),
-            ("--checkpoint", checkpoint, None),
-        ):  # fmt: skip
-            if value != default:
-                raise InputError(name, expected="a run of `memfast train`", received="a diffusers pipeline")
+        _refuse(
+            "a run of `memfast train`", "a diffusers pipeline", labels=labels, seed=seed, weights=weights,
+            checkpoint=checkpoint,
+        )  # fmt: skip
         listed = _with_prompts(conditions)
-        pipe = load_pipeline(source, method=method, device=device, dtype=dtype)
+        pipe = load_pipeline(source, method=method, device=device, dtype=dtype, variant=variant)
         with _claimed(out, overwrite):
             result = _trace_pipeline(
                 pipe, listed, rule_of(guidance_rule, DEFAULT_GUIDANCE if guidance is None else guidance, until),
@@ -191,6 +181,31 @@ def print_summary(trace: "TraceFigures") -> None:
         print(f"best detector: {name}, area under the curve {best.auc:.3f}{ends}")
 
 
+def _conditions(labels: str | None, prompts: Path | None) -> list[TracedCondition] | None:
+    """The conditions by their labels or from a file; None where neither is given."""
+    if labels is not None and prompts is not None:
+        raise InputError("--labels and --prompts", expected="one of them", received="both")
+    if labels is not None:
+        return of_labels(numbers("--labels", labels, int))
+    return None if prompts is None else read_conditions(prompts)
+
+
+def _target(target: str | None, targets: str | None) -> str:
+    """What to measure against: training items where there are some, otherwise each sample's own end."""
+    if target not in (None, "train", "final"):
+        raise InputError("--target", expected="train or final", received=repr(target))
+    if target == "train" and targets is None:
+        raise InputError("--target train", expected="--targets beside it", received="none")
+    return target or ("final" if targets is None else "train")
+
+
+def _refuse(belongs_to: str, traced: str, **given: Any) -> None:
+    """Refuse options that belong to the other kind of subject."""
+    for name, value in given.items():
+        if value:
+            raise InputError(f"--{name}", expected=belongs_to, received=traced)
+
+
 @contextmanager
 def _claimed(out: Path, overwrite: bool) -> Iterator[None]:
     """Take the output folder; a new one is given back where the trace cannot be made."""
@@ -206,8 +221,8 @@ def _claimed(out: Path, overwrite: bool) -> Iterator[None]:
 
 
 def _trace_run(
-    trained: Any, conditions: list[TracedCondition] | None, guidance: float | None, rule: tuple[str | None, float | None],
-    targets: Any, bank: Any, features: Any, options: dict[str, Any],
+    trained: Any, conditions: list[TracedCondition] | None, guidance: float | None,
+    rule: tuple[str | None, float | None], targets: Any, bank: Any, features: Any, options: dict[str, Any],
 ) -> "TraceResult":  # fmt: skip
     from memfast.trace import trace_run
 
@@ -236,10 +251,12 @@ def _trace_pipeline(
 ) -> "TraceResult":  # fmt: skip
     from memfast.integrations import guided_by
     from memfast.trace import trace_pipeline
+    from memfast.trace.subjects.pipeline import image_size
 
-    side = pipe.vae_scale_factor * pipe.unet.config.sample_size if hasattr(pipe, "unet") else None
-    side = side if isinstance(side, int) else None
-    items, known = (_open(path, quiet, mode="RGB", image_size=side) for path in (targets, bank))
+    height, width = image_size(pipe)
+    items, known = (
+        _open(path, quiet, mode="RGB", image_size=height if height == width else None) for path in (targets, bank)
+    )
     return trace_pipeline(
         pipe, prompts=[one.prompt or "" for one in conditions], names=[one.name for one in conditions],
         memorized=[one.memorized for one in conditions],

@@ -180,6 +180,9 @@ class PipelineSubject:
             own["prompt_embeds"] = prompts[chosen].repeat_interleave(seeds, 0)
             if isinstance(negative, torch.Tensor):
                 own["negative_prompt_embeds"] = negative.expand(part.rows, *negative.shape[1:])
+            if "negative_prompt" in self.parameters:
+                # PixArt's and Sana's default is an empty text, which cannot stand beside an embedding.
+                own["negative_prompt"] = None
         else:
             own["prompt"] = [text for text in prompts[chosen] for _ in range(seeds)]
             if negative is not None:
@@ -211,22 +214,36 @@ def check_pipeline(pipe: Any) -> Mapping[str, inspect.Parameter]:
     lacking = [name for name in ("prompt", *NEEDED) if name not in parameters]
     required = [name for name, one in parameters.items() if one.default is inspect.Parameter.empty and name != "prompt"]
     required = [name for name in required if parameters[name].kind is not inspect.Parameter.VAR_KEYWORD]
-    config = getattr(network_of(pipe), "config", {}) if not lacking else {}
-    size = config.get("sample_size")
-    sides = (size, size) if isinstance(size, int) else size
     why = (
         f"whose call takes no {', '.join(lacking)}" if lacking
         else f"whose call also needs {', '.join(required)}" if required
         else "of videos" if "num_frames" in parameters
         else "whose latents are packed" if hasattr(pipe, "_pack_latents")
-        else "whose network does not say its sample_size and in_channels"
-        if not isinstance(sides, tuple | list) or len(sides) != 2 or not isinstance(config.get("in_channels"), int)
-        else "that starts from an image" if {"image", "mask_image"} <= set(parameters) or "strength" in parameters
-        else None
+        else "that starts from an image" if "strength" in parameters or "mask_image" in parameters
+        else _unknown_shape(network_of(pipe))
     )  # fmt: skip
     if why is not None:
         raise InputError("pipe", expected=SUPPORTED, received=f"{type(pipe).__name__}, {why}", do=OTHERWISE)
     return parameters
+
+
+def _unknown_shape(network: Any) -> str | None:
+    """What a network does not say of its items, or None."""
+    size, channels = (network.config.get(name) for name in ("sample_size", "in_channels"))
+    two_sides = isinstance(size, list | tuple) and len(size) == 2
+    known = isinstance(channels, int) and (isinstance(size, int) or two_sides)
+    return None if known else "whose network does not say the sample_size and in_channels of an image"
+
+
+def image_size(pipe: Any) -> tuple[int, int]:
+    """(height, width) of the images of a pipeline that can be traced, by default.
+
+    Raises:
+        InputError: it cannot.
+    """
+    SchedulerLevels(pipe.scheduler)
+    check_pipeline(pipe)
+    return Latents(pipe).size
 
 
 def largest_scale(guidance: float | Guidance) -> float:

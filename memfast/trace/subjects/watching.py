@@ -119,7 +119,7 @@ class PipelineWatch:
     def saw_control(self, _module: Any, arguments: tuple, options: dict[str, Any], output: Any) -> None:
         """A ControlNet's forward hook."""
         if not self._asking:
-            self.control = NetworkCall(arguments, options, tensor_of(output[0]))
+            self.control = NetworkCall(arguments, options, output[0][0])
 
     def saw_step(
         self, model_output: torch.Tensor, timestep: Any, sample: torch.Tensor, options: dict[str, Any], result: Any
@@ -304,17 +304,20 @@ def watching(
 @contextmanager
 def weights_in_float32(*networks: torch.nn.Module | None) -> Iterator[None]:
     """Networks with their half-precision weights in float32, and afterwards the very same weights again."""
-    kept: list[tuple[torch.Tensor, torch.Tensor]] = []
-    for network in networks:
-        for values in (*network.parameters(), *network.buffers()) if network is not None else ():
-            if values.dtype in HALVES and not values.is_meta:
-                kept.append((values, values.data))
-                values.data = values.data.float()
+    kept: list[tuple[dict[str, Any], str, torch.Tensor]] = []
+    for module in (module for network in networks if network is not None for module in network.modules()):
+        for held in (module._parameters, module._buffers):
+            for name, values in held.items():
+                if values is not None and values.dtype in HALVES and not values.is_meta:
+                    kept.append((held, name, values))
     try:
+        for held, name, values in kept:
+            whole = values.detach().float()
+            held[name] = torch.nn.Parameter(whole, False) if isinstance(values, torch.nn.Parameter) else whole
         yield
     finally:
-        for values, data in kept:
-            values.data = data
+        for held, name, values in kept:
+            held[name] = values
 
 
 def _in_float32(value: Any) -> Any:
