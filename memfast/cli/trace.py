@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -26,50 +26,54 @@ if TYPE_CHECKING:
     from memfast.trace import TraceResult
 
 NAME = "trace"
-DEFAULT_GUIDANCE = 7.5
 MOST_PRINTED = 12
 SHOWN = ("d1", "d2", "overestimation", "normalised_loss")
 
 
+SourceArgument = Annotated[
+    Path, typer.Argument(metavar="RUN", help="What `memfast train` wrote, or a diffusers pipeline's folder.")
+]
+LabelsOption = Annotated[str | None, typer.Option(help="Classes to follow, comma-separated; default: all of the run.")]
+PromptsOption = Annotated[
+    Path | None,
+    typer.Option(help="Conditions: .txt, .json, .jsonl or .csv (name, label or prompt, memorized, target)."),
+]
+TargetsOption = Annotated[str | None, typer.Option(help="Training items of the conditions: folder, npy, npz, zip, ...")]
+TargetOption = Annotated[
+    str | None, typer.Option(help="train: measure against --targets (default with them); final: the own sample.")
+]
+GuidanceOption = Annotated[
+    float | None, typer.Option(help="Guidance scale; default: 7.5, or 1 for a run without classes.")
+]
+UntilOption = Annotated[
+    float | None,
+    typer.Option(min=0, help="End of the delay: share of the first timestep (up to 1; default 0.65), or a timestep."),
+]
+MethodOption = Annotated[
+    str | None, typer.Option(help="ddim, ddpm or heun; for a pipeline ddim or own (its scheduler).")
+]
+FeaturesOption = Annotated[
+    str | None, typer.Option(help="For similarity: pixels (default), a model's file or a name on disk.")
+]
+
+
 def run(
-    source: Annotated[
-        Path, typer.Argument(metavar="RUN", help="What `memfast train` wrote, or a diffusers pipeline's folder.")
-    ],
+    source: SourceArgument,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for trace.json, trace.csv and trace.html.")],
-    labels: Annotated[
-        str | None, typer.Option(help="Classes to follow, comma-separated; default: all of the run.")
-    ] = None,
-    prompts: Annotated[
-        Path | None,
-        typer.Option(help="Conditions: .txt, .json, .jsonl or .csv (name, label or prompt, memorized, target)."),
-    ] = None,
-    targets: Annotated[
-        str | None, typer.Option(help="Training items of the conditions: folder, npy, npz, zip, ...")
-    ] = None,
+    labels: LabelsOption = None,
+    prompts: PromptsOption = None,
+    targets: TargetsOption = None,
     bank: Annotated[str | None, typer.Option(help="The training set: adds nearest items and the posterior.")] = None,
-    target: Annotated[
-        str | None, typer.Option(help="train: measure against --targets (default with them); final: the own sample.")
-    ] = None,
+    target: TargetOption = None,
     seeds: Annotated[str, typer.Option(help="How many starts per condition, or their numbers: 3,5,8.")] = "8",
     steps: Annotated[int, typer.Option(min=1, help="Sampling steps.")] = 50,
-    guidance: Annotated[
-        float | None, typer.Option(help="Guidance scale; default: 7.5, or 1 for a run without classes.")
-    ] = None,
+    guidance: GuidanceOption = None,
     guidance_rule: Annotated[str | None, typer.Option(help="delayed, opposite or dynamic: a mitigation.")] = None,
-    until: Annotated[
-        float | None,
-        typer.Option(
-            min=0, help="End of the delay: share of the first timestep (up to 1; default 0.65), or a timestep."
-        ),
-    ] = None,
+    until: UntilOption = None,
     sweep: Annotated[str | None, typer.Option(help="More guidance scales to compare: 1,3,7.5.")] = None,
-    method: Annotated[
-        str | None, typer.Option(help="ddim, ddpm or heun; for a pipeline ddim or own (its scheduler).")
-    ] = None,
+    method: MethodOption = None,
     detectors: Annotated[str | None, typer.Option(help="Names, comma-separated; default: all that can run.")] = None,
-    features: Annotated[
-        str | None, typer.Option(help="For similarity: pixels (default), a model's file or a name on disk.")
-    ] = None,
+    features: FeaturesOption = None,
     weights: Annotated[str | None, typer.Option(help="'model' or the name of an average, of a run.")] = None,
     checkpoint: Annotated[str | None, typer.Option(help="A checkpoint's folder name, of a run.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, ...; default: cpu.")] = None,
@@ -90,7 +94,7 @@ def run(
     kind = kind_of(source)
     # Whatever is wrong with the options is found before a network is loaded.
     usable_device(device)
-    rule_of(guidance_rule, DEFAULT_GUIDANCE, until)
+    rule_of(guidance_rule, 1.0 if guidance is None else guidance, until)
     conditions = _conditions(labels, prompts)
     options: dict[str, Any] = {
         "seeds": seeds_of(seeds), "steps": steps, "sweep": numbers("--sweep", sweep), "keep_states": keep_states,
@@ -117,7 +121,7 @@ def run(
         pipe = load_pipeline(source, method=method, device=device, dtype=dtype, variant=variant)
         with _claimed(out, overwrite):
             result = _trace_pipeline(
-                pipe, listed, rule_of(guidance_rule, DEFAULT_GUIDANCE if guidance is None else guidance, until),
+                pipe, listed, rule_of(guidance_rule, _default_guidance() if guidance is None else guidance, until),
                 targets, bank, features, device, quiet, options,
             )  # fmt: skip
     result.save(out, page=True, states=True)
@@ -199,6 +203,12 @@ def _target(target: str | None, targets: str | None) -> str:
     return target or ("final" if targets is None else "train")
 
 
+def _default_guidance() -> float:
+    from memfast.trace import TraceConfig
+
+    return cast(float, TraceConfig.guidance)
+
+
 def _refuse(belongs_to: str, traced: str, **given: Any) -> None:
     """Refuse options that belong to the other kind of subject."""
     for name, value in given.items():
@@ -235,7 +245,7 @@ def _trace_run(
     if lacking is not None:
         raise InputError(f"condition {lacking.name!r}", expected=f"a label from 0 to {classes - 1}", received="none")
     labels = [one.label for one in conditions if one.label is not None]
-    scale = guidance if guidance is not None else DEFAULT_GUIDANCE if classes else 1.0
+    scale = guidance if guidance is not None else _default_guidance() if classes else 1.0
     return trace_run(
         trained, labels=labels if classes else None,
         names=[one.name for one in conditions], memorized=[one.memorized for one in conditions],

@@ -479,6 +479,40 @@ def test_attention_slicing_changes_no_detector(folder, targets, slicing):
     assert found == pytest.approx(expected, rel=1e-4)
 
 
+def test_the_attention_of_the_text_beside_an_ip_adapter(folder, targets):
+    from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+    torch.manual_seed(0)
+    pipe = tiny_pipeline(folder)
+    options = {"detectors": ["ren_first"], "prompts": ["a b"]}
+    plain = traced(pipe, targets, **options).conditions[0].detectors["ren_first"]
+    vision = CLIPVisionConfig(
+        hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2, image_size=16, patch_size=8,
+        projection_dim=16,
+    )  # fmt: skip
+    pipe.register_modules(image_encoder=CLIPVisionModelWithProjection(vision))
+    layers = [
+        pipe.unet.get_submodule(name.removesuffix(".processor"))
+        for name in pipe.unet.attn_processors
+        if name.endswith("attn2.processor")
+    ]
+    own = {
+        f"{2 * number + 1}.to_{kind}_ip.weight": 0.0 * torch.randn(layer.to_k.out_features, 16)
+        for number, layer in enumerate(layers)
+        for kind in "kv"
+    }
+    projection = {
+        "proj.weight": 0.1 * torch.randn(64, 16), "proj.bias": torch.zeros(64), "norm.weight": torch.ones(16),
+        "norm.bias": torch.zeros(16),
+    }  # fmt: skip
+    state = {"image_proj": projection, "ip_adapter": own}
+    pipe.load_ip_adapter(state, subfolder="", weight_name="", image_encoder_folder=None)
+    image = [torch.randn(2, 1, 16)]
+    # Its values are 0: the network, and with it the text's attention, is that without the adapter.
+    found = traced(pipe, targets, ip_adapter_image_embeds=image, **options).conditions[0].detectors["ren_first"]
+    assert found == pytest.approx(plain, rel=1e-5)
+
+
 def test_weights_that_accelerate_keeps_elsewhere(folder, targets):
     accelerate = pytest.importorskip("accelerate")
     pipe = tiny_pipeline(folder)

@@ -96,6 +96,38 @@ def test_every_measure_is_its_definition(seeds, given):
         assert (statistics.states[-1].diversity == 0).all()
 
 
+@pytest.mark.parametrize("given", [True, False], ids=["target", "no target"])
+def test_without_signal_the_branches_are_their_clean_estimates(given):
+    targets, noise, clean, other = (draw(4, seed) for seed in range(4))
+    step = SimpleNamespace(
+        timestep=9, alpha=0.0, sigma=1.0, state=noise, x0_hat=clean, noise_hat=noise, conditional=noise,
+        unconditional=noise, x0_conditional=clean, x0_unconditional=other,
+    )  # fmt: skip
+    statistics = TrajectoryStatistics("ab", [0, 1], targets if given else None)
+    found = statistics.step(step).values
+    x, c, u = (flat.double().flatten(1).numpy() for flat in (targets, clean, other))
+    np.testing.assert_allclose(found["gap"].ravel(), np.linalg.norm(c - u, axis=1), rtol=1e-6)
+    for name, estimate in (("conditional", c), ("unconditional", u)):
+        assert (f"loss_{name}" in found) == given
+        if given:
+            np.testing.assert_allclose(found[f"loss_{name}"].ravel(), ((estimate - x) ** 2).sum(1), rtol=1e-6)
+            np.testing.assert_allclose(found[f"target_{name}"].ravel(), cosine(estimate, x), rtol=1e-6)
+
+
+def test_a_measure_that_some_states_lack_keeps_the_others_in_their_places():
+    statistics = TrajectoryStatistics("a", [0, 1], draw(1, 0))
+    for number, step in enumerate(states(2, draw(1, 0).expand(2, -1, -1, -1))):
+        if number < 2:
+            step.unconditional = None
+        statistics.step(step)
+    gap = statistics.series("gap")
+    assert gap.shape == (len(LEVELS) - 1, 1, 2)
+    assert np.isnan(gap[:2]).all()
+    assert np.isfinite(gap[2:]).all()
+    assert statistics.series("w_target").shape == (len(LEVELS), 1, 2)
+    assert statistics.series("loss_guided").shape == gap.shape
+
+
 def test_a_state_or_an_estimate_that_is_not_finite_is_named():
     for name in ("state", "x0_hat", "noise_hat", "conditional", "unconditional"):
         step = next(states(4, draw(2, 0).repeat_interleave(2, 0)))

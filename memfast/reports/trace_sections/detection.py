@@ -26,8 +26,9 @@ def detection(trace: TraceFigures) -> Markup | None:
     head += [f"Found at {in_percent(fpr)} false alarms" if fpr is not None else "Found", "95 % interval"]
     rows = [[name, f"{entry.auc:.3f}", _range(entry.auc_interval), *_found(entry)] for name, entry in found]
     count = f"{short(first.positives)} memorized conditions, {short(first.negatives)} others."
-    few = fpr is not None and fpr * first.negatives < 1
-    notes = count + (" " + FEW.format(negatives=short(first.negatives), fpr=in_percent(fpr)) if few else "")
+    notes = count
+    if fpr is not None and fpr * first.negatives < 1:
+        notes += " " + FEW.format(negatives=short(first.negatives), fpr=in_percent(fpr))
     return join(
         tag("p", WORDS), tag("p", notes, class_="note"), table(head, rows),
         tag("div", _curves(found), class_="grid"),

@@ -8,7 +8,7 @@ import numpy as np
 from memfast.reports.charts import Line, line_chart
 from memfast.reports.markup import Markup, join, tag
 from memfast.reports.trace_sections.groups import STEP, Series, chart, groups, mean_curve
-from memfast.results.trace import TraceFigures
+from memfast.results.trace import ConditionTrace, TraceFigures
 
 BRANCHES = ("guided", "conditional", "unconditional")
 DIVERSITY = (
@@ -71,7 +71,7 @@ def branch_gap(trace: TraceFigures) -> Markup | None:
     charts = [
         (GAP, chart(trace, lambda condition: condition.branch_gap, title="Gap between the branches",
                     x_label=STEP, y_label="distance, logarithmic", logarithmic=True)),
-        (POSTERIOR, chart(trace, lambda condition: condition.posterior and condition.posterior.max_weight,
+        (POSTERIOR, chart(trace, _max_weight,
                           title="Greatest posterior weight of one training item",
                           x_label=STEP, y_label="weight")),
     ]  # fmt: skip
@@ -79,6 +79,10 @@ def branch_gap(trace: TraceFigures) -> Markup | None:
     if not shown:
         return None
     return join(tag("p", " ".join(words for words, _ in shown)), tag("div", [one for _, one in shown], class_="grid"))
+
+
+def _max_weight(condition: ConditionTrace) -> Sequence[float | None] | None:
+    return None if condition.posterior is None else condition.posterior.max_weight
 
 
 def _branch_lines(trace: TraceFigures, key: str) -> Sequence[Line]:
