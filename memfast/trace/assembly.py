@@ -58,7 +58,7 @@ class Finished(NamedTuple):
     numel: int
 
 
-class Level(NamedTuple):
+class StateLevel(NamedTuple):
     """The noise level of a state."""
 
     timestep: int | None
@@ -91,12 +91,12 @@ class Assembly:
         self.conditions: list[ConditionTrace] = []
         self.samples: list[torch.Tensor] = []
         self.states: list[torch.Tensor] = []
-        self.levels: list[Level] = []
+        self.levels: list[StateLevel] = []
 
     def add(self, measured: BatchMeasures, part: ConditionSet) -> None:
         """One batch."""
         if not self.levels:
-            self.levels = [Level(one.timestep, one.alpha, one.sigma) for one in measured.statistics.states]
+            self.levels = [StateLevel(one.timestep, one.alpha, one.sigma) for one in measured.statistics.states]
         lines = level_lines([level.alpha for level in self.levels], [level.sigma for level in self.levels])
         finished = self._finished(measured.samples, part)
         scores = dict(measured.scores)

@@ -561,3 +561,37 @@ def test_pipelines_of_another_form_are_refused_with_what_would_do(targets, kind,
 def test_levels_need_a_scheduler_of_the_form():
     with pytest.raises(InputError, match="EulerDiscreteScheduler, whose states are"):
         SchedulerLevels(diffusers.EulerDiscreteScheduler())
+
+
+@pytest.mark.parametrize("kind", [sdxl, controlnet])
+def test_guidance_rules_and_attention_on_further_pipelines(folder, targets, kind):
+    from memfast.integrations import guided_by
+    from memfast.sampling import Delayed
+
+    pipe, rule = kind(folder), Delayed(until=0.5, scale=4.0, before=-2.0)
+    options = {"image": torch.rand(1, 3, 16, 16)} if kind is controlnet else {}
+    found = traced(
+        pipe, targets, guidance=rule, guided_by=guided_by, detectors=["wen", "ren", "bright_ending"], **options
+    )
+    with guided_by(pipe, rule):
+        expected = own(pipe, guidance_scale=4.0, **options)
+    torch.testing.assert_close(found.samples[2:], expected, rtol=1e-4, atol=1e-4)
+    assert all(np.isfinite(value) for value in found.conditions[0].detectors.values())
+
+
+@pytest.mark.parametrize("scale", [1.5, 7.5])
+def test_branches_of_two_calls_are_told_apart_by_what_the_scheduler_gets(folder, scale):
+    from memfast.trace.subjects.watching import PipelineWatch
+
+    watch = PipelineWatch(tiny_pipeline(folder), noise(), None, scale)
+    within, without = (torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(k)) for k in (1, 2))
+    guided = without + scale * (within - without)
+    for outputs in ([within, without], [without, within]):
+        found = watch._branches(outputs, guided)
+        assert torch.equal(found[0], within)
+        assert torch.equal(found[1], without)
+    watch._check_output(guided, within, without)
+    with pytest.raises(InputError, match="expected a pipeline that passes its network's output on"):
+        watch._check_output(-guided, within, without)
+    with pytest.raises(InputError, match="called with 2 or 4 samples in each step, received 6"):
+        watch._branches([torch.cat([within, without, within])], guided)
