@@ -72,7 +72,7 @@ class Posterior:
 
 
 @dataclass(frozen=True)
-class Similarity:
+class TargetSimilarity:
     """How near finished samples come to their target.
 
     Attributes:
@@ -164,7 +164,7 @@ class ConditionTrace(KeyedRecord):
     overestimation: float | None = None
     normalised_loss: float | None = None
     posterior: Posterior | None = field(default=None, repr=False)
-    similarity: Similarity = field(default=Similarity(), repr=False)
+    similarity: TargetSimilarity = field(default=TargetSimilarity(), repr=False)
     detectors: Mapping[str, float | None] = field(default_factory=dict)
     seeds: tuple[SeedTrace, ...] = field(default=(), repr=False)
     has_target: bool | None = None

@@ -23,9 +23,9 @@ from memfast.results.trace import (
     SeedTrace,
     Series,
     ShareFound,
-    Similarity,
     SweepCondition,
     SweepEntry,
+    TargetSimilarity,
     Theory,
     TraceProvenance,
 )
@@ -204,7 +204,7 @@ def _condition(
         overestimation=_number(measured.overestimation[place]),
         normalised_loss=_number(measured.normalised_loss[place]),
         posterior=max_weight,
-        similarity=Similarity(
+        similarity=TargetSimilarity(
             _number(similarity.mean()), None if np.isnan(similarity).all() else _series(similarity), finished.name
         ),
         detectors={name: _number(values[place].mean()) for name, values in scores.items()},

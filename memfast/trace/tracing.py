@@ -7,13 +7,14 @@ from typing import Any
 import torch
 
 from memfast.detectors import Detector
+from memfast.foundation.arguments import whole_number
 from memfast.models import Run
 from memfast.sampling import Guidance, Sampler
 from memfast.trace.config import Features, TraceConfig
 from memfast.trace.result import TraceResult
 from memfast.trace.session import trace
 from memfast.trace.subjects.pipeline import PipelineOptions, PipelineSubject
-from memfast.trace.subjects.run import RunOptions, RunSubject
+from memfast.trace.subjects.run import ROWS, RunOptions, RunSubject
 
 
 def trace_run(
@@ -36,7 +37,7 @@ def trace_run(
     method: str | Mapping[str, Any] | Sampler = RunOptions.method,
     spacing: str | None = None,
     clip: tuple[float, float] | None = None,
-    rows: int | None = None,
+    rows: int = ROWS,
     keep_states: bool = False,
     progress: bool = False,
 ) -> TraceResult:
@@ -66,7 +67,7 @@ def trace_run(
         spacing: of the timesteps; by default the sampler's.
         clip: (least, greatest) value of clean estimates. By default none, also for images: clipped estimates hide
             overestimation.
-        rows: conditions times seeds in a batch, at most; by default 400.
+        rows: conditions times seeds in a batch, at most.
         keep_states: keep every state (``TraceResult.states``).
         progress: show progress.
 
@@ -74,6 +75,7 @@ def trace_run(
         InputError: an argument that cannot be used, a condition without a target, a target parallel to the initial
             noise, a run that diverged; the condition is named.
     """
+    whole_number("rows", rows, least=1)
     config = TraceConfig(
         seeds, steps, guidance, targets, memorized, target, names, mean, bank, features, detectors, sweep, rows,
         keep_states, progress,

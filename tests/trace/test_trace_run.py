@@ -10,10 +10,11 @@ from scipy import stats
 
 from benchmarks.trace import test_bed
 from memfast import trace
+from memfast.detectors import Wen
 from memfast.foundation.errors import InputError
 from memfast.models import load_run
 from memfast.objective import ideal_denoiser
-from memfast.sampling import ddim
+from memfast.sampling import Heun, SamplingRequest, choose_sampler, ddim
 
 STEPS, SEEDS, GUIDANCE = 7, [0, 3, 5], 4.0
 
@@ -280,3 +281,20 @@ def test_features_may_come_from_a_network(bed, run):
         assert entry["similarity"]["name"] == "cosine of network"
     with pytest.raises(InputError, match=r"features: expected one row for each of 6 items, received \[1, 196\]"):
         trace.trace_run(run, features=("mean", lambda items: items.flatten(1).mean(0, keepdim=True)), **options)
+
+
+@pytest.mark.parametrize("method", [{"name": "ddim", "eta": 0.7}, Heun(churn=5.0)], ids=["dictionary", "sampler"])
+def test_samplers_and_detectors_with_options(bed, run, method):
+    options = {"labels": [1], "seeds": SEEDS, "steps": STEPS, "guidance": 2.0, "targets": bed.targets[1:2]}
+    found = trace.trace_run(run, method=method, detectors=[Wen(steps=2), "wen_first"], **options)
+    request = SamplingRequest(
+        schedule=run.schedule, shape=run.item_shape, sample_ids=torch.tensor(SEEDS), labels=1, steps=STEPS,
+        guidance=2.0, prediction_type=run.prediction_type,
+    )  # fmt: skip
+    sampler = choose_sampler(method)
+    torch.testing.assert_close(found.samples, sampler.sample(run.model, request), rtol=1e-5, atol=1e-6)
+    assert choose_sampler(found.sampler.method) == sampler
+    entry = found.conditions[0]
+    assert entry.detectors["wen"] == pytest.approx(np.mean(entry.branch_gap[:2]), rel=1e-6)
+    assert entry.detectors["wen_first"] == pytest.approx(entry.branch_gap[0], rel=1e-6)
+    assert found.sampler.spacing == sampler.default_spacing
