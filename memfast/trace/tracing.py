@@ -140,7 +140,8 @@ def trace_pipeline(
         rows: prompts times seeds in a batch, at most; by default one prompt.
         keep_states: see memorized.
         progress: see memorized.
-        options: further arguments of the pipeline's call, for example ``eta`` or ``generator``.
+        options: further arguments of the pipeline's call, for example ``eta`` or ``generator``; with embeddings also
+            what goes with them (pooled embeddings, attention masks), one row a prompt, or one row for all.
 
     Raises:
         InputError: a scheduler or a pipeline of another form, a run that starts elsewhere or ends early, a prompt

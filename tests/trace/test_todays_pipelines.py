@@ -440,14 +440,33 @@ def test_sdxl_is_traced_as_it_samples(folder, targets):
     assert set(found.conditions[0].detectors) == {"wen", "wen_first", "jeon", "hintersdorf"}
 
 
+@pytest.mark.parametrize("kind", [sdxl, sd3])
+def test_embeddings_with_pooled_ones_are_the_prompts(folder, targets, kind):
+    pipe = kind(folder)
+    by_text = traced(pipe, targets)
+    prompts = {"prompt": ["a b", "cde f"], "prompt_2": None} | ({"prompt_3": None} if kind is sd3 else {})
+    with torch.no_grad():
+        embedded, negative, pooled, negative_pooled = pipe.encode_prompt(**prompts)
+    options = {"seeds": SEEDS, "steps": STEPS, "guidance": 3.0, "targets": targets, "negative": negative[:1]}
+    found = trace.trace_pipeline(
+        pipe, prompts=embedded, pooled_prompt_embeds=pooled, negative_pooled_prompt_embeds=negative_pooled, **options
+    )
+    torch.testing.assert_close(found.samples, by_text.samples, rtol=1e-4, atol=1e-4)
+    with pytest.raises(InputError, match="pooled_prompt_embeds: expected beside embedded prompts"):
+        trace.trace_pipeline(pipe, prompts=embedded, **options)
+
+
 def test_pixart_is_traced_from_embeddings_without_its_variance(folder, targets):
     pipe = pixart(folder)
     embedded, negative = (torch.randn(rows, 6, 16, generator=torch.Generator().manual_seed(rows)) for rows in (2, 1))
-    masks = {"prompt_attention_mask": torch.ones(2, 6), "negative_prompt_attention_mask": torch.ones(2, 6)}
+    mask = torch.ones(2, 6)
+    mask[1, 4:] = 0
+    masks = {"prompt_attention_mask": mask, "negative_prompt_attention_mask": torch.ones(1, 6)}
     found = trace.trace_pipeline(
         pipe, prompts=embedded, negative=negative, seeds=SEEDS, steps=STEPS, guidance=3.0, targets=targets,
         use_resolution_binning=False, **masks,
     )  # fmt: skip
+    masks = {"prompt_attention_mask": mask[[1, 1]], "negative_prompt_attention_mask": torch.ones(2, 6)}
     expected = pipe(
         prompt_embeds=embedded[1:].repeat(2, 1, 1), negative_prompt=None, num_inference_steps=STEPS, guidance_scale=3.0,
         negative_prompt_embeds=negative.repeat(2, 1, 1), generator=generators(), output_type="latent", height=16,

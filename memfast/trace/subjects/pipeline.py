@@ -187,9 +187,23 @@ class PipelineSubject:
             own["prompt"] = [text for text in prompts[chosen] for _ in range(seeds)]
             if negative is not None:
                 own["negative_prompt"] = [negative] * part.rows
-        return {**own, **self.options.call}
+        return {**own, **{name: self._per_row(name, value, part) for name, value in self.options.call.items()}}
+
+    def _per_row(self, name: str, value: Any, part: ConditionSet) -> Any:
+        """What goes with embedded prompts (pooled embeddings, masks), one per prompt or one for all, for each seed."""
+        if not self.embedded or not isinstance(value, torch.Tensor) or "prompt" not in name:
+            return value
+        if len(value) == len(self.options.prompts):
+            return value[part.first : part.first + len(part.names)].repeat_interleave(len(part.seeds), 0)
+        return value.expand(part.rows, *value.shape[1:]) if len(value) == 1 else value
 
     def _check_call(self) -> None:
+        pooled = "pooled_prompt_embeds"
+        if self.embedded and pooled in self.parameters and pooled not in self.options.call:
+            raise InputError(
+                pooled, expected=f"beside embedded prompts, as {type(self.pipe).__name__} needs them", received="none",
+                do="Give what encode_prompt gives, one row a prompt, or give the prompts as texts.",
+            )  # fmt: skip
         own = {*NEEDED, "prompt", "prompt_embeds", "negative_prompt", "negative_prompt_embeds"}
         for name in self.options.call:
             if name in own:
