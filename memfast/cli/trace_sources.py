@@ -65,7 +65,9 @@ def load_pipeline(
         raise MissingPackageError("diffusers", purpose="tracing a pipeline", extra="all") from error
     index = _check_index(folder)
     # What a trace does not need, and what the folder itself was saved without (Stable Diffusion 3 without T5).
-    unneeded = {name: None for name in ("safety_checker", "feature_extractor", "image_encoder") if name in index}
+    unneeded: dict[str, None] = {
+        name: None for name in ("safety_checker", "feature_extractor", "image_encoder") if name in index
+    }
     unneeded |= {name: None for name, part in index.items() if part == [None, None]}
     try:
         with _silent():

@@ -142,9 +142,7 @@ def evaluating(network: Any) -> Iterator[None]:
             network.train()
 
 
-def _step(
-    index: int, level: Level, state: torch.Tensor, ids: torch.Tensor, found: Estimates | None = None
-) -> Step:  # fmt: skip
+def _step(index: int, level: Level, state: torch.Tensor, ids: torch.Tensor, found: Estimates | None = None) -> Step:
     if found is None:
         return Step(index, level.timestep, level.alpha, level.sigma, state, None, ids)
     return Step(

@@ -31,13 +31,14 @@ from memfast.results.trace import (
 )
 from memfast.trace.config import ConditionSet, Features
 from memfast.trace.intervals import correlation, mean_over_seeds
-from memfast.trace.measure import BRANCHES, BatchMeasures
+from memfast.trace.measure import BRANCHES, OF_STATE, BatchMeasures
 from memfast.trace.theory import Weights, deviation_from, level_lines
 
 NEGATIVE_RMS = "negative RMS"
 FALSE_POSITIVE_RATE = 0.01
 # The share of a run's steps that counts as early.
 EARLY_SHARE = 0.2
+MEASURES = (*OF_STATE, "gap", *(f"{kind}_{name}" for kind in ("loss", "target", "initial") for name in BRANCHES))
 
 
 class Finished(NamedTuple):
@@ -106,15 +107,16 @@ class Assembly:
                 found.begin(rows.shape[0] * rows.shape[1])
                 found.distances(rows.reshape(-1, rows.shape[2]))
                 scores[name] = found.scores().reshape(rows.shape[:2])
+        series = {name: measured.statistics.series(name) for name in MEASURES}
         for place in range(len(part.names)):
-            self.conditions.append(_condition(place, part, measured, scores, finished, lines))
+            self.conditions.append(_condition(place, part, measured, series, scores, finished, lines))
         self.samples.append(measured.samples.cpu())
         if measured.states is not None:
             self.states.append(measured.states)
 
     def theory(self) -> Theory:
         """The lines of theory at these levels."""
-        alpha, sigma = ([level[place] for level in self.levels] for place in (1, 2))
+        alpha, sigma = [level.alpha for level in self.levels], [level.sigma for level in self.levels]
         own, constant = level_lines(alpha, sigma), level_lines(alpha, sigma, overestimate=1.0)
         return Theory(*(Lines(_series(one.w_target), _series(one.w_initial)) for one in (own, constant)))
 
@@ -157,14 +159,19 @@ def _condition(
     place: int,
     part: ConditionSet,
     measured: BatchMeasures,
+    series: dict[str, np.ndarray | None],
     scores: dict[str, np.ndarray],
     finished: Finished,
     lines: Weights,
 ) -> ConditionTrace:
     statistics = measured.statistics
     has = bool(statistics.has_target[place])
-    weights = {name: statistics.series(name) for name in ("w_target", "w_initial")}
-    w_target, w_initial = (None if weights[name] is None else weights[name][:, place] for name in weights)  # type: ignore[index]
+
+    def over_states(name: str) -> np.ndarray | None:
+        values = series[name]
+        return None if values is None else values[:, place]
+
+    w_target, w_initial = over_states("w_target"), over_states("w_initial")
 
     def deviation(seeds: slice) -> tuple[float, float] | tuple[None, None]:
         if not has or w_target is None or w_initial is None:
@@ -173,12 +180,19 @@ def _condition(
         return found.d1, found.d2
 
     def curve(name: str) -> SeedCurve | None:
-        values = statistics.series(name)
-        return None if values is None else SeedCurve(*map(_series, mean_over_seeds(values[:, place])))
+        values = over_states(name)
+        return None if values is None else SeedCurve(*map(_series, mean_over_seeds(values)))
 
     def mean(name: str) -> Series | None:
-        values = statistics.series(name)
-        return None if values is None else _series(values[:, place].mean(axis=1))
+        values = over_states(name)
+        return None if values is None else _series(values.mean(axis=1))
+
+    def of_seed(k: int) -> SeedTrace:
+        d1, d2 = deviation(slice(k, k + 1))
+        detected = {name: _number(values[place, k]) for name, values in scores.items()}
+        return SeedTrace(
+            int(part.seeds[k]), _number(similarity[k]), d1, d2, _nearest(finished, place, k), detected
+        )  # fmt: skip
 
     def branches(kind: str) -> BranchCurves:
         return BranchCurves(**{name: mean(f"{kind}_{name}") for name in BRANCHES})
@@ -208,13 +222,7 @@ def _condition(
             _number(similarity.mean()), None if np.isnan(similarity).all() else _series(similarity), finished.name
         ),
         detectors={name: _number(values[place].mean()) for name, values in scores.items()},
-        seeds=tuple(
-            SeedTrace(
-                int(seed), _number(similarity[k]), *deviation(slice(k, k + 1)), _nearest(finished, place, k),
-                {name: _number(values[place, k]) for name, values in scores.items()},
-            )
-            for k, seed in enumerate(part.seeds)
-        ),
+        seeds=tuple(of_seed(k) for k in range(len(part.seeds))),
         has_target=bool(part.has_target[place]),
     )  # fmt: skip
 

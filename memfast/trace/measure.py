@@ -186,9 +186,7 @@ class BatchObserver:
     def _given(self) -> np.ndarray:
         return np.ones(len(self.names), bool) if self.has_target is None else np.asarray(self.has_target, bool)
 
-    def _feed(
-        self, name: str, detector: Detector, step: Step, attention: Sequence[torch.Tensor] | None
-    ) -> None:  # fmt: skip
+    def _feed(self, name: str, detector: Detector, step: Step, attention: Sequence[torch.Tensor] | None) -> None:
         """Hand a state to a detector, unless the state lacks a branch that the detector needs."""
         if detector.needs_branches and (step.conditional is None or step.unconditional is None):
             return
@@ -208,11 +206,20 @@ class BatchObserver:
 
 def _copy_of(step: Step) -> Step:
     """The step with tensors of its own: a sampler may reuse their memory. Clean branches only where they are needed."""
-    names = ["state", "x0_hat", "noise_hat", "conditional", "unconditional"]
-    clean = ["x0_conditional", "x0_unconditional"]
-    own = {name: None if getattr(step, name) is None else getattr(step, name).detach().clone() for name in names}
-    kept = {name: getattr(step, name) if step.alpha == 0 else None for name in clean}
-    return replace(step, **own, **kept)
+
+    def own(values: torch.Tensor | None) -> torch.Tensor | None:
+        return None if values is None else values.detach().clone()
+
+    return replace(
+        step,
+        state=step.state.detach().clone(),
+        x0_hat=own(step.x0_hat),
+        noise_hat=own(step.noise_hat),
+        conditional=own(step.conditional),
+        unconditional=own(step.unconditional),
+        x0_conditional=own(step.x0_conditional) if step.alpha == 0 else None,
+        x0_unconditional=own(step.x0_unconditional) if step.alpha == 0 else None,
+    )
 
 
 BRANCHES = ("guided", "conditional", "unconditional")

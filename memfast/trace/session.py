@@ -154,7 +154,7 @@ def trace(subject: Subject, config: TraceConfig) -> TraceResult:
 
 def _measure_batch(
     opened: OpenedTrace, part: ConditionSet, guidance: float | Guidance, *, in_full: bool
-) -> BatchMeasures:  # fmt: skip
+) -> BatchMeasures:
     """One batch, from noise to samples."""
     observer = BatchObserver(
         part.names, part.seeds, part.targets, part.has_target, opened.mean, final=part.target == "final",

@@ -306,7 +306,8 @@ def weights_in_float32(*networks: torch.nn.Module | None) -> Iterator[None]:
     """Networks with their half-precision weights in float32, and afterwards the very same weights again."""
     kept: list[tuple[dict[str, Any], str, torch.Tensor]] = []
     for module in (module for network in networks if network is not None for module in network.modules()):
-        for held in (module._parameters, module._buffers):
+        every: tuple[dict[str, Any], ...] = (module._parameters, module._buffers)
+        for held in every:
             for name, values in held.items():
                 if values is not None and values.dtype in HALVES and not values.is_meta:
                     kept.append((held, name, values))
