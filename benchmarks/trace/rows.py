@@ -12,7 +12,7 @@ from benchmarks.trace.test_bed import BLOCKS, PER_CLASS, SIDE, WIDTH
 from memfast import models, schedules
 from memfast.sampling import ddim
 from memfast.trace import decompose
-from memfast.trace.observing import Observer
+from memfast.trace.measure import BatchObserver
 
 STEPS, SEEDS, NUMEL, PROMPTS = 50, 10, 4 * 64 * 64, 10
 # The authors' way is two orders slower: some of the states will do, for both sides.
@@ -66,7 +66,7 @@ def against_untraced(steps: int = 10, seeds: int = 8) -> tuple[Timed, Timed]:
     }  # fmt: skip
 
     def traced() -> object:
-        observer = Observer(names, range(seeds), targets)
+        observer = BatchObserver(names, range(seeds), targets)
         ddim(model, schedule, callback=observer, **options)
         return observer.result()
 

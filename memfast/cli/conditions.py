@@ -21,7 +21,7 @@ FLAGS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0":
 
 
 @dataclass(frozen=True)
-class Condition:
+class TracedCondition:
     """One condition to follow.
 
     Attributes:
@@ -39,7 +39,7 @@ class Condition:
     target: int | str | None = None
 
 
-def read_conditions(path: Path) -> list[Condition]:
+def read_conditions(path: Path) -> list[TracedCondition]:
     """Conditions from a file.
 
     A text file holds one prompt (or label) per line. The others hold entries with ``prompt`` (or ``caption``, ``text``)
@@ -58,13 +58,13 @@ def read_conditions(path: Path) -> list[Condition]:
     return [_condition(f"--prompts {path}, entry {number}", entry) for number, entry in enumerate(entries, 1)]
 
 
-def of_labels(labels: Sequence[int]) -> list[Condition]:
+def of_labels(labels: Sequence[int]) -> list[TracedCondition]:
     """One condition per class."""
-    return [Condition(f"class {label}", label=label) for label in labels]
+    return [TracedCondition(f"class {label}", label=label) for label in labels]
 
 
 def targets_of(
-    conditions: Sequence[Condition], source: "Source", classes: int | None = None
+    conditions: Sequence[TracedCondition], source: "Source", classes: int | None = None
 ) -> list["np.ndarray | None"]:
     """The training item of each condition.
 
@@ -91,7 +91,7 @@ def targets_of(
     return [None if row is None else source.take([row])[0] for row in rows]
 
 
-def _row(condition: Condition, source: "Source") -> int:
+def _row(condition: TracedCondition, source: "Source") -> int:
     target = condition.target
     if isinstance(target, int) and 0 <= target < len(source):
         return target
@@ -121,7 +121,7 @@ def _entries(path: Path, text: str) -> list[Any]:
     raise InputError(f"--prompts {path}", expected=READABLE, received=f"a {path.suffix or 'nameless'} file")
 
 
-def _condition(what: str, entry: Any) -> Condition:
+def _condition(what: str, entry: Any) -> TracedCondition:
     if isinstance(entry, int) and not isinstance(entry, bool):
         entry = {"label": entry}
     if isinstance(entry, str):
@@ -133,7 +133,9 @@ def _condition(what: str, entry: Any) -> Condition:
     if prompt is None and label is None:
         raise InputError(what, expected="a prompt or a label", received=f"keys {', '.join(map(str, entry)) or 'none'}")
     name = entry.get("name") or prompt or f"class {label}"
-    return Condition(str(name), label, prompt, _flag(what, entry.get("memorized")), _target(what, entry.get("target")))
+    return TracedCondition(
+        str(name), label, prompt, _flag(what, entry.get("memorized")), _target(what, entry.get("target"))
+    )
 
 
 def _flag(what: str, value: Any) -> bool | None:

@@ -1,5 +1,6 @@
 """What ``memfast trace`` can follow: a run of ``memfast train``, or a diffusers pipeline in a folder."""
 
+import inspect
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -34,42 +35,78 @@ def kind_of(folder: Path) -> str:
     )  # fmt: skip
 
 
-def load_pipeline(folder: Path, *, method: str | None, device: str | None, dtype: str) -> Any:
+def load_pipeline(
+    folder: Path, *, method: str | None, device: str | None, dtype: str, variant: str | None = None
+) -> Any:
     """A diffusers pipeline from a folder: without network, pickles, or code from the folder.
 
     Args:
         folder: it holds model_index.json.
         method: ``ddim`` puts a DDIM scheduler in the place of the pipeline's; ``own`` leaves it; None: DDIM where the
-            pipeline's scheduler has betas.
+            pipeline's scheduler uses betas.
         device: None: the CPU.
         dtype: one of ``DTYPES``.
+        variant: of the weights' files: ``fp16`` for ``*.fp16.safetensors``.
 
     Raises:
         InputError: a pipeline that cannot be loaded so.
         MissingPackageError: diffusers is not installed.
     """
+    from memfast.schedules.diffusers import is_flow
+
     if dtype not in DTYPES:
         raise InputError("--dtype", expected="one of " + ", ".join(DTYPES), received=repr(dtype))
     if method not in (None, "ddim", "own"):
         raise InputError("--method", expected="ddim or own, for a pipeline", received=repr(method))
     try:
         import torch
-        from diffusers import DDIMScheduler, DiffusionPipeline
+        from diffusers import DiffusionPipeline
     except ImportError as error:
         raise MissingPackageError("diffusers", purpose="tracing a pipeline", extra="all") from error
     index = _check_index(folder)
-    unneeded = {name: None for name in ("safety_checker", "feature_extractor", "image_encoder") if name in index}
+    # What a trace does not need, and what the folder itself was saved without (Stable Diffusion 3 without T5).
+    unneeded: dict[str, None] = {
+        name: None for name in ("safety_checker", "feature_extractor", "image_encoder") if name in index
+    }
+    unneeded |= {name: None for name, part in index.items() if part == [None, None]}
     try:
         with _silent():
             pipe = DiffusionPipeline.from_pretrained(
-                str(folder), local_files_only=True, use_safetensors=True, **unneeded
+                str(folder), local_files_only=True, use_safetensors=True, variant=variant, **unneeded
             )
             pipe = pipe.to(device or "cpu", getattr(torch, dtype))
     except (OSError, ValueError, RuntimeError, TypeError, KeyError, AttributeError, ImportError) as error:
-        raise InputError(str(folder), expected="a pipeline saved by diffusers", received=first_line(error)) from error
-    if method == "ddim" or (method is None and "beta_start" in pipe.scheduler.config):
-        pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config)
+        raise InputError(
+            str(folder), expected="a pipeline saved by diffusers", received=first_line(error),
+            do=_variants_there(folder) if variant is None else "",
+        ) from error  # fmt: skip
+    flow = is_flow(pipe.scheduler)
+    if method == "ddim" and flow:
+        received = f"a pipeline of flow matching ({type(pipe.scheduler).__name__})"
+        raise InputError("--method ddim", expected="a pipeline with betas", received=received, do="Use --method own.")
+    if method == "ddim" or (method is None and "beta_start" in pipe.scheduler.config and not flow):
+        pipe.scheduler = ddim_scheduler(pipe.scheduler)
     return pipe
+
+
+def ddim_scheduler(scheduler: Any) -> Any:
+    """DDIM on the schedule of another scheduler, which clips clean estimates only if that one does.
+
+    ``DDIMScheduler.from_config`` alone would clip where the configuration does not say, as it does not for schedulers
+    that never clip; latents are far larger than 1.
+    """
+    from diffusers import DDIMScheduler
+
+    own = inspect.signature(type(scheduler).__init__).parameters
+    kept = {name: name in own and bool(scheduler.config.get(name, False)) for name in ("clip_sample", "thresholding")}
+    return DDIMScheduler.from_config(scheduler.config, **kept)
+
+
+def _variants_there(folder: Path) -> str:
+    """The advice to name a variant, where the folder has its weights under one only."""
+    names = {path.name for path in folder.glob("*/*.safetensors")}
+    found = sorted({name.split(".")[-2] for name in names if name.count(".") > 1})
+    return f"Its weights are there as --variant {' or '.join(found)}." if found else ""
 
 
 def usable_device(name: str | None) -> None:

@@ -69,6 +69,9 @@ def prompt_tokens(pipeline: Any, prompts: str | Sequence[str]) -> np.ndarray:
     """int64 ``[B]``: how many tokens each prompt has, its start and end marks included; ``tokens`` of a detector."""
     tokenizer = pipeline.tokenizer
     listed = [prompts] if isinstance(prompts, str) else list(prompts)
+    if hasattr(pipeline, "maybe_convert_prompt"):
+        # A word of several vectors (textual inversion) becomes several words before it is tokenized.
+        listed = pipeline.maybe_convert_prompt(listed, tokenizer)
     ids = tokenizer(listed, truncation=True, max_length=tokenizer.model_max_length).input_ids
     return np.array([len(one) for one in ids], dtype=np.int64)
 
@@ -83,16 +86,22 @@ class _Recorder:
         self,
         attn: Any,
         hidden_states: torch.Tensor,
-        encoder_hidden_states: torch.Tensor | None = None,
-        attention_mask: torch.Tensor | None = None,
-        temb: torch.Tensor | None = None,
-        *args: Any,
+        encoder_hidden_states: Any = None,
+        *rest: Any,
+        ip_adapter_masks: Any = None,
         **options: Any,
     ) -> torch.Tensor:
         if encoder_hidden_states is not None:
+            # An IP-Adapter's images come beside the text; they have attention of their own.
+            tokens = encoder_hidden_states[0] if isinstance(encoder_hidden_states, tuple) else encoder_hidden_states
+            mask = rest[0] if rest else options.get("attention_mask")
             with torch.no_grad():
-                self._record(attn, hidden_states, encoder_hidden_states, attention_mask)
-        return self.inner(attn, hidden_states, encoder_hidden_states, attention_mask, temb, *args, **options)
+                self._record(attn, hidden_states, tokens, mask)
+        # Processors take different arguments (those of attention slicing fewer): they get what the layer gave.
+        if ip_adapter_masks is not None:
+            options["ip_adapter_masks"] = ip_adapter_masks
+        found: torch.Tensor = self.inner(attn, hidden_states, encoder_hidden_states, *rest, **options)
+        return found
 
     def _record(self, attn: Any, pixels: torch.Tensor, tokens: torch.Tensor, mask: torch.Tensor | None) -> None:
         if pixels.ndim != 3 or attn.group_norm is not None or attn.spatial_norm is not None:

@@ -73,7 +73,8 @@ class Detector:
         name: the key in ``DETECTORS``.
         source: where it is defined.
         needs_network: ``step`` also takes ``difference``: a function of a state that gives the conditional minus the
-            unconditional noise estimate at this step's level, in float32 and with forward-mode derivatives.
+            unconditional noise estimate at this step's level (without signal as ``branches`` has them), in float32 and
+            with forward-mode derivatives.
         needs_attention: ``step`` also takes ``attention``: per cross-attention layer a tensor ``[B, pixels, tokens]``
             of the conditional branch, averaged over heads; and ``begin`` takes ``tokens``.
         needs_distances: instead of steps it is given the distances of finished samples: ``distances``.
@@ -147,6 +148,10 @@ def is_finished(step: StepLike) -> bool:
 def branches(step: StepLike, who: str) -> tuple[Tensor, Tensor]:
     """The conditional and the unconditional noise estimate of a state.
 
+    In a state without signal (alpha = 0: flow models at the start, zero terminal SNR) the noise estimate is the state
+    itself, whatever the condition. There it is minus the clean estimates: their difference is what that of the noise
+    estimates, divided by alpha / sigma, tends to.
+
     Raises:
         InputError: one of them is missing.
     """
@@ -155,7 +160,14 @@ def branches(step: StepLike, who: str) -> tuple[Tensor, Tensor]:
             who, expected="both branches of guidance in every state", received="one",
             do="Sample with labels, and with a callback whose attribute both_branches is True.",
         )  # fmt: skip
-    return step.conditional, step.unconditional
+    clean = clean_estimates(step)
+    return (step.conditional, step.unconditional) if clean is None or clean[1] is None else (-clean[0], -clean[1])
+
+
+def clean_estimates(step: StepLike) -> tuple[Tensor, Tensor | None] | None:
+    """The clean estimates of both branches in a state without signal; None in other states."""
+    conditional = getattr(step, "x0_conditional", None)
+    return None if step.alpha > 0 or conditional is None else (conditional, getattr(step, "x0_unconditional", None))
 
 
 def norms(values: Tensor) -> np.ndarray:

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memfast.detectors.base import Detector, Difference, StepLike, is_finished, nothing_seen
+from memfast.detectors.base import Detector, Difference, StepLike, clean_estimates, is_finished, nothing_seen
 from memfast.detectors.structural import ms_ssim
 from memfast.foundation.arguments import finite_number
 from memfast.foundation.errors import InputError
@@ -55,8 +55,14 @@ class Hintersdorf(Detector):
             raise InputError(
                 self.name, expected="images [B, C, H, W] or signals [B, C, L]", received=str(step.state.ndim - 1)
             )
-        # For a VP schedule the divisor is 1; a VE state is far larger than the noise in it.
-        change = step.conditional.float() - step.state.float() / float(np.hypot(step.alpha, step.sigma))
+        clean = clean_estimates(step)
+        # For a VP schedule the divisor is 1; a VE state is far larger than the noise in it. Without signal the change
+        # is 0, and what it tends to, up to a factor that the scaling takes out, is minus the clean estimate.
+        change = (
+            -clean[0].float()
+            if clean is not None
+            else (step.conditional.float() - step.state.float() / float(np.hypot(step.alpha, step.sigma)))
+        )
         self._scores = greatest_similarity(_to_unit_range(change), self.groups)
 
     def scores(self) -> np.ndarray:

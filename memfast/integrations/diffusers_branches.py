@@ -1,5 +1,6 @@
 """The two branches of guidance in a diffusers pipeline: what the prompt does to the noise estimate of its network."""
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -77,15 +78,11 @@ class FirstCall:
         self.network = unet_of(pipeline)
         self.scheduler = pipeline.scheduler
         self.schedule, self.prediction_type = schedule_from_scheduler(self.scheduler)
+        _check_text_conditioned(pipeline)
         device, dtype = self.network.device, self.network.dtype
         prompts: Any = prompt if isinstance(prompt, str) else list(prompt)
         with torch.no_grad():
             encoded = pipeline.encode_prompt(prompts, device, images, True, negative_prompt)
-        if len(encoded) != 2:
-            raise InputError(
-                "pipeline", expected="one whose prompts are one embedding each, as Stable Diffusion's 1 and 2 are",
-                received=type(pipeline).__name__,
-            )  # fmt: skip
         self.embeds, self.negative = (part.detach().to(device, dtype) for part in encoded)
         side = self.network.config["sample_size"]
         sides = side if isinstance(side, Sequence) else (side, side)
@@ -103,14 +100,20 @@ class FirstCall:
         self.timestep = self.scheduler.timesteps[0]
 
     def difference(self, latents: torch.Tensor, embeds: torch.Tensor) -> torch.Tensor:
-        """Conditional minus unconditional noise estimate, float32 ``[B, C, h, w]``, for unit noise and embeddings."""
+        """Conditional minus unconditional noise estimate, float32 ``[B, C, h, w]``, for unit noise and embeddings.
+
+        At a level without signal (alpha = 0) it is unconditional minus conditional clean estimate.
+        """
         dtype = self.network.dtype
         state = self.scheduler.scale_model_input(latents * self.scheduler.init_noise_sigma, self.timestep).to(dtype)
         both = torch.cat([self.negative, embeds.to(dtype)])
         output = self.network(torch.cat([state, state]), self.timestep, encoder_hidden_states=both, return_dict=False)
         without, with_prompt = output[0].float().chunk(2)
-        level = level_of(self.schedule, self.timestep)
-        return noise_difference(with_prompt - without, level, self.prediction_type)
+        level, outputs = level_of(self.schedule, self.timestep), with_prompt - without
+        if level.alpha > 0:
+            return noise_difference(outputs, level, self.prediction_type)
+        # Without signal the noise estimates are equal, whatever the network says.
+        return -x0_and_noise(outputs, torch.zeros_like(outputs), level.alpha, level.sigma, self.prediction_type)[0]
 
 
 def unet_of(pipeline: Any) -> Any:
@@ -123,6 +126,19 @@ def unet_of(pipeline: Any) -> Any:
     if network is None:
         raise InputError("pipeline", expected="a diffusers pipeline with a unet", received=type(pipeline).__name__)
     return network
+
+
+def _check_text_conditioned(pipeline: Any) -> None:
+    """Refuse pipelines whose prompts are more than one embedding each."""
+    encode = getattr(pipeline, "encode_prompt", None)
+    arguments = [] if encode is None else list(inspect.signature(encode).parameters)
+    further = getattr(unet_of(pipeline).config, "addition_embed_type", None)
+    if arguments[:4] != ["prompt", "device", "num_images_per_prompt", "do_classifier_free_guidance"] or further:
+        raise InputError(
+            "pipeline", expected="one whose prompts are one embedding each: Stable Diffusion 1 or 2",
+            received=type(pipeline).__name__,
+            do="A guidance rule (memfast.integrations.guided_by) also works with Stable Diffusion XL.",
+        )  # fmt: skip
 
 
 def level_of(schedule: Schedule, timestep: Any) -> Level:

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from memfast.foundation.errors import InputError
 from memfast.reports.document import document
 from memfast.reports.trace_sections import TRACE_SECTIONS
 from memfast.reports.trace_sections.rows import tables_data
+from memfast.results.trace import TraceFigures, read_trace_figures
 from memfast.runtime.files import write_text
 
 DEFAULT_TRACE_TITLE = "How samples come to be"
@@ -16,7 +16,7 @@ DEFAULT_TRACE_TITLE = "How samples come to be"
 
 def write_trace_report(
     path: str | os.PathLike[str],
-    trace: Mapping[str, Any],
+    trace: TraceFigures | Mapping[str, Any],
     *,
     title: str = DEFAULT_TRACE_TITLE,
     introduction: str | None = None,
@@ -25,28 +25,26 @@ def write_trace_report(
 
     Args:
         path: the file to write.
-        trace: the content of trace.json (``TraceResult.to_dict()``).
+        trace: the figures of a trace, or the content of trace.json (``TraceResult.to_dict()``).
         title: the page's title.
         introduction: a sentence or two under the title; None says what was traced.
 
     Raises:
-        InputError: no trace, or one without conditions.
+        InputError: no trace, one without conditions, or a damaged one.
         OutputError: the file could not be written.
     """
     write_text(path, render_trace(trace, title=title, introduction=introduction))
     return Path(path)
 
 
-def render_trace(trace: Mapping[str, Any], *, title: str = DEFAULT_TRACE_TITLE, introduction: str | None = None) -> str:
+def render_trace(
+    trace: TraceFigures | Mapping[str, Any], *, title: str = DEFAULT_TRACE_TITLE, introduction: str | None = None
+) -> str:
     """The page as text."""
-    if not isinstance(trace, Mapping) or trace.get("kind") != "trace":
-        kind = trace.get("kind") if isinstance(trace, Mapping) else type(trace).__name__
-        raise InputError("trace", expected="the content of a trace.json (kind 'trace')", received=repr(kind))
-    if not trace.get("conditions"):
-        raise InputError("trace", expected="at least one condition", received="none")
+    figures = trace if isinstance(trace, TraceFigures) else read_trace_figures(trace)
     if introduction is None:
-        name = (trace.get("source") or {}).get("name")
+        name = None if figures.source is None else figures.source.name
         introduction = f"Sampling runs of {name}, followed from noise to sample." if name else ""
-    sections = [(name, heading, build(trace)) for name, heading, build in TRACE_SECTIONS]
-    data = {"tables-data": tables_data(trace)}
+    sections = [(name, heading, build(figures)) for name, heading, build in TRACE_SECTIONS]
+    data = {"tables-data": tables_data(figures)}
     return document(title, sections, script="tables.js", data=data, introduction=introduction)

@@ -1,42 +1,34 @@
 """Wen et al.'s mitigation: move the condition's embedding until it no longer pulls, before anything is drawn."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 
-from memfast.foundation.arguments import finite_number, whole_number
+from memfast.foundation.arguments import finite_number
 from memfast.foundation.errors import InputError
-from memfast.sampling.branches import branch_difference, first_states
+from memfast.sampling.branches import branch_difference, first_states, first_step_signature
 from memfast.sampling.descent import Optimised, descend, norms
-from memfast.sampling.loop import BATCH_SIZE, evaluating
+from memfast.sampling.loop import evaluating
+from memfast.sampling.request import SamplingRequest
 from memfast.schedules import ContinuousSchedule, Schedule
-from memfast.schedules.predictions import SIGMA_DATA
 
 LEARNING_RATE, ITERATIONS, WEIGHT_DECAY = 0.05, 10, 0.01
 NORMS = ("image", "batch")
 
 
+@first_step_signature
 def optimise_condition(
     network: torch.nn.Module,
     schedule: Schedule | ContinuousSchedule,
     labels: torch.Tensor | Sequence[int] | int,
     *,
-    shape: Sequence[int],
     target_loss: float | None,
-    count: int | None = None,
-    sample_ids: torch.Tensor | None = None,
-    seed: int = 0,
-    initial: torch.Tensor | None = None,
-    steps: int = 50,
-    spacing: str = "trailing",
-    prediction_type: str = "epsilon",
-    sigma_data: float = SIGMA_DATA,
     lr: float = LEARNING_RATE,
     iterations: int = ITERATIONS,
     weight_decay: float = WEIGHT_DECAY,
     norm: str = "image",
-    batch_size: int = BATCH_SIZE,
-    device: str | torch.device | None = None,
+    **options: Any,
 ) -> Optimised:
     """Condition embeddings with a small branch gap ``|eps(x_T, e) - eps(x_T)|_2``, to be used as labels of a sampler.
 
@@ -50,25 +42,15 @@ def optimise_condition(
         network: one of ``memfast.models`` with classes.
         schedule: as for the sampler.
         labels: as for the sampler.
-        shape: of one sample.
         target_loss: a sample whose gap is at most this is left alone. There is no value that fits every network: take
             the usual gap of conditions known to be harmless. None goes on for all iterations and spoils those too.
-        count: as for the sampler, and so are sample_ids, seed, initial, steps, spacing, prediction_type, sigma_data,
-            device.
-        sample_ids: see count.
-        seed: see count.
-        initial: see count.
-        steps: see count.
-        spacing: see count.
-        prediction_type: see count.
-        sigma_data: see count.
         lr: AdamW's learning rate.
         iterations: updates at most.
         weight_decay: AdamW's; 0.01 is PyTorch's default and the paper's.
         norm: ``image``: each sample has its own embedding, loss and stop. ``batch`` is what the paper's code does: one
             embedding for all, and ONE norm over all samples together, which grows with the square root of their number.
-        batch_size: samples per call of the network.
-        device: see count.
+        options: other fields of ``SamplingRequest``, as for the sampler: shape, count, sample_ids, seed, initial,
+            steps, spacing, prediction_type, sigma_data, batch_size, device.
 
     Returns:
         ``values`` float32 ``[B, width]`` and the losses.
@@ -79,23 +61,21 @@ def optimise_condition(
     Source: Wen et al. 2024 (ICLR), section 5; YuxinWenRick/diffusion_memorization, local_sd_pipeline.py ``aug_prompt``.
     There lr 0.05, at most 10 iterations at the first step, target 3 for 4 images of Stable Diffusion together.
     """
-    whole_number("batch_size", batch_size, least=1)
-    started = first_states(
-        network, schedule, labels, shape=shape, count=count, sample_ids=sample_ids, seed=seed, initial=initial,
-        steps=steps, spacing=spacing, device=device,
-    )  # fmt: skip
+    request = SamplingRequest(schedule=schedule, labels=labels, **options)
+    started = first_states(network, request)
     states = started.scale * started.noise
 
     def difference(part: slice) -> Callable[[torch.Tensor], torch.Tensor]:
         def of_embedding(embedding: torch.Tensor) -> torch.Tensor:
             return branch_difference(
-                network, started.level, embedding, prediction_type=prediction_type, sigma_data=sigma_data
-            )(states[part])
+                network, started.level, embedding, prediction_type=request.prediction_type,
+                sigma_data=request.sigma_data,
+            )(states[part])  # fmt: skip
 
         return of_embedding
 
     found = []
-    size = len(states) if norm == "batch" else batch_size
+    size = len(states) if norm == "batch" else request.batch_size
     with evaluating(network):
         for start in range(0, len(states), max(1, size)):
             part = slice(start, start + size)

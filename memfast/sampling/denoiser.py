@@ -40,12 +40,16 @@ class Estimates:
         noise: ``[B, ...]``, the noise that goes with ``x0``.
         conditional: ``[B, ...]``, the noise estimate with the labels, before guidance and clipping, or None.
         unconditional: ``[B, ...]``, the same without the labels; None where the network was not asked.
+        x0_conditional: ``[B, ...]``, the clean sample that belongs to ``conditional``.
+        x0_unconditional: ``[B, ...]``, the one that belongs to ``unconditional``.
     """
 
     x0: torch.Tensor
     noise: torch.Tensor
     conditional: torch.Tensor | None = None
     unconditional: torch.Tensor | None = None
+    x0_conditional: torch.Tensor | None = None
+    x0_unconditional: torch.Tensor | None = None
 
 
 @dataclass
@@ -53,7 +57,8 @@ class Denoiser:
     """What a sampler calls.
 
     Attributes:
-        network: called as ``network(x, times)``, or ``network(x, times, labels)`` where there are labels.
+        network: called as ``network(x, times)``, or ``network(x, times, labels)`` where there are labels; x in the
+            dtype of its parameters. It gives a tensor, or what a diffusers model gives.
         prediction_type: what it predicts.
         guidance: 1 uses the labels as they are; w gives ``without + w * (with - without)``, two calls per step. A
             ``Guidance`` gives w state by state.
@@ -101,23 +106,26 @@ class Denoiser:
         dtype = torch.int64 if isinstance(level.time, int) else torch.float32
         times = torch.full((len(x),), level.time, dtype=dtype, device=x.device)
         scaled = x * input_scale(self.prediction_type, alpha, sigma, self.sigma_data)
+        scaled = scaled.to(dtype_of(self.network, scaled.dtype))
+
+        def ask(*labels_given: torch.Tensor | None) -> torch.Tensor:
+            return network_output(self.network(scaled, times, *labels_given), x).to(x.dtype)
 
         def read(output: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             return x0_and_noise(output, x, alpha, sigma, self.prediction_type, self.sigma_data)
 
-        conditional = unconditional = None
+        conditional = unconditional = x0_conditional = x0_unconditional = None
         if labels is None:
-            x0, noise = read(self.network(scaled, times).to(x.dtype))
+            x0, noise = read(ask())
         elif self.guidance == 1.0 and not self.both_branches:
-            x0, noise = read(self.network(scaled, times, labels).to(x.dtype))
-            conditional = noise
+            x0, noise = x0_conditional, conditional = read(ask(labels))
         else:
-            with_labels = self.network(scaled, times, labels).to(x.dtype)
-            without = self.network(scaled, times, None).to(x.dtype)
+            with_labels, without = ask(labels), ask(None)
             scale: Any = self.guidance
             constant = isinstance(scale, float | int)
             if branches or not constant:
-                conditional, unconditional = read(with_labels)[1], read(without)[1]
+                x0_conditional, conditional = read(with_labels)
+                x0_unconditional, unconditional = read(without)
                 if not constant:
                     gap = (conditional - unconditional).double().flatten(1).norm(dim=1)
                     scale = scale.scale(level, gap).to(x.dtype).view(-1, *[1] * (x.ndim - 1))
@@ -127,7 +135,47 @@ class Denoiser:
         if self.clip is not None:
             x0 = x0.clamp(*self.clip)
             noise = (x - alpha * x0) / sigma
-        return Estimates(x0, noise, conditional, unconditional)
+        return Estimates(x0, noise, conditional, unconditional, x0_conditional, x0_unconditional)
+
+
+def branch_estimate(x0: torch.Tensor, noise: torch.Tensor, alpha: float) -> torch.Tensor:
+    """What compares two conditions at a level: the noise estimate, or where alpha is 0 minus the clean estimate.
+
+    Without signal (flow models at the start, zero terminal SNR) the noise estimate is the state itself, whatever the
+    network says. Minus the clean estimate is what differences of noise estimates, divided by alpha / sigma, tend to
+    there.
+
+    Args:
+        x0: ``[B, ...]``, the clean sample by one branch.
+        noise: ``[B, ...]``, the noise by the same branch.
+        alpha: the level's share of the signal.
+    """
+    return noise if alpha > 0 else -x0
+
+
+def network_output(output: Any, x: torch.Tensor) -> torch.Tensor:
+    """The prediction for ``x`` in whatever a network gave: a tensor, a tuple, or a diffusers output.
+
+    Twice the channels of ``x`` are a prediction and a variance; the variance is left out.
+    """
+    values = tensor_of(output)
+    if values.ndim == x.ndim > 1 and values.shape[1] == 2 * x.shape[1]:
+        values = values.chunk(2, dim=1)[0]
+    return values
+
+
+def tensor_of(output: Any) -> torch.Tensor:
+    """The tensor in whatever a network gave: itself, the first of a tuple, or the ``sample`` of a diffusers output."""
+    if isinstance(output, torch.Tensor):
+        return output
+    found: torch.Tensor = output[0] if isinstance(output, tuple) else output.sample
+    return found
+
+
+def dtype_of(network: Any, default: torch.dtype) -> torch.dtype:
+    """The dtype that a network computes in: that of its first floating parameter."""
+    parameters = network.parameters() if isinstance(network, torch.nn.Module) else ()
+    return next((one.dtype for one in parameters if one.is_floating_point()), default)
 
 
 def _bounds(clip: Any) -> tuple[float, float]:

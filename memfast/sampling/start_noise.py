@@ -1,16 +1,17 @@
 """SAIL, Jeon et al.'s mitigation: start from noise where the conditional density is not sharp."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 
-from memfast.foundation.arguments import finite_number, whole_number
-from memfast.sampling.branches import branch_difference, first_states
+from memfast.foundation.arguments import finite_number
+from memfast.sampling.branches import branch_difference, first_states, first_step_signature
 from memfast.sampling.conditions import joined
 from memfast.sampling.descent import Optimised, descend, norms
-from memfast.sampling.loop import BATCH_SIZE, evaluating
+from memfast.sampling.loop import evaluating
+from memfast.sampling.request import SamplingRequest
 from memfast.schedules import ContinuousSchedule, Schedule
-from memfast.schedules.predictions import SIGMA_DATA
 
 LEARNING_RATE, ITERATIONS = 0.05, 10
 REGULARIZATION = 0.05
@@ -18,26 +19,17 @@ REGULARIZATION = 0.05
 SMALLEST_NORM = 1e-12
 
 
+@first_step_signature
 def optimise_start(
     network: torch.nn.Module,
     schedule: Schedule | ContinuousSchedule,
     labels: torch.Tensor | Sequence[int] | int,
     *,
-    shape: Sequence[int],
     threshold: float | None,
-    count: int | None = None,
-    sample_ids: torch.Tensor | None = None,
-    seed: int = 0,
-    initial: torch.Tensor | None = None,
-    steps: int = 50,
-    spacing: str = "trailing",
-    prediction_type: str = "epsilon",
-    sigma_data: float = SIGMA_DATA,
     lr: float = LEARNING_RATE,
     iterations: int = ITERATIONS,
     regularization: float = REGULARIZATION,
-    batch_size: int = BATCH_SIZE,
-    device: str | torch.device | None = None,
+    **options: Any,
 ) -> Optimised:
     """Starting noise with a small branch gap one unit step uphill, to be used as ``initial`` of a sampler::
 
@@ -50,25 +42,15 @@ def optimise_start(
 
     Args:
         network: one of ``memfast.models`` with classes.
-        schedule: as for the sampler, and so are labels, shape, count, sample_ids, seed, initial, steps, spacing,
-            prediction_type, sigma_data, device.
-        labels: see schedule.
-        shape: see schedule.
+        schedule: as for the sampler.
+        labels: as for the sampler.
         threshold: a sample whose loss is at most this is left alone; it depends on the network and on the number of
             values (|x| is about the square root of that). None goes on for all iterations.
-        count: see schedule.
-        sample_ids: see schedule.
-        seed: see schedule.
-        initial: see schedule.
-        steps: see schedule.
-        spacing: see schedule.
-        prediction_type: see schedule.
-        sigma_data: see schedule.
         lr: Adam's learning rate.
         iterations: updates at most; many take the start away from a normal distribution.
         regularization: weight of the start's norm; the paper has 0.05 for Stable Diffusion 1, 0.01 for 2.
-        batch_size: samples per call of the network.
-        device: see schedule.
+        options: other fields of ``SamplingRequest``, as for the sampler: shape, count, sample_ids, seed, initial,
+            steps, spacing, prediction_type, sigma_data, batch_size, device.
 
     Returns:
         ``values`` float32 ``[B, *shape]``, already at the first level's scale, and the losses. ``reached`` says which
@@ -77,22 +59,20 @@ def optimise_start(
     Source: Jeon et al. 2025 (ICML, arXiv 2412.04140), algorithm 2; Dongjae0324/sharpness_memorization_diffusion,
     mitigate_mem.py. There threshold 8.2 for Stable Diffusion 1.
     """
-    whole_number("batch_size", batch_size, least=1)
-    started = first_states(
-        network, schedule, labels, shape=shape, count=count, sample_ids=sample_ids, seed=seed, initial=initial,
-        steps=steps, spacing=spacing, device=device,
-    )  # fmt: skip
+    request = SamplingRequest(schedule=schedule, labels=labels, **options)
+    started = first_states(network, request)
 
     def difference(part: slice) -> Callable[[torch.Tensor], torch.Tensor]:
         of_state = branch_difference(
-            network, started.level, started.conditions[part], prediction_type=prediction_type, sigma_data=sigma_data
-        )
+            network, started.level, started.conditions[part], prediction_type=request.prediction_type,
+            sigma_data=request.sigma_data,
+        )  # fmt: skip
         return lambda noise: of_state(started.scale * noise)
 
     found = []
     with evaluating(network):
-        for start in range(0, len(started.noise), batch_size):
-            part = slice(start, start + batch_size)
+        for start in range(0, len(started.noise), request.batch_size):
+            part = slice(start, start + request.batch_size)
             found.append(
                 flatten_start(
                     difference(part), started.noise[part], threshold=threshold, lr=lr, iterations=iterations,

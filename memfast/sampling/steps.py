@@ -59,10 +59,18 @@ def levels(schedule: Schedule | ContinuousSchedule, steps: int, spacing: str = "
     whole_number("steps", steps, least=1, greatest=total, do=f"The schedule has {total} timesteps.")
     if spacing not in SPACINGS:
         raise InputError("spacing", expected="one of " + ", ".join(SPACINGS), received=repr(spacing))
-    chosen = _timesteps(rows, steps, spacing)
-    times = _network_times(rows, continuous=rows is not schedule)
-    found = [Level(int(t), times[t].item(), float(rows.alpha[t]), float(rows.sigma[t])) for t in chosen]
-    return [*found, CLEAN]
+    return [*_levels_of(schedule, _timesteps(rows, steps, spacing)), CLEAN]
+
+
+def level_at(schedule: Schedule | ContinuousSchedule, row: int) -> Level:
+    """The level of one row of a schedule; of a continuous one, of the ``CONTINUOUS_LEVELS`` levels on its grid."""
+    return _levels_of(schedule, np.array([row]))[0]
+
+
+def nearest_row(rows: Schedule, ratio: float) -> int:
+    """The row whose sigma / alpha is nearest to ``ratio`` (above 0), in its logarithm; rows without signal aside."""
+    log_ratios = -0.5 * rows.log_snr[np.isfinite(rows.log_snr)]
+    return int(np.argmin(np.abs(log_ratios - np.log(ratio))))
 
 
 def on_grid(schedule: Schedule | ContinuousSchedule) -> Schedule:
@@ -72,6 +80,12 @@ def on_grid(schedule: Schedule | ContinuousSchedule) -> Schedule:
     time = (torch.arange(CONTINUOUS_LEVELS, dtype=torch.float64) + 1) / (CONTINUOUS_LEVELS + 1)
     alpha, sigma = (values.numpy() for values in schedule.at_time(time))
     return Schedule(schedule.name, schedule.family, alpha, sigma, 2 * (np.log(alpha) - np.log(sigma)))
+
+
+def _levels_of(schedule: Schedule | ContinuousSchedule, chosen: np.ndarray) -> list[Level]:
+    rows = on_grid(schedule)
+    times = _network_times(rows, continuous=rows is not schedule)
+    return [Level(int(t), times[t].item(), float(rows.alpha[t]), float(rows.sigma[t])) for t in chosen]
 
 
 def _network_times(schedule: Schedule, *, continuous: bool) -> np.ndarray:

@@ -7,6 +7,7 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from memfast.foundation.errors import InputError
+from memfast.results.trace import Correlation
 
 CONFIDENCE = 0.95
 # Two points lie on a line whatever they are; Fisher's interval divides by sqrt(n - 3).
@@ -19,14 +20,6 @@ class MeanCurve(NamedTuple):
     mean: np.ndarray
     low: np.ndarray
     high: np.ndarray
-
-
-class Correlation(NamedTuple):
-    """Pearson's r with its interval, over n points; None where it is not defined."""
-
-    pearson: float | None
-    interval: tuple[float, float] | None
-    n: int
 
 
 def mean_over_seeds(values: ArrayLike, confidence: float = CONFIDENCE) -> MeanCurve:

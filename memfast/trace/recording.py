@@ -1,7 +1,7 @@
 """A sampling run recorded as it goes: the statistics of every state, and the states themselves only on request."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -9,8 +9,8 @@ import torch
 
 from memfast.foundation.errors import InputError
 from memfast.trace.decomposition import decompose
-from memfast.trace.deviation import DeviationScores, deviation_scores
 from memfast.trace.estimates import alignment, overestimation, pairwise_diversity
+from memfast.trace.theory import DeviationScores, deviation_scores
 
 
 @dataclass(frozen=True)
@@ -31,17 +31,17 @@ class Recording:
         states: ``[S, B, ...]`` if they were asked for, else None.
     """
 
-    timesteps: list[int | None]
-    alpha_bar: np.ndarray
-    w_target: np.ndarray
-    w_initial: np.ndarray
-    residual: np.ndarray
-    alignment: np.ndarray
-    loss: np.ndarray
-    diversity: np.ndarray
+    timesteps: list[int | None] = field(repr=False)
+    alpha_bar: np.ndarray = field(repr=False)
+    w_target: np.ndarray = field(repr=False)
+    w_initial: np.ndarray = field(repr=False)
+    residual: np.ndarray = field(repr=False)
+    alignment: np.ndarray = field(repr=False)
+    loss: np.ndarray = field(repr=False)
+    diversity: np.ndarray = field(repr=False)
     overestimation: float | None
-    samples: torch.Tensor
-    states: torch.Tensor | None
+    samples: torch.Tensor = field(repr=False)
+    states: torch.Tensor | None = field(repr=False)
 
     @property
     def deviation(self) -> DeviationScores:

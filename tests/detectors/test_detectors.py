@@ -326,3 +326,38 @@ def test_a_run_watches_by_default_what_it_can_feed(run, names):
 )
 def test_a_detector_says_what_a_run_lacks(name, run, lacks):
     assert DETECTORS[name].why_not(run) == lacks
+
+
+def test_a_start_without_signal_is_compared_by_clean_estimates():
+    """Flow matching at its noisiest level: noise estimates are the state itself, whatever the condition."""
+    torch.manual_seed(0)
+    network = models.build({"kind": "mlp", "item_shape": (1, 12, 12), "width": 16, "blocks": 1, "num_classes": 2})
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    labels, steps = torch.tensor([0, 0, 1, 1]), []
+
+    def watch(step):
+        steps.append(step)
+
+    watch.both_branches = True
+    ddim(
+        network, schedules.flow(100), shape=(1, 12, 12), count=4, steps=3, labels=labels,
+        prediction_type="flow_prediction", callback=watch,
+    )  # fmt: skip
+    first = steps[0]
+    assert first.alpha == 0
+    assert torch.equal(first.conditional, first.unconditional)
+    times = torch.full((4,), 1000.0)
+    with torch.no_grad():
+        velocities = network(first.state, times, labels), network(first.state, times, None)
+    scores = {}
+    for name in ("wen_first", "hintersdorf"):
+        one = detector(name)
+        one.begin(4, groups=labels.numpy())
+        for step in steps:
+            one.step(step)
+        scores[name] = one.scores()
+    expected = (velocities[0] - velocities[1]).double().flatten(1).norm(dim=1).numpy()
+    np.testing.assert_allclose(scores["wen_first"], expected, rtol=1e-4)
+    assert scores["hintersdorf"][0] != scores["hintersdorf"][2]
+    assert (scores["hintersdorf"] < 0.999).all()

@@ -9,7 +9,7 @@ from memfast.foundation.registry import Registry
 REGISTRIES = {
     "criteria": criteria.CRITERIA, "detectors": detectors.DETECTORS, "densities": timesteps.DENSITIES,
     "schedules": schedules.SCHEDULES, "loss_weights": objective.WEIGHTS, "guidance": sampling.GUIDANCES,
-    "features": features.FAMILIES, "networks": models.KINDS, "samplers": sampling.METHODS,
+    "features": features.FAMILIES, "networks": models.KINDS, "samplers": sampling.SAMPLERS,
 }  # fmt: skip
 
 

@@ -209,3 +209,33 @@ def test_half_precision_is_optimised_in_float32_and_given_back_in_half():
 def test_a_wrong_shape_of_latents_is_refused_in_words(pipeline):
     with pytest.raises(InputError, match=r"latents: expected shape \[1, 4, 16, 16\], received shape \[2, 4, 16, 16\]"):
         optimise_latents(pipeline, "a", threshold=1.0, latents=torch.zeros(2, 4, SIDE, SIDE))
+
+
+@pytest.mark.parametrize("kind", ["xl", "none"])
+@pytest.mark.parametrize("work", [optimise_prompt, optimise_latents])
+def test_pipelines_with_further_embeddings_are_refused_in_words(pipeline, kind, work):
+    class XL(diffusers.StableDiffusionPipeline):
+        def encode_prompt(self, prompt, prompt_2=None, device=None, **options):
+            raise AssertionError("not to be called")
+
+    parts = {**pipeline.components, "requires_safety_checker": False}
+    made = XL(**parts) if kind == "xl" else diffusers.DDPMPipeline(pipeline.unet, pipeline.scheduler)
+    limit = {"target_loss": 1.0} if work is optimise_prompt else {"threshold": 1.0}
+    with pytest.raises(InputError, match="prompts are one embedding each: Stable Diffusion 1 or 2, received"):
+        work(made, "a", **limit)
+
+
+def test_a_first_step_without_signal_still_tells_the_prompt():
+    made = tiny_pipeline(0, "v_prediction")
+    made.scheduler = diffusers.DDIMScheduler(
+        1000, rescale_betas_zero_snr=True, timestep_spacing="trailing", prediction_type="v_prediction", **SCHEDULE
+    )
+    found = optimise_prompt(made, "a b c", target_loss=None, iterations=3, images=2, steps=6, generator=generator())
+    embeds, negative = made.encode_prompt("a b c", "cpu", 2, True)
+    latents = torch.randn(2, 4, SIDE, SIDE, generator=generator())
+    with torch.no_grad():
+        with_prompt, without = (made.unet(latents, 999, one).sample for one in (embeds, negative))
+    # v = -x0 at alpha = 0.
+    expected = (with_prompt - without).flatten(1).norm(dim=1).double()
+    torch.testing.assert_close(found.descent.first_loss, expected, rtol=1e-4, atol=0)
+    assert (found.descent.loss < found.descent.first_loss).all()

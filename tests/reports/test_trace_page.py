@@ -16,6 +16,7 @@ from memfast.reports import render_trace, write_trace_report
 from memfast.reports.charts import Line, line_chart
 from memfast.reports.trace_sections.groups import curves, groups, highlighted
 from memfast.reports.trace_sections.rows import tables_data
+from memfast.results.trace import read_trace_figures
 
 EVERY = {
     "glance", "coefficients", "deviation", "diversity", "losses", "gap", "alignment", "guidance", "detection", "rows",
@@ -45,9 +46,9 @@ def test_page_shows_the_traces_numbers(tmp_path):
 
 
 def test_groups_are_means_with_the_middle_of_their_conditions():
-    trace = make_trace()
-    losses = np.array([one["loss"]["guided"] for one in trace["conditions"]])
-    first, second = curves(trace, lambda one: one["loss"]["guided"])
+    trace = read_trace_figures(make_trace())
+    losses = np.array([one.loss.guided for one in trace.conditions])
+    first, second = curves(trace, lambda one: one.loss.guided)
     assert [first.name, second.name] == ["memorized (2, mean)", "not memorized (3, mean)"]
     assert np.allclose(first.y, losses[:2].mean(axis=0))
     assert np.allclose(second.y, losses[2:].mean(axis=0))
@@ -56,10 +57,10 @@ def test_groups_are_means_with_the_middle_of_their_conditions():
 
 
 def test_unlabelled_conditions_are_one_group_and_the_largest_d1_stand_out():
-    trace = make_trace([None] * 30)
-    assert [group.name for group in groups(trace)] == ["all conditions"]
-    assert [one["label"] for one in highlighted(trace)] == [29, 28, 27, 26, 25, 24]
-    assert [line.name for line in curves(trace, lambda one: one["branch_gap"])][1] == "condition 29"
+    trace = read_trace_figures(make_trace([None] * 30))
+    assert [group.name for group in groups(trace.conditions)] == ["all conditions"]
+    assert [one.label for one, _ in highlighted(trace)] == [29, 28, 27, 26, 25, 24]
+    assert [line.name for line in curves(trace, lambda one: one.branch_gap)][1] == "condition 29"
     page = render_trace(trace)
     assert sections(page) == EVERY - {"detection"}
     assert "30 of 30" not in parse(page).text
@@ -67,7 +68,7 @@ def test_unlabelled_conditions_are_one_group_and_the_largest_d1_stand_out():
 
 
 def test_some_labelled_make_three_groups():
-    assert [group.name for group in groups(make_trace([True, False, None]))] == [
+    assert [group.name for group in groups(read_trace_figures(make_trace([True, False, None])).conditions)] == [
         "memorized", "not memorized", "unlabelled",
     ]  # fmt: skip
 
@@ -105,7 +106,10 @@ def test_conditions_without_a_target_do_not_change_the_means():
     lacking = copy.deepcopy(trace)
     lacking["conditions"].append(condition(5, False, target=False))
     for key in ("w_target", "w_initial"):
-        before, after = (curves(one, lambda c, key=key: (c[key] or {}).get("mean")) for one in (trace, lacking))
+        before, after = (
+            curves(read_trace_figures(one), lambda c, key=key: getattr(c, key) and getattr(c, key).mean)
+            for one in (trace, lacking)
+        )
         assert [line.y for line in before] == [line.y for line in after]
         assert [line.name for line in after] == ["memorized (2, mean)", "not memorized (3, mean)"]
     assert "1 condition without a target" in parse(render_trace(lacking)).text
@@ -139,7 +143,8 @@ def test_text_from_data_stays_text():
     for one in trace["conditions"]:
         one["name"] = EVIL
         one["similarity"]["name"] = EVIL
-    trace["source"][EVIL] = EVIL
+    trace["source"]["name"] = trace["provenance"]["commit"] = EVIL
+    trace["provenance"]["versions"][EVIL] = EVIL
     trace["detection"] = {EVIL: trace["detection"]["wen"]}
     page = render_trace(trace, title=EVIL, introduction=EVIL)
     checker = parse(page)
@@ -162,7 +167,7 @@ def test_policy_forbids_everything_but_its_own_script():
 
 def test_tables_hold_every_row_and_drop_empty_columns():
     trace = make_trace()
-    found = tables_data(trace)
+    found = tables_data(read_trace_figures(trace))
     assert [title for title, _ in found["conditions"]["columns"]] == [
         "Condition", "Label", "Memorized", "D1", "D2", "Similarity", "Overestimation", "Normalised loss", "wen", "jeon",
     ]  # fmt: skip
@@ -173,7 +178,7 @@ def test_tables_hold_every_row_and_drop_empty_columns():
         one["memorized"] = None
         for seed in one["seeds"]:
             seed["nearest"] = None
-    assert [title for title, _ in tables_data(trace)["seeds"]["columns"]] == [
+    assert [title for title, _ in tables_data(read_trace_figures(trace))["seeds"]["columns"]] == [
         "Condition", "Seed", "D1", "D2", "Similarity",
     ]  # fmt: skip
 

@@ -5,8 +5,7 @@ import pytest
 import torch
 from scipy.spatial.distance import cosine, pdist
 
-from memfast.trace.gram import Gram, distances_within
-from memfast.trace.least_squares import NormalEquations
+from memfast.trace.decomposition import Gram, NormalEquations, distances_within
 
 PAIRS = [("a", "a"), ("a", "b"), ("a", "c"), ("b", "b"), ("c", "b"), ("c", "c")]
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from memfast.results.trace import Correlation
 from memfast.trace.intervals import correlation, mean_over_seeds
 
 
@@ -18,11 +19,11 @@ def test_the_correlation_is_pearsons_with_fishers_interval(n):
 
 def test_two_points_are_no_correlation():
     nan = float("nan")
-    assert correlation([1.0, 2.0], [5.0, 3.0]) == (None, None, 2)
-    assert correlation([1.0, 2.0, nan], [5.0, 3.0, 1.0]) == (None, None, 2)
-    assert correlation([], []) == (None, None, 0)
-    assert correlation([1.0, 1.0, 1.0, 1.0], [5.0, 3.0, 1.0, 2.0]) == (None, None, 4)
-    assert correlation([1.0, 2.0, 3.0], [5.0, 3.0, 1.0]) == (-1.0, None, 3)
+    assert correlation([1.0, 2.0], [5.0, 3.0]) == Correlation(None, None, 2)
+    assert correlation([1.0, 2.0, nan], [5.0, 3.0, 1.0]) == Correlation(None, None, 2)
+    assert correlation([], []) == Correlation(None, None, 0)
+    assert correlation([1.0, 1.0, 1.0, 1.0], [5.0, 3.0, 1.0, 2.0]) == Correlation(None, None, 4)
+    assert correlation([1.0, 2.0, 3.0], [5.0, 3.0, 1.0]) == Correlation(-1.0, None, 3)
 
 
 def test_one_seed_has_a_mean_and_no_interval():

@@ -21,7 +21,7 @@ from memfast.detectors.attention_capture import capture_attention
 from memfast.foundation.errors import InputError
 from memfast.integrations import guided_by
 from memfast.sampling import Delayed
-from memfast.trace.capture import capturing
+from memfast.trace.subjects.watching import watching
 
 PROMPTS, SEEDS, STEPS, GUIDANCE = ["a b", "cde f"], [0, 4], 5, 3.0
 
@@ -117,17 +117,19 @@ def test_the_pipeline_is_left_as_it_was(pipe, targets):
     assert not pipe.unet._forward_hooks
     assert pipe.unet.attn_processors == processors
     assert getattr(pipe, "_progress_bar_config", None) == bar
-    with pytest.raises(RuntimeError, match="stop"), capturing(pipe, 1, None):
+    with pytest.raises(RuntimeError, match="stop"), watching(pipe, torch.zeros(1, 4, 8, 8), None):
         raise RuntimeError("stop")
     assert "step" not in vars(pipe.scheduler)
     own = pipe.scheduler.step = pipe.scheduler.step
-    with capturing(pipe, 1, None):
+    with watching(pipe, torch.zeros(1, 4, 8, 8), None):
         pass
     assert vars(pipe.scheduler).pop("step") is own
 
 
 def test_normalised_loss_is_the_conditional_branch_on_the_noised_target(pipe, targets):
-    entry = trace.trace_pipeline(pipe, prompts=PROMPTS, seeds=SEEDS, steps=STEPS, targets=targets).conditions[0]
+    entry = trace.trace_pipeline(pipe, prompts=PROMPTS, seeds=SEEDS, steps=STEPS, targets=targets).to_dict()[
+        "conditions"
+    ][0]
     noise = torch.cat([torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(seed)) for seed in SEEDS])
     first = 1000 // STEPS * (STEPS - 1) + 1
     bar = pipe.scheduler.alphas_cumprod[first].double()
@@ -144,7 +146,7 @@ def test_attention_is_that_of_the_layers_and_changes_nothing(pipe, targets):
     watched = trace.trace_pipeline(pipe, detectors=["ren", "ren_first", "bright_ending"], **options)
     plain = trace.trace_pipeline(pipe, detectors=[], **options)
     assert torch.equal(watched.samples, plain.samples)
-    assert all(np.isfinite(value) for entry in watched.conditions for value in entry["detectors"].values())
+    assert all(np.isfinite(value) for entry in watched.conditions for value in entry.detectors.values())
 
 
 @pytest.mark.parametrize("detectors", [["ren_first"], ["jeon", "ren_first"]], ids=str)
@@ -154,7 +156,7 @@ def test_attention_is_of_the_state_not_of_another_question_to_the_network(pipe, 
         pipe, prompts=PROMPTS, seeds=SEEDS, steps=STEPS, targets=targets, detectors=detectors, rows=len(SEEDS)
     )
     noise = torch.cat([torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(seed)) for seed in SEEDS])
-    for prompt, entry in zip(PROMPTS, found.conditions, strict=True):
+    for prompt, entry in zip(PROMPTS, found.to_dict()["conditions"], strict=True):
         embedded, _ = pipe.encode_prompt(prompt, "cpu", len(SEEDS), True)
         with torch.no_grad(), capture_attention(pipe.unet, guided=False) as capture:
             pipe.unet(noise, 1000 // STEPS * (STEPS - 1) + 1, embedded)
@@ -182,7 +184,7 @@ def test_a_rule_guides_and_the_branches_are_the_networks_own(pipe, targets, rule
     torch.testing.assert_close(found.samples[2:], own, rtol=1e-5, atol=1e-5)
     assert found.to_dict()["sampler"]["guidance"] == rule.to_dict()
     plain = trace.trace_pipeline(pipe, guidance=GUIDANCE, detectors=["wen", "jeon"], **options)
-    for entry, other in zip(found.conditions, plain.conditions, strict=True):
+    for entry, other in zip(found.to_dict()["conditions"], plain.to_dict()["conditions"], strict=True):
         assert entry["branch_gap"][0] == pytest.approx(other["branch_gap"][0], rel=1e-6)
         assert entry["detectors"]["jeon"] == pytest.approx(other["detectors"]["jeon"], rel=1e-6)
         assert entry["normalised_loss"] == pytest.approx(other["normalised_loss"], rel=1e-6)
@@ -193,7 +195,7 @@ def test_a_rule_guides_and_the_branches_are_the_networks_own(pipe, targets, rule
 def test_guidance_one_leaves_the_unconditional_fields_empty(pipe, targets):
     entry = trace.trace_pipeline(
         pipe, prompts=["a"], seeds=SEEDS, steps=2, guidance=1.0, targets=targets[:1]
-    ).conditions[0]
+    ).to_dict()["conditions"][0]
     assert entry["branch_gap"] is None
     assert entry["loss"]["unconditional"] is None
     assert entry["loss"]["conditional"] == pytest.approx(entry["loss"]["guided"], rel=1e-5)
@@ -205,7 +207,7 @@ def test_half_precision(folder, pipe, targets, dtype):
     half = tiny_pipeline(folder, dtype=dtype)
     options = {"prompts": PROMPTS, "seeds": SEEDS, "steps": 3, "targets": targets, "detectors": ["wen"]}
     found, exact = (trace.trace_pipeline(one, **options) for one in (half, pipe))
-    for got, expected in zip(found.conditions, exact.conditions, strict=True):
+    for got, expected in zip(found.to_dict()["conditions"], exact.to_dict()["conditions"], strict=True):
         assert got["loss"]["guided"][0] == pytest.approx(expected["loss"]["guided"][0], rel=0.3)
         assert got["w_initial"]["mean"][0] == 1.0
 
@@ -252,12 +254,13 @@ def test_images_are_targets_too(pipe):
         latent = pipe.vae.encode(values).latent_dist.mean[0] * pipe.vae.config.scaling_factor
     options = {"prompts": ["a"], "seeds": 2, "steps": 2, "guidance": 1.0}
     as_image, as_latent = (
-        trace.trace_pipeline(pipe, targets=[one], **options).conditions[0] for one in (Image.fromarray(pixels), latent)
+        trace.trace_pipeline(pipe, targets=[one], **options).to_dict()["conditions"][0]
+        for one in (Image.fromarray(pixels), latent)
     )
     assert as_image["d1"] == pytest.approx(as_latent["d1"], abs=1e-6)
     by_pixels = trace.trace_pipeline(
         pipe, targets=[pixels], features=("pixels", lambda images: images.reshape(len(images), -1) / 255.0), **options
-    ).conditions[0]["similarity"]
+    ).to_dict()["conditions"][0]["similarity"]
     assert by_pixels["name"] == "cosine of pixels"
     assert 0 < by_pixels["mean"] < 1
 
@@ -269,7 +272,7 @@ def test_embeddings_instead_of_prompts(pipe, targets):
     by_text = trace.trace_pipeline(pipe, prompts=["a b"], **options)
     by_tensor = trace.trace_pipeline(pipe, prompts=embedded, negative=negative, names=["ab"], **options)
     torch.testing.assert_close(by_text.samples, by_tensor.samples, rtol=1e-5, atol=1e-5)
-    assert by_tensor.conditions[0]["name"] == "ab"
+    assert by_tensor.to_dict()["conditions"][0]["name"] == "ab"
 
 
 BAD = [

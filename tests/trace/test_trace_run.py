@@ -10,10 +10,11 @@ from scipy import stats
 
 from benchmarks.trace import test_bed
 from memfast import trace
+from memfast.detectors import Wen
 from memfast.foundation.errors import InputError
 from memfast.models import load_run
 from memfast.objective import ideal_denoiser
-from memfast.sampling import ddim
+from memfast.sampling import Heun, SamplingRequest, choose_sampler, ddim
 
 STEPS, SEEDS, GUIDANCE = 7, [0, 3, 5], 4.0
 
@@ -106,7 +107,7 @@ def test_every_figure_equals_its_definition(bed, run, traced, label):
 
 
 def test_what_the_first_state_tells(bed, run, traced):
-    entry, step = traced.conditions[0], Plain(run, 0).steps[0]
+    entry, step = traced.to_dict()["conditions"][0], Plain(run, 0).steps[0]
     targets = run.format.to_network(torch.as_tensor(bed.targets[:3]))
     mean = targets.double().mean(0)
     assert entry["overestimation"] == pytest.approx(trace.overestimation(step.x0_hat, targets[0], mean), rel=1e-6)
@@ -120,7 +121,7 @@ def test_what_the_first_state_tells(bed, run, traced):
 
 
 def test_a_condition_without_a_target_has_empty_fields(traced):
-    entry = traced.conditions[3]
+    entry = traced.to_dict()["conditions"][3]
     assert entry["has_target"] is False
     assert entry["d1"] is None
     assert entry["overestimation"] is None
@@ -147,7 +148,7 @@ def test_the_final_sample_as_target(bed, run):
     )
     direct = trace.decompose(result.states, result.samples, result.states[0])
     for place in range(2):
-        entry = result.conditions[place]
+        entry = result.to_dict()["conditions"][place]
         rows = slice(2 * place, 2 * place + 2)
         np.testing.assert_allclose(entry["w_target"]["mean"], direct.w_target[:, rows].mean(1), atol=1e-12)
         assert entry["w_target"]["mean"][-1] == pytest.approx(1.0)
@@ -160,7 +161,7 @@ def test_guidance_one_still_measures_both_branches_and_a_sweep_is_a_run_of_its_o
     alone = trace.trace_run(
         run, labels=[0, 1, 2, 3], seeds=SEEDS, steps=STEPS, guidance=1.0, targets=[*bed.targets[:3], None]
     )
-    entry, swept = alone.conditions[0], traced.to_dict()["guidance_sweep"]
+    entry, swept = alone.to_dict()["conditions"][0], traced.to_dict()["guidance_sweep"]
     assert entry["branch_gap"] is not None
     assert swept[0]["guidance"] == 1.0
     row = swept[0]["conditions"][0]
@@ -244,7 +245,7 @@ def test_names_in_the_table_are_no_formulas_and_keep_their_commas(bed, run, tmp_
     with open(found.save(tmp_path) / "trace.csv", encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["condition"] for row in rows] == ["'" + names[0], names[1], "'" + names[2], names[3]]
-    assert [float(row["d1"]) for row in rows[:3]] == [entry["d1"] for entry in found.conditions[:3]]
+    assert [float(row["d1"]) for row in rows[:3]] == [entry["d1"] for entry in found.to_dict()["conditions"][:3]]
     assert rows[3]["d1"] == rows[0]["memorized"] == ""
     assert names[1] not in found.report(tmp_path).read_text()
 
@@ -261,8 +262,8 @@ def test_a_run_at_guidance_one_ends_as_an_unwatched_one(bed, run):
 
 def test_a_bank_of_one_item_leaves_the_ratio_out(bed, run):
     found = trace.trace_run(run, labels=[0], seeds=2, steps=2, targets=bed.targets[:1], bank=bed.targets[:1])
-    assert "nearest_distance" in found.conditions[0]["detectors"]
-    assert "nearest_ratio" not in found.conditions[0]["detectors"]
+    assert "nearest_distance" in found.to_dict()["conditions"][0]["detectors"]
+    assert "nearest_ratio" not in found.to_dict()["conditions"][0]["detectors"]
 
 
 def test_features_may_come_from_a_network(bed, run):
@@ -274,9 +275,26 @@ def test_features_may_come_from_a_network(bed, run):
         flat(network(items).detach())
         for items in (found.samples, run.format.to_network(torch.from_numpy(bed.targets[:2])))
     )
-    for place, entry in enumerate(found.conditions):
+    for place, entry in enumerate(found.to_dict()["conditions"]):
         rows = own[place * len(SEEDS) : (place + 1) * len(SEEDS)]
         assert np.allclose(entry["similarity"]["per_seed"], cosines(rows, goal[place]), rtol=0, atol=1e-6)
         assert entry["similarity"]["name"] == "cosine of network"
     with pytest.raises(InputError, match=r"features: expected one row for each of 6 items, received \[1, 196\]"):
         trace.trace_run(run, features=("mean", lambda items: items.flatten(1).mean(0, keepdim=True)), **options)
+
+
+@pytest.mark.parametrize("method", [{"name": "ddim", "eta": 0.7}, Heun(churn=5.0)], ids=["dictionary", "sampler"])
+def test_samplers_and_detectors_with_options(bed, run, method):
+    options = {"labels": [1], "seeds": SEEDS, "steps": STEPS, "guidance": 2.0, "targets": bed.targets[1:2]}
+    found = trace.trace_run(run, method=method, detectors=[Wen(steps=2), "wen_first"], **options)
+    request = SamplingRequest(
+        schedule=run.schedule, shape=run.item_shape, sample_ids=torch.tensor(SEEDS), labels=1, steps=STEPS,
+        guidance=2.0, prediction_type=run.prediction_type,
+    )  # fmt: skip
+    sampler = choose_sampler(method)
+    torch.testing.assert_close(found.samples, sampler.sample(run.model, request), rtol=1e-5, atol=1e-6)
+    assert choose_sampler(found.sampler.method) == sampler
+    entry = found.conditions[0]
+    assert entry.detectors["wen"] == pytest.approx(np.mean(entry.branch_gap[:2]), rel=1e-6)
+    assert entry.detectors["wen_first"] == pytest.approx(entry.branch_gap[0], rel=1e-6)
+    assert found.sampler.spacing == sampler.default_spacing

@@ -8,7 +8,7 @@ import torch
 from scipy.spatial.distance import pdist
 
 from memfast.foundation.errors import InputError
-from memfast.trace.statistics import Statistics
+from memfast.trace import TrajectoryStatistics
 
 SHAPE = (2, 5, 7)
 # (alpha, sigma) of the states: no signal, hardly any, half, hardly any noise, the finished sample.
@@ -72,7 +72,7 @@ def test_every_measure_is_its_definition(seeds, given):
     has = np.array([True, "missing" not in given, True])
     if "NaN" in given:
         targets[1] = float("nan")
-    statistics = Statistics(
+    statistics = TrajectoryStatistics(
         "abc", list(range(seeds)), None if given == "none" else targets, has if "missing" in given else None
     )
     initial = None
@@ -96,6 +96,38 @@ def test_every_measure_is_its_definition(seeds, given):
         assert (statistics.states[-1].diversity == 0).all()
 
 
+@pytest.mark.parametrize("given", [True, False], ids=["target", "no target"])
+def test_without_signal_the_branches_are_their_clean_estimates(given):
+    targets, noise, clean, other = (draw(4, seed) for seed in range(4))
+    step = SimpleNamespace(
+        timestep=9, alpha=0.0, sigma=1.0, state=noise, x0_hat=clean, noise_hat=noise, conditional=noise,
+        unconditional=noise, x0_conditional=clean, x0_unconditional=other,
+    )  # fmt: skip
+    statistics = TrajectoryStatistics("ab", [0, 1], targets if given else None)
+    found = statistics.step(step).values
+    x, c, u = (flat.double().flatten(1).numpy() for flat in (targets, clean, other))
+    np.testing.assert_allclose(found["gap"].ravel(), np.linalg.norm(c - u, axis=1), rtol=1e-6)
+    for name, estimate in (("conditional", c), ("unconditional", u)):
+        assert (f"loss_{name}" in found) == given
+        if given:
+            np.testing.assert_allclose(found[f"loss_{name}"].ravel(), ((estimate - x) ** 2).sum(1), rtol=1e-6)
+            np.testing.assert_allclose(found[f"target_{name}"].ravel(), cosine(estimate, x), rtol=1e-6)
+
+
+def test_a_measure_that_some_states_lack_keeps_the_others_in_their_places():
+    statistics = TrajectoryStatistics("a", [0, 1], draw(1, 0))
+    for number, step in enumerate(states(2, draw(1, 0).expand(2, -1, -1, -1))):
+        if number < 2:
+            step.unconditional = None
+        statistics.step(step)
+    gap = statistics.series("gap")
+    assert gap.shape == (len(LEVELS) - 1, 1, 2)
+    assert np.isnan(gap[:2]).all()
+    assert np.isfinite(gap[2:]).all()
+    assert statistics.series("w_target").shape == (len(LEVELS), 1, 2)
+    assert statistics.series("loss_guided").shape == gap.shape
+
+
 def test_a_state_or_an_estimate_that_is_not_finite_is_named():
     for name in ("state", "x0_hat", "noise_hat", "conditional", "unconditional"):
         step = next(states(4, draw(2, 0).repeat_interleave(2, 0)))
@@ -103,14 +135,14 @@ def test_a_state_or_an_estimate_that_is_not_finite_is_named():
         broken[3, 0, 0, 0] = float("nan")
         setattr(step, name, broken)
         with pytest.raises(InputError, match=r"sample of 'b', seed 5: expected finite values.*at timestep 9"):
-            Statistics("ab", [4, 5], draw(2, 0)).step(step)
+            TrajectoryStatistics("ab", [4, 5], draw(2, 0)).step(step)
 
 
 def test_weights_of_a_target_that_is_nearly_the_noise():
     noise, other = draw(1, 1).double(), draw(1, 2).double()
     for sine in (1e-2, 1e-4):
         target = noise + sine * other
-        statistics = Statistics("a", [0], target)
+        statistics = TrajectoryStatistics("a", [0], target)
         level = {"timestep": 1, "alpha": 0.6, "sigma": 0.8, "x0_hat": None, "noise_hat": None, "conditional": None}
         for state in (noise, 0.25 * target + 0.5 * noise):
             found = statistics.step(SimpleNamespace(state=state, unconditional=None, **level)).values
@@ -119,4 +151,4 @@ def test_weights_of_a_target_that_is_nearly_the_noise():
         np.testing.assert_allclose([found["w_target"].item(), found["w_initial"].item()], [0.25, 0.5], atol=tolerance)
         assert found["residual"].item() < tolerance
     with pytest.raises(InputError, match="target of 'a', seed 0: expected an item that is not parallel"):
-        Statistics("a", [0], 3 * noise).step(SimpleNamespace(state=noise, unconditional=None, **level))
+        TrajectoryStatistics("a", [0], 3 * noise).step(SimpleNamespace(state=noise, unconditional=None, **level))

@@ -1,7 +1,6 @@
 """The sections of a trace's page, in order: one row each. A section without data gives None and is left out."""
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 from memfast.reports.markup import Markup
 from memfast.reports.trace_sections.coefficients import coefficients
@@ -12,8 +11,9 @@ from memfast.reports.trace_sections.guidance import guidance
 from memfast.reports.trace_sections.made import made
 from memfast.reports.trace_sections.rows import rows
 from memfast.reports.trace_sections.trajectories import alignment, branch_gap, diversity, losses
+from memfast.results.trace import TraceFigures
 
-TRACE_SECTIONS: tuple[tuple[str, str, Callable[[Mapping[str, Any]], Markup | None]], ...] = (
+TRACE_SECTIONS: tuple[tuple[str, str, Callable[[TraceFigures], Markup | None]], ...] = (
     ("glance", "At a glance", glance),
     ("coefficients", "What the states are made of", coefficients),
     ("deviation", "Deviation and similarity", deviation),

@@ -1,15 +1,16 @@
 """At a glance: what the trace says in a few figures and sentences."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from memfast.foundation.values import percent, percent_range
 from memfast.reports.charts.axes import in_percent
 from memfast.reports.markup import Markup, join, tag
 from memfast.reports.numbers import short
-from memfast.reports.trace_sections.detection import ranked
+from memfast.reports.trace_sections.detection import known_range, ranked
 from memfast.reports.trace_sections.deviation import correlation_words
-from memfast.reports.trace_sections.groups import Group, groups, highlighted, inside, mean_of, short_name
+from memfast.reports.trace_sections.groups import Group, groups, highlighted, mean_of, short_name
+from memfast.results.trace import ConditionTrace, TraceFigures, TraceSampler
 
 NO_VERDICT = (
     "A deviation says that the target came early, not why: a condition whose training items are all alike deviates "
@@ -18,7 +19,7 @@ NO_VERDICT = (
 )
 
 
-def glance(trace: Mapping[str, Any]) -> Markup:
+def glance(trace: TraceFigures) -> Markup:
     """Cards with the figures, sentences below."""
     cards = [card for card in (_deviating(trace), _correlation(trace), _detector(trace)) if card is not None]
     sentences = [sentence for sentence in (_setting(trace), *_means(trace), _largest(trace)) if sentence]
@@ -29,13 +30,13 @@ def glance(trace: Mapping[str, Any]) -> Markup:
     )
 
 
-def _setting(trace: Mapping[str, Any]) -> str:
-    sampler, conditions = trace.get("sampler") or {}, trace["conditions"]
-    seeds = len(sampler.get("seeds") or ())
-    text = f"{_count(len(conditions), 'condition')}, {_count(seeds, 'seed')} each, {short(sampler.get('steps'))} steps"
-    text += f" of {sampler.get('method')} at guidance {_guidance(sampler.get('guidance'))}."
-    missing = sum(condition.get("has_target") is False for condition in conditions)
-    if sampler.get("target") == "final":
+def _setting(trace: TraceFigures) -> str:
+    sampler, conditions = trace.sampler or TraceSampler(), trace.conditions
+    seeds = _count(len(sampler.seeds), "seed")
+    text = f"{_count(len(conditions), 'condition')}, {seeds} each, {short(sampler.steps)} steps"
+    text += f" of {_method(sampler.method)} at guidance {_guidance(sampler.guidance)}."
+    missing = sum(condition.has_target is False for condition in conditions)
+    if sampler.target == "final":
         return text + (
             " Each sample is measured against its own finished state: that shows how early it was decided, not whose "
             "copy it is."
@@ -45,9 +46,9 @@ def _setting(trace: Mapping[str, Any]) -> str:
     return text
 
 
-def _deviating(trace: Mapping[str, Any]) -> Markup | None:
+def _deviating(trace: TraceFigures) -> Markup | None:
     """The mean D1 of memorized conditions beside the others'; without labels, how many lie above 0."""
-    parts = [group for group in groups(trace) if mean_of(group, "d1") is not None]
+    parts = [group for group in groups(trace.conditions) if mean_of(group, "d1") is not None]
     if not parts:
         return None
     above = [_above(group) for group in parts]
@@ -62,44 +63,45 @@ def _deviating(trace: Mapping[str, Any]) -> Markup | None:
     return _card("Target ahead of the schedule", f"{mean_of(parts[0], 'd1'):.3g}", text, rows)
 
 
-def _above(group: Group) -> str:
-    values = [condition["d1"] for condition in group.members if condition.get("d1") is not None]
+def _above(group: Group[ConditionTrace]) -> str:
+    values = [condition.d1 for condition in group.members if condition.d1 is not None]
     return f"{sum(value > 0 for value in values):,} of {len(values):,}"
 
 
-def _correlation(trace: Mapping[str, Any]) -> Markup | None:
-    entry = inside(trace, "correlations", "d1")
-    if not entry or entry.get("pearson") is None:
+def _correlation(trace: TraceFigures) -> Markup | None:
+    found = trace.correlations
+    entry, other = (None, None) if found is None else (found.d1, found.d2)
+    if entry is None or entry.pearson is None:
         return None
-    other = inside(trace, "correlations", "d2")
     parts = [tag("dt", "D1"), tag("dd", correlation_words(entry).rsplit(", ", 1)[0])]
     parts += [tag("dt", "D2"), tag("dd", correlation_words(other).rsplit(", ", 1)[0])] if other else []
-    count = short(entry["n"])
+    count = short(entry.n)
     text = f"is the correlation of D1 with the samples' similarity to their training items, over {count} conditions."
-    return _card("Deviation and similarity", f"{entry['pearson']:.2f}", text, parts)
+    return _card("Deviation and similarity", f"{entry.pearson:.2f}", text, parts)
 
 
-def _detector(trace: Mapping[str, Any]) -> Markup | None:
+def _detector(trace: TraceFigures) -> Markup | None:
     found = ranked(trace)
     if not found:
         return None
     entry = found[0][1]
-    at, interval = entry.get("tpr_at_fpr") or {}, entry.get("auc_interval")
+    at, interval = entry.tpr_at_fpr, known_range(entry.auc_interval)
     parts = []
-    if interval and None not in interval:
+    if interval is not None:
         parts += [tag("dt", "95 % interval"), tag("dd", f"{interval[0]:.2f} to {interval[1]:.2f}")]
-    if at.get("tpr") is not None:
-        between = f" ({percent_range(at['interval'])})" if at.get("interval") and None not in at["interval"] else ""
-        parts += [tag("dt", f"found at {in_percent(at['fpr'])} false alarms"), tag("dd", percent(at["tpr"]) + between)]
-    best = [other for other, one in found if one["auc"] == entry["auc"]]
+    if at is not None and at.tpr is not None:
+        ends = known_range(at.interval)
+        between = "" if ends is None else f" ({percent_range(ends)})"
+        parts += [tag("dt", f"found at {in_percent(at.fpr)} false alarms"), tag("dd", percent(at.tpr) + between)]
+    best = [other for other, one in found if one.auc == entry.auc]
     text = f"is the area under the curve of the best of {_count(len(found), 'detector')}: {', '.join(best)}."
-    return _card("Detection", f"{entry['auc']:.2f}", text, parts)
+    return _card("Detection", f"{entry.auc:.2f}", text, parts)
 
 
-def _means(trace: Mapping[str, Any]) -> list[str]:
+def _means(trace: TraceFigures) -> list[str]:
     """One sentence per measure that some group has."""
-    parts = groups(trace)
-    scale = _guidance(inside(trace, "sampler", "guidance"))
+    parts = groups(trace.conditions)
+    scale = _guidance(None if trace.sampler is None else trace.sampler.guidance)
     found = []
     factors = _each(parts, lambda group: mean_of(group, "overestimation"))
     if factors:
@@ -114,15 +116,20 @@ def _means(trace: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def _largest(trace: Mapping[str, Any]) -> str:
+def _largest(trace: TraceFigures) -> str:
     found = highlighted(trace)
     if not found:
         return ""
-    names = ", ".join(f"{short_name(condition)} ({condition['d1']:.3g})" for condition in found)
+    names = ", ".join(f"{short_name(condition)} ({d1:.3g})" for condition, d1 in found)
     return f"No condition is labelled. The largest D1: {names}."
 
 
-def _each(parts: Sequence[Group], value: Any, *, named: bool = True) -> str:
+def _each(
+    parts: Sequence[Group[ConditionTrace]],
+    value: Callable[[Group[ConditionTrace]], float | None],
+    *,
+    named: bool = True,
+) -> str:
     found = [(group, value(group)) for group in parts]
     alone = len(parts) == 1 or not named
     return " and ".join(
@@ -130,9 +137,15 @@ def _each(parts: Sequence[Group], value: Any, *, named: bool = True) -> str:
     )
 
 
-def _last(group: Group, key: str, place: int = -1) -> float | None:
-    values = [one[key][place] for one in group.members if one.get(key) and one[key][place] is not None]
+def _last(group: Group[ConditionTrace], key: str, place: int = -1) -> float | None:
+    curves = [getattr(one, key) for one in group.members]
+    values = [curve[place] for curve in curves if curve and curve[place] is not None]
     return sum(values) / len(values) if values else None
+
+
+def _method(value: Any) -> str:
+    """A sampler's name, or its name and options."""
+    return _guidance(value) if isinstance(value, Mapping) else str(value)
 
 
 def _guidance(value: Any) -> str:

@@ -4,17 +4,32 @@ A page computes no result. What it takes from the trace's numbers here is what i
 line: their mean, and the range of their middle 80 %.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 
 from memfast.reports.charts import Line, line_chart
 from memfast.reports.markup import Markup
+from memfast.results.trace import ConditionTrace, TraceFigures
 
-Condition = Mapping[str, Any]
-Series = Callable[[Condition], Sequence[float | None] | None]
+
+class Labelled(Protocol):
+    """What can be grouped: a condition of the trace, or of its sweep."""
+
+    @property
+    def name(self) -> str:
+        """For legends."""
+
+    @property
+    def memorized(self) -> bool | None:
+        """What is known of it."""
+
+
+Member = TypeVar("Member", bound=Labelled)
+Values = Sequence[float | None] | None
+Series = Callable[[ConditionTrace], Values]
 
 BAND = (0.1, 0.9)
 HIGHLIGHTED = 6
@@ -26,7 +41,7 @@ STEP = "state (0 is pure noise; the finished sample is left out)"
 
 
 @dataclass(frozen=True)
-class Group:
+class Group(Generic[Member]):
     """Conditions that share a line.
 
     Attributes:
@@ -37,38 +52,37 @@ class Group:
 
     name: str
     series: int
-    members: Sequence[Condition]
+    members: Sequence[Member]
 
 
-def groups(trace: Mapping[str, Any]) -> list[Group]:
+def groups(conditions: Sequence[Member]) -> list[Group[Member]]:
     """Memorized and not memorized conditions; where none is labelled, all as one group."""
-    conditions = trace["conditions"]
-    if all(condition.get("memorized") is None for condition in conditions):
-        return [Group("all conditions", 0 if _single_out(trace) else 1, conditions)]
+    if all(condition.memorized is None for condition in conditions):
+        return [Group("all conditions", 0 if _single_out(conditions) else 1, conditions)]
     found = [
-        Group(name, series, [condition for condition in conditions if condition.get("memorized") is known])
+        Group(name, series, [condition for condition in conditions if condition.memorized is known])
         for known, name, series in GROUPS
     ]
     return [group for group in found if group.members]
 
 
-def highlighted(trace: Mapping[str, Any]) -> list[Condition]:
-    """Without labels: the conditions with the largest D1, drawn one by one."""
-    known = [condition for condition in trace["conditions"] if condition.get("d1") is not None]
-    return sorted(known, key=lambda condition: -condition["d1"])[:HIGHLIGHTED] if _single_out(trace) else []
+def highlighted(trace: TraceFigures) -> list[tuple[ConditionTrace, float]]:
+    """Without labels: the conditions with the largest D1, and their D1; they are drawn one by one."""
+    known = [(condition, condition.d1) for condition in trace.conditions if condition.d1 is not None]
+    return sorted(known, key=lambda one: -one[1])[:HIGHLIGHTED] if _single_out(trace.conditions) else []
 
 
-def curves(trace: Mapping[str, Any], series: Series) -> list[Line]:
+def curves(trace: TraceFigures, series: Series) -> list[Line]:
     """One line with a band per group, and the highlighted conditions; what has no data is left out."""
-    lines = [group_line(group, series) for group in groups(trace)]
-    for number, condition in enumerate(highlighted(trace), 1):
+    lines = [group_line(group, series) for group in groups(trace.conditions)]
+    for number, (condition, _) in enumerate(highlighted(trace), 1):
         values = _floats(series(condition))
         if values is not None:
             lines.append(Line(short_name(condition), range(len(values)), values.tolist(), number))
     return [line for line in lines if line is not None]
 
 
-def group_line(group: Group, series: Series) -> Line | None:
+def group_line(group: Group[Member], series: Callable[[Member], Values]) -> Line | None:
     """A group's mean with its band, over 0, 1, 2, ...; None without data."""
     rows = _rows(group, series)
     if rows is None:
@@ -82,51 +96,36 @@ def group_line(group: Group, series: Series) -> Line | None:
 
 
 def chart(
-    trace: Mapping[str, Any], series: Series, *, extra: Sequence[Line] = (), x_label: str = STATE, **words: Any
+    trace: TraceFigures, series: Series, *, extra: Sequence[Line] = (), x_label: str = STATE, **words: Any
 ) -> Markup | None:
     """The chart of ``curves`` over the states; None without data."""
     lines = curves(trace, series)
     return line_chart([*lines, *extra], x_label=x_label, **words) if lines else None
 
 
-def mean_of(group: Group, key: str) -> float | None:
+def mean_of(group: Group[ConditionTrace], key: str) -> float | None:
     """The mean of one number over a group's conditions; None where none has it."""
-    values = [condition[key] for condition in group.members if condition.get(key) is not None]
+    values = [value for value in (getattr(condition, key) for condition in group.members) if value is not None]
     return float(np.mean(values)) if values else None
 
 
-def short_name(condition: Condition) -> str:
+def short_name(condition: Labelled) -> str:
     """A condition's name, cut where it is a long prompt."""
-    name = str(condition["name"])
+    name = condition.name
     return name if len(name) <= NAME_LENGTH else name[: NAME_LENGTH - 1].rstrip() + "\u2026"
 
 
-def inside(condition: Condition, *keys: str) -> Any:
-    """A value some levels down, or None where a level is missing.
-
-    >>> inside({"a": {"b": 1}}, "a", "b"), inside({"a": None}, "a", "b")
-    (1, None)
-    """
-    value: Any = condition
-    for key in keys:
-        if value is None:
-            return None
-        value = value.get(key)
-    return value
-
-
-def mean_curve(group: Group, series: Series) -> np.ndarray | None:
+def mean_curve(group: Group[Member], series: Callable[[Member], Values]) -> np.ndarray | None:
     """The mean over a group's conditions, state by state; NaN where none has a value."""
     rows = _rows(group, series)
     return None if rows is None else _nan_mean(rows)
 
 
-def _single_out(trace: Mapping[str, Any]) -> bool:
-    conditions = trace["conditions"]
-    return len(conditions) > 1 and all(condition.get("memorized") is None for condition in conditions)
+def _single_out(conditions: Sequence[Labelled]) -> bool:
+    return len(conditions) > 1 and all(condition.memorized is None for condition in conditions)
 
 
-def _rows(group: Group, series: Series) -> np.ndarray | None:
+def _rows(group: Group[Member], series: Callable[[Member], Values]) -> np.ndarray | None:
     found = [values for values in (_floats(series(condition)) for condition in group.members) if values is not None]
     return np.stack(found) if found else None
 

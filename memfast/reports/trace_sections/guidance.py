@@ -1,12 +1,12 @@
 """What guidance does to the same conditions: the sweep over its scale."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from memfast.reports.charts import Line, line_chart
 from memfast.reports.markup import Markup, join, tag
 from memfast.reports.trace_sections.groups import group_line, groups
+from memfast.results.trace import SweepEntry, TraceFigures
 
 WORDS = (
     "The same conditions and seeds under other guidance scales. The overestimation factor is how far the first "
@@ -23,12 +23,21 @@ CHARTS = (
 )
 
 
-def guidance(trace: Mapping[str, Any]) -> Markup | None:
+@dataclass(frozen=True)
+class SweptCondition:
+    """One condition's measure over the guidance scales."""
+
+    name: str
+    memorized: bool | None
+    values: Sequence[float | None]
+
+
+def guidance(trace: TraceFigures) -> Markup | None:
     """One chart per measure over the guidance scale."""
-    sweep = sorted(trace.get("guidance_sweep") or (), key=lambda entry: entry["guidance"])
+    sweep = sorted(trace.guidance_sweep or (), key=lambda entry: entry.guidance)
     if not sweep:
         return None
-    scales = [float(entry["guidance"]) for entry in sweep]
+    scales = [float(entry.guidance) for entry in sweep]
     charts = []
     for key, title, label, logarithmic in CHARTS:
         lines = _lines(sweep, scales, key)
@@ -42,15 +51,15 @@ def guidance(trace: Mapping[str, Any]) -> Markup | None:
     return join(tag("p", WORDS), tag("div", charts, class_="grid")) if charts else None
 
 
-def _lines(sweep: Sequence[Mapping[str, Any]], scales: Sequence[float], key: str) -> list[Line]:
+def _lines(sweep: Sequence[SweepEntry], scales: Sequence[float], key: str) -> list[Line]:
     """The sweep turned round, condition by condition, so that its groups are drawn like those of other charts."""
     turned = [
-        {**condition, "values": [entry["conditions"][place].get(key) for entry in sweep]}
-        for place, condition in enumerate(sweep[0]["conditions"])
+        SweptCondition(one.name, one.memorized, [getattr(entry.conditions[place], key) for entry in sweep])
+        for place, one in enumerate(sweep[0].conditions)
     ]
     lines = []
-    for group in groups({"conditions": turned}):
-        line = group_line(group, lambda condition: condition["values"])
+    for group in groups(turned):
+        line = group_line(group, lambda condition: condition.values)
         if line is not None:
             lines.append(replace(line, x=scales, series=group.series or 1))
     return lines

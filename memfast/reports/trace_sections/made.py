@@ -3,14 +3,15 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from memfast.foundation.values import plain
 from memfast.reports.markup import Markup, folded, join, table
+from memfast.results.trace import TraceFigures
 
 
-def made(trace: Mapping[str, Any]) -> Markup:
+def made(trace: TraceFigures) -> Markup:
     """One table of what was traced, one of what it ran on."""
-    sampler = dict(trace.get("sampler") or {})
-    first = [*_flat(trace.get("source")), *_flat(sampler, "sampler: ")]
-    second = list(_flat(trace.get("provenance")))
+    first = [*_flat(plain(trace.source)), *_flat(plain(trace.sampler), "sampler: ")]
+    second = list(_flat(plain(trace.provenance)))
     return join(
         table(["What", "Value"], [list(row) for row in first]),
         folded("Versions, machine, content hashes", table(["What", "Value"], [list(row) for row in second]))

@@ -1,9 +1,10 @@
 """Every condition and every seed as tables that the page's script sorts, filters and pages through."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from memfast.reports.markup import Markup, folded, join, tag
+from memfast.results.trace import NearestItem, TraceFigures
 
 MOST_ROWS = 20_000
 DIGITS = 5
@@ -14,7 +15,7 @@ KINDS = {True: "yes", False: "no", None: ""}
 Table = dict[str, Any]
 
 
-def rows(trace: Mapping[str, Any]) -> Markup:
+def rows(trace: TraceFigures) -> Markup:
     """Two empty tables with their controls; the script fills them."""
     tables = tables_data(trace)
     return join(
@@ -28,30 +29,28 @@ def rows(trace: Mapping[str, Any]) -> Markup:
     )
 
 
-def tables_data(trace: Mapping[str, Any]) -> dict[str, Table]:
+def tables_data(trace: TraceFigures) -> dict[str, Table]:
     """What the script reads: columns (title, whether numbers) and rows of each table."""
-    conditions: Sequence[Mapping[str, Any]] = trace["conditions"]
-    names = list(dict.fromkeys(name for one in conditions for name in one.get("detectors") or ()))
+    names = list(dict.fromkeys(name for one in trace.conditions for name in one.detectors))
     columns = [
         ("Condition", False), ("Label", True), ("Memorized", False), ("D1", True), ("D2", True), ("Similarity", True),
         ("Overestimation", True), ("Normalised loss", True), *((name, True) for name in names),
     ]  # fmt: skip
     lines = [
         [
-            str(one["name"]), one.get("label"), KINDS.get(one.get("memorized"), ""), _number(one.get("d1")),
-            _number(one.get("d2")), _number((one.get("similarity") or {}).get("mean")),
-            _number(one.get("overestimation")), _number(one.get("normalised_loss")),
-            *(_number((one.get("detectors") or {}).get(name)) for name in names),
+            one.name, one.label, KINDS[one.memorized], _number(one.d1), _number(one.d2),
+            _number(one.similarity.mean), _number(one.overestimation), _number(one.normalised_loss),
+            *(_number(one.detectors.get(name)) for name in names),
         ]
-        for one in conditions
+        for one in trace.conditions
     ]  # fmt: skip
     each = [
         [
-            str(one["name"]), KINDS.get(one.get("memorized"), ""), seed["seed"], _number(seed.get("d1")),
-            _number(seed.get("d2")), _number(seed.get("similarity")), *_nearest(seed.get("nearest")),
+            one.name, KINDS[one.memorized], seed.seed, _number(seed.d1), _number(seed.d2), _number(seed.similarity),
+            *_nearest(seed.nearest),
         ]
-        for one in conditions
-        for seed in one.get("seeds") or ()
+        for one in trace.conditions
+        for seed in one.seeds
     ]  # fmt: skip
     of_seeds = [
         ("Condition", False), ("Memorized", False), ("Seed", True), ("D1", True), ("D2", True), ("Similarity", True),
@@ -70,10 +69,8 @@ def _table(columns: Sequence[tuple[str, bool]], lines: Sequence[Sequence[Any]]) 
     }
 
 
-def _nearest(value: Any) -> tuple[Any, Any]:
-    if isinstance(value, Mapping):
-        return value.get("index"), _number(value.get("rms"))
-    return value, None
+def _nearest(item: NearestItem | None) -> tuple[int | None, float | None]:
+    return (None, None) if item is None else (item.index, _number(item.rms))
 
 
 def _number(value: Any) -> float | None:

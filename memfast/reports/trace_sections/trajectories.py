@@ -1,14 +1,14 @@
 """What happens along the trajectory: diversity, losses, directions, the gap between the branches of guidance."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
 from memfast.reports.charts import Line, line_chart
 from memfast.reports.markup import Markup, join, tag
-from memfast.reports.trace_sections.groups import STEP, Series, chart, groups, inside, mean_curve
+from memfast.reports.trace_sections.groups import STEP, Series, chart, groups, mean_curve
+from memfast.results.trace import ConditionTrace, TraceFigures
 
 BRANCHES = ("guided", "conditional", "unconditional")
 DIVERSITY = (
@@ -33,16 +33,16 @@ POSTERIOR = (
 )
 
 
-def diversity(trace: Mapping[str, Any]) -> Markup | None:
+def diversity(trace: TraceFigures) -> Markup | None:
     """Mean distance between seeds."""
     drawing = chart(
-        trace, lambda condition: condition.get("diversity"),
+        trace, lambda condition: condition.diversity,
         title="Distance between the seeds of a condition", y_label="mean distance",
     )  # fmt: skip
     return None if drawing is None else join(tag("p", DIVERSITY), tag("div", drawing, class_="grid"))
 
 
-def losses(trace: Mapping[str, Any]) -> Markup | None:
+def losses(trace: TraceFigures) -> Markup | None:
     """The loss of each branch."""
     titles = ("Under guidance", "The condition alone", "Without a condition")
     charts = [
@@ -53,7 +53,7 @@ def losses(trace: Mapping[str, Any]) -> Markup | None:
     return join(tag("p", LOSSES), tag("div", charts, class_="grid")) if any(charts) else None
 
 
-def alignment(trace: Mapping[str, Any]) -> Markup | None:
+def alignment(trace: TraceFigures) -> Markup | None:
     """Both kinds of cosines, branch by branch."""
     charts = []
     for key, title in (
@@ -66,12 +66,12 @@ def alignment(trace: Mapping[str, Any]) -> Markup | None:
     return join(tag("p", ALIGNMENT), tag("div", charts, class_="grid")) if charts else None
 
 
-def branch_gap(trace: Mapping[str, Any]) -> Markup | None:
+def branch_gap(trace: TraceFigures) -> Markup | None:
     """The gap between the branches, and the posterior over the training items."""
     charts = [
-        (GAP, chart(trace, lambda condition: condition.get("branch_gap"), title="Gap between the branches",
+        (GAP, chart(trace, lambda condition: condition.branch_gap, title="Gap between the branches",
                     x_label=STEP, y_label="distance, logarithmic", logarithmic=True)),
-        (POSTERIOR, chart(trace, _of("posterior", "max_weight"),
+        (POSTERIOR, chart(trace, _max_weight,
                           title="Greatest posterior weight of one training item",
                           x_label=STEP, y_label="weight")),
     ]  # fmt: skip
@@ -81,9 +81,13 @@ def branch_gap(trace: Mapping[str, Any]) -> Markup | None:
     return join(tag("p", " ".join(words for words, _ in shown)), tag("div", [one for _, one in shown], class_="grid"))
 
 
-def _branch_lines(trace: Mapping[str, Any], key: str) -> Sequence[Line]:
+def _max_weight(condition: ConditionTrace) -> Sequence[float | None] | None:
+    return None if condition.posterior is None else condition.posterior.max_weight
+
+
+def _branch_lines(trace: TraceFigures, key: str) -> Sequence[Line]:
     lines = []
-    for group in groups(trace):
+    for group in groups(trace.conditions):
         for branch in BRANCHES:
             values = mean_curve(group, _of(key, branch))
             if values is not None and np.isfinite(values).any():
@@ -93,4 +97,4 @@ def _branch_lines(trace: Mapping[str, Any], key: str) -> Sequence[Line]:
 
 
 def _of(kind: str, part: str) -> Series:
-    return lambda condition: inside(condition, kind, part)
+    return lambda condition: getattr(getattr(condition, kind), part)

@@ -1,0 +1,1 @@
+"""What can be traced: a run of memfast, and a diffusers pipeline."""
