@@ -44,8 +44,8 @@ def decompose(states: Any, target: Any, initial: Any) -> Decomposition:
     """Ordinary least squares of each state on its target and its initial noise, without an intercept.
 
     One pass over the states (``memfast.ops.inner_products``): every sum is taken in float64 and the 2x2 normal
-    equations are solved in closed form. The residual follows from the same sums, and is good to 1e-9 of itself: where it is so
-    small that they cancel (``CANCELLATION``), that state alone is read a second time.
+    equations are solved in closed form. The residual follows from the same sums, and is good to 1e-9 of itself: where
+    it is so small that they cancel (``CANCELLATION``), that state alone is read a second time.
 
     Args:
         states: ``[S, B, ...]``, the states of B samples at S moments, or an iterable of S arrays ``[B, ...]`` (then no
