@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 SOURCES := pyproject.toml setup.py constraints.txt $(shell find csrc -type f 2>/dev/null)
 
-.PHONY: demo test bench evidence lint clean
+.PHONY: demo test soak bench evidence lint clean
 
 demo: $(VENV)/installed-demo
 	$(BIN)/memfast demo --out memfast-demo --overwrite
@@ -13,6 +13,11 @@ demo: $(VENV)/installed-demo
 test: export OMP_WAIT_POLICY ?= passive
 test: $(VENV)/installed-test lint
 	$(BIN)/python -m pytest memfast tests
+
+# What takes hours: kills, failing files, changed files, long lives. `python tests/soak --help` runs a piece of it.
+soak: export OMP_WAIT_POLICY ?= passive
+soak: $(VENV)/installed-test
+	$(BIN)/python -m pytest -m soak -s tests
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .

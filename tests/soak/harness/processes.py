@@ -6,6 +6,7 @@ affordable. `torchrun` and `alone` start the real thing, for the long form.
 
 import contextlib
 import ctypes
+import importlib
 import json
 import os
 import random
@@ -19,7 +20,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).parents[3]
+import memfast
+
+ROOT = Path(memfast.__file__).parents[1]
 CHANGES, READS = 1, 2
 FAIL, KEEP_FAILING, SHORTEN, KILL, JUMP = 1, 2, 3, 4, 5
 LATE = 99  # the code of a rank that had to be killed
@@ -44,6 +47,7 @@ class Ended:
 
     codes: list[int]
     errors: list[str]
+    printed: str
     operations: list[int]
     seconds: float
 
@@ -92,7 +96,13 @@ class Warm:
         for rank in range(ranks):
             errors = Path(tempfile.mkstemp(dir=self.folder, suffix=".stderr")[1])
             environment = ranks_environment(rank, ranks, port) if ranks > 1 else {}
-            job = {"arguments": arguments, "environment": environment, "stderr": str(errors), "fault": None, "memory": 0}
+            job = {
+                "arguments": arguments,
+                "environment": environment,
+                "stderr": str(errors),
+                "fault": None,
+                "memory": 0,
+            }
             if rank == faulty_rank:
                 job["memory"] = memory
             if fault is not None and rank == faulty_rank:
@@ -131,9 +141,11 @@ class Job:
         texts = [path.read_text(errors="replace") for path in self._errors]
         counts = [Path(f"{path}.count") for path in self._errors]
         operations = [int(path.read_text()) if path.exists() else 0 for path in counts]
-        for path in (*self._errors, *counts):
+        printed = [Path(f"{path}.out") for path in self._errors]
+        text = "".join(path.read_text(errors="replace") for path in printed if path.exists())
+        for path in (*self._errors, *counts, *printed):
             path.unlink(missing_ok=True)
-        return Ended(codes, texts, operations, time.monotonic() - self.started)
+        return Ended(codes, texts, text, operations, time.monotonic() - self.started)
 
 
 def torchrun(arguments: list[str], ranks: int) -> subprocess.Popen:
@@ -195,11 +207,10 @@ def compiled_faults(folder: Path) -> Path | None:
 
 def _serve(library: str) -> None:
     """The warm process: one line of jobs in, their process ids out, their exit codes out."""
-    import memfast.auditing
-    import memfast.reports
-    import memfast.trace
-    import memfast.training  # noqa: F401
     from memfast.cli import main
+
+    for package in ("auditing", "reports", "trace", "training"):
+        importlib.import_module(f"memfast.{package}")
 
     faults = ctypes.CDLL(library) if library else None
     answers = os.fdopen(os.dup(1), "w")
@@ -240,6 +251,7 @@ def _reaped(pids: list[int]) -> list[int]:
 def _child(job: dict, main: object, faults: object) -> None:
     os.environ.update(job["environment"])
     os.dup2(os.open(job["stderr"], os.O_WRONLY | os.O_TRUNC), 2)
+    os.dup2(os.open(f"{job['stderr']}.out", os.O_WRONLY | os.O_CREAT), 1)
     sys.stdin = open(os.devnull)
     code = 70
     try:

@@ -144,7 +144,9 @@ def _timeless(path: Path) -> bytes:
     if path.suffix == ".json":
         return json.dumps(_without_times(json.loads(content)), sort_keys=True).encode()
     if path.suffix == ".jsonl":
-        return b"\n".join(json.dumps(_without_times(json.loads(line)), sort_keys=True).encode() for line in content.splitlines())
+        return b"\n".join(
+            json.dumps(_without_times(json.loads(line)), sort_keys=True).encode() for line in content.splitlines()
+        )
     if path.suffix == ".html":
         return re.sub(rb"[0-9.,:]+ ?(s|ms|min|h|seconds|UTC)\b|sha256-[A-Za-z0-9+/=]+", b"", content)
     return content
