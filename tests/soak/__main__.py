@@ -19,7 +19,7 @@ def main() -> int:
     asked = parser.parse_args()
     top = Path(tempfile.mkdtemp(prefix="memfast-soak-"))
     if asked.piece == "kills":
-        counts = kills.run(top, kills=asked.cases, seed=asked.seed, verbs=asked.verbs, first=asked.first)
+        counts = kills.run(top, cases=asked.cases, seed=asked.seed, verbs=asked.verbs, first=asked.first)
     elif asked.piece == "fuzz":
         counts = fuzzing.run(top, cases=asked.cases, seed=asked.seed, kinds=asked.verbs, first=asked.first)
     else:

@@ -1,4 +1,4 @@
-"""Let each operation on files fail in turn: a full disk, a broken one, a forbidden one, half of a read, a wrong clock."""
+"""Let each operation on files fail in turn: a full, broken or forbidden disk, half of a read, a wrong clock."""
 
 import errno
 import shutil
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
 from harness.kills import Kills, Undisturbed
 from harness.processes import CHANGES, FAIL, JUMP, KEEP_FAILING, LATE, READS, SHORTEN, Ended, Fault, Warm
 from harness.verbs import Verb, available, differences, left_over, outputs, refused

@@ -13,6 +13,7 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+
 from harness.mutations import mutated
 from harness.own_files import FILES, Kind, available
 

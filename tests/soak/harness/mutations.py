@@ -1,4 +1,4 @@
-"""Changes to a file that reach behind its outermost check: to the tree of JSON, the header of safetensors and npy, ..."""
+"""Changes to a file that reach behind its outermost check: to the tree of JSON, the headers of safetensors and npy."""
 
 import json
 import struct

@@ -252,7 +252,7 @@ def _child(job: dict, main: object, faults: object) -> None:
     os.environ.update(job["environment"])
     os.dup2(os.open(job["stderr"], os.O_WRONLY | os.O_TRUNC), 2)
     os.dup2(os.open(f"{job['stderr']}.out", os.O_WRONLY | os.O_CREAT), 1)
-    sys.stdin = open(os.devnull)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     code = 70
     try:
         if job["memory"]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
 from harness.processes import Ended, Warm
 
 # What may differ between two runs with the same result: how long they took, where and when they ran.
@@ -43,13 +44,11 @@ class Verb:
     Attributes:
         name: the command.
         arguments: what follows the name; ``{out}``, ``{data}`` and ``{seed}`` are filled in.
-        again: what is added to run it again after a kill.
         ranks: the numbers of processes it can run on.
     """
 
     name: str
     arguments: tuple[str, ...]
-    again: tuple[str, ...] = ()
     ranks: tuple[int, ...] = (1,)
 
     def command(self, data: Path, out: Path, *, seed: int = 0, extra: tuple[str, ...] = ()) -> list[str]:
@@ -58,29 +57,18 @@ class Verb:
         return [self.name, *filled, "--quiet"]
 
 
+_SETS = ("{data}/generated.npy", "{data}/training.npy", "--test", "{data}/test.npy", "--seed", "{seed}")
+_TRACE = ("--bank", "{data}/training.npy", "--seeds", "2", "--steps", "4", "--seed", "{seed}", "--keep-states")
 VERBS = {
     verb.name: verb
     for verb in (
-        Verb(
-            "audit",
-            ("{data}/generated.npy", "{data}/training.npy", "--test", "{data}/test.npy", "--out", "{out}", "-k", "5")
-            + ("--seed", "{seed}", "--metrics", "kernel_distance"),
-            ranks=(1, 2, 3),
-        ),
+        Verb("audit", (*_SETS, "--out", "{out}", "-k", "5", "--metrics", "kernel_distance"), ranks=(1, 2, 3)),
         Verb("train", ("{data}/train-{seed}.toml", "--out", "{out}", "--resume"), ranks=(1, 2, 3)),
-        Verb(
-            "trace",
-            ("{data}/run", "--out", "{out}", "--bank", "{data}/training.npy", "--seeds", "2", "--steps", "4")
-            + ("--seed", "{seed}", "--keep-states"),
-        ),
-        Verb(
-            "evaluate",
-            ("{data}/generated.npy", "{data}/training.npy", "--test", "{data}/test.npy", "--out", "{out}")
-            + ("--metrics", "kernel_distance,precision,c_t", "--seed", "{seed}"),
-        ),
+        Verb("trace", ("{data}/run", "--out", "{out}", *_TRACE)),
+        Verb("evaluate", (*_SETS, "--out", "{out}", "--metrics", "kernel_distance,precision,c_t")),
         Verb("index", ("{data}/training.npy", "--out", "{out}")),
     )
-}  # fmt: skip
+}
 
 
 def available(names: list[str] | None = None) -> list[Verb]:
