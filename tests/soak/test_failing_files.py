@@ -19,6 +19,15 @@ def test_a_rank_that_cannot_read_ends_all_ranks(harness):
     assert harness.one_rank(VERBS["audit"], 2, TROUBLES[3]) == []
 
 
+def test_ranks_that_leave_at_once_leave_nobody_behind(harness):
+    """The rank that ends first must not take the meeting place with it while others are still on their way."""
+    command = VERBS["audit"].command(harness.data, harness.top / "early")
+    command[1] += ".missing"
+    ended = harness.warm.run(command, ranks=3)
+    assert ended.codes == [1, 1, 1]
+    assert not ended.raw, ended.text
+
+
 def test_a_clock_that_jumps_by_days_changes_nothing(harness):
     assert harness.wrong_clock(VERBS["audit"]) == []
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from harness import kills
-from harness.verbs import available
+from harness.verbs import VERBS, available
 
 SHORT_SEED, SHORT_CASES = 11, 3
 
@@ -21,3 +21,15 @@ def test_three_hundred_kills(tmp_path):
     seed = int(np.random.SeedSequence().generate_state(1)[0])
     counts = kills.run(tmp_path, cases=300, seed=seed)
     assert not [name for name in counts if name.endswith("wrong")], f"seed {seed}: {dict(counts)}"
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("ranks", [1, 2, 3])
+@pytest.mark.parametrize("name", ["audit", "train"])
+def test_a_killed_launcher_leaves_no_rank_behind(harness, name, ranks):
+    seed = int(np.random.SeedSequence().generate_state(1)[0])
+    moments = np.random.default_rng(seed).random(5)
+    print(f"seed {seed}: {moments}")
+    for number, moment in enumerate(moments):
+        assert harness.launched(VERBS[name], ranks, number, float(moment)) == []

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.processes import KILL, LATE, Ended, Fault, Job, Warm
+from harness.processes import KILL, LATE, Ended, Fault, Job, Launched, Warm
 from harness.verbs import Verb, available, differences, left_over, make_data, outputs, refused
 
 WAYS = ("kill", "kill at a file operation", "terminate", "interrupt twice", "stop and continue")
@@ -68,6 +68,7 @@ class Kills:
         self.top, self.warm, self.verbs = top, warm, verbs
         self.data = make_data(top / "data", warm)
         self._undisturbed: dict[tuple[str, int, int], Undisturbed] = {}
+        self._real_seconds: dict[int, float] = {}
 
     def undisturbed(self, verb: Verb, ranks: int, seed: int) -> Undisturbed:
         """The result of a command, computed once. Two runs must agree, or nothing could be compared."""
@@ -109,6 +110,28 @@ class Kills:
         if not wrong:
             shutil.rmtree(out.parent)
         return wrong
+
+    def launched(self, verb: Verb, ranks: int, number: int, moment: float) -> list[str]:
+        """Kill the real launcher at a share of a whole run: its ranks end too, and the next run has the same bits."""
+        wanted = self.undisturbed(verb, ranks, 0)
+        out = self.top / f"launched-{verb.name}-{ranks}-{number}" / "out"
+        command = verb.command(self.data, out)
+        if ranks not in self._real_seconds:
+            started = time.monotonic()
+            assert Launched(verb.command(self.data, out.parent / "whole"), ranks).wait()[0] == 0
+            self._real_seconds[ranks] = time.monotonic() - started
+        job = Launched(command, ranks)
+        time.sleep(moment * self._real_seconds[ranks])
+        job.kill_launcher()
+        _, text = job.wait()
+        wrong = [f"{len(left)} processes still ran after 30 seconds"] if (left := job.remaining()) else []
+        wrong += [f"a raw traceback: ...{text[-600:]}"] if "Traceback (most recent call last)" in text else []
+        code, text = Launched(command, ranks).wait()
+        if code and "already holds" not in text:
+            wrong.append(f"the run after it ends with {code}: {text[-400:]}")
+        if changed := differences(outputs(out), wanted.outputs):
+            wrong.append(f"other bits: {changed}")
+        return wrong + ([f"left over: {rest}"] if (rest := left_over(out)) else [])
 
     def _disturbed(self, case: Case, command: list[str], wanted: Undisturbed, out: Path) -> Ended:
         if case.way == "kill at a file operation":

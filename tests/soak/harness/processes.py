@@ -1,7 +1,7 @@
 """Commands of memfast in processes that can be killed.
 
 `Warm` imports memfast once and forks for every command: a start takes milliseconds, so hundreds of kills are
-affordable. `torchrun` and `alone` start the real thing, for the long form.
+affordable. `Launched` starts the real thing, for the long form.
 """
 
 import contextlib
@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -148,22 +149,46 @@ class Job:
         return Ended(codes, texts, text, operations, time.monotonic() - self.started)
 
 
-def torchrun(arguments: list[str], ranks: int) -> subprocess.Popen:
-    """The real launcher, in a session of its own."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
-    return _popen([*command, "-m", "memfast", *arguments])
+class Launched:
+    """A command under the real launcher, ``torchrun``, or as one real process: seconds to start, nothing left out."""
 
+    def __init__(self, arguments: list[str], ranks: int) -> None:
+        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)] if ranks > 1 else []
+        self._mark = f"SOAK_JOB={uuid.uuid4()}"
+        name, _, value = self._mark.partition("=")
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - read after the processes have ended
+        self._process = subprocess.Popen(
+            [sys.executable, *launcher, "-m", "memfast", *arguments], stdout=subprocess.DEVNULL, stderr=self._errors,
+            start_new_session=True, env={**environment_of_commands(), name: value}, cwd=ROOT,
+        )  # fmt: skip
 
-def alone(arguments: list[str]) -> subprocess.Popen:
-    """One real process, in a session of its own."""
-    return _popen([sys.executable, "-m", "memfast", *arguments])
+    def kill_launcher(self) -> None:
+        """Kill the process that was started; its ranks know nothing of it."""
+        self._process.kill()
 
+    def wait(self) -> tuple[int, str]:
+        """Its exit code and what it and its ranks printed."""
+        code = self._process.wait()
+        self._errors.seek(0)
+        return code, self._errors.read()
 
-def _popen(command: list[str]) -> subprocess.Popen:
-    return subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
-        env=environment_of_commands(), cwd=ROOT,
-    )  # fmt: skip
+    def remaining(self, seconds: float = TOGETHER_SECONDS) -> list[int]:
+        """Processes of the job that still run after so many seconds; they are killed."""
+        end = time.monotonic() + seconds
+        while (left := self._living()) and time.monotonic() < end:
+            time.sleep(0.2)
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        return left
+
+    def _living(self) -> list[int]:
+        found = []
+        for path in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if self._mark.encode() in (path / "environ").read_bytes():
+                    found.append(int(path.name))
+        return found
 
 
 def environment_of_commands() -> dict[str, str]:
