@@ -26,7 +26,7 @@ def stages(what, count):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-@pytest.mark.parametrize("count", [12, pytest.param(500, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("count", [8, pytest.param(500, marks=pytest.mark.soak)])
 def test_audits_in_one_process_leave_nothing_behind(count):
     found = stages("audits", count)
     print(found)
@@ -36,7 +36,7 @@ def test_audits_in_one_process_leave_nothing_behind(count):
     assert found[-1]["resident"] - found[0]["resident"] < MOST_GROWTH
 
 
-@pytest.mark.parametrize("count", [200, pytest.param(5000, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("count", [80, pytest.param(5000, marks=pytest.mark.soak)])
 def test_more_images_than_files_may_be_open(count):
     assert stages("files", count)[0]["files"] < 64
 
