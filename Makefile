@@ -14,9 +14,11 @@ test: export OMP_WAIT_POLICY ?= passive
 test: $(VENV)/installed-test lint
 	$(BIN)/python -m pytest memfast tests
 
-# What takes many minutes: the coverage of every interval, measured again.
+# What takes hours: kills, failing files, changed files, long lives, and the coverage of every interval measured again.
+# `python tests/soak --help` runs a piece of it.
+soak: export OMP_WAIT_POLICY ?= passive
 soak: $(VENV)/installed-test
-	$(BIN)/python -m pytest -m soak tests
+	$(BIN)/python -m pytest -m soak -s tests
 
 # The suites of peers whose own pins no environment of ours fits: beside it, not in it.
 peers: $(VENV)/installed-test

@@ -41,6 +41,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         # The reader of our output went away (`memfast info | head`): nothing failed, and nothing more can be printed.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except MemoryError:
+        _say(
+            MemoryError(
+                "out of memory. Finished work is kept where there is a checkpoint. Free memory, or use less data."
+            )
+        )
+        return FAILURE
     except OSError as error:  # a file that may not be read, a name that is too long
         _say(error)
         return FAILURE

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -16,12 +17,14 @@ from memfast.features.opening import open_extractor
 from memfast.foundation.arguments import whole_number
 from memfast.foundation.errors import InputError, OutputError
 from memfast.foundation.progress import Progress
-from memfast.runtime.files import read_json, write_json, write_npy
+from memfast.foundation.values import file_hash
+from memfast.runtime.files import read_json, write_json, write_npy, write_text
 
 CACHE_VARIABLE = "MEMFAST_CACHE"
 DEFAULT_CACHE = Path("~/.cache/memfast")
 BATCH_SIZE = 64
 SHARD_ITEMS = 4096
+_HASH_SUFFIX = ".sha256"
 NOT_CACHED = "Not cached: the module has no identity. Pass one, such as identity='my-encoder-v3', to keep its features."
 
 
@@ -135,7 +138,10 @@ def _cache_folder(cache: Any) -> Path:
 
 
 class _Shards:
-    """One folder of the cache: ``features.json`` and ``START-STOP.npy``."""
+    """One folder of the cache: ``features.json``, and ``START-STOP.npy`` with its SHA-256 in ``START-STOP.sha256``.
+
+    A shard is written before its hash: one without its hash, or with another, is computed again.
+    """
 
     def __init__(self, folder: Path, description: dict[str, Any]) -> None:
         self.folder = folder
@@ -150,15 +156,21 @@ class _Shards:
             write_json(notes, description)
 
     def read(self, start: int, stop: int) -> np.ndarray | None:
+        path = self._path(start, stop)
         try:
-            rows = np.load(self._path(start, stop), allow_pickle=False)
+            content = path.read_bytes()
+            if path.with_suffix(_HASH_SUFFIX).read_text(encoding="ascii") != hashlib.sha256(content).hexdigest():
+                return None
+            rows = np.load(BytesIO(content), allow_pickle=False)
         except (OSError, ValueError, EOFError, BadZipFile):
             return None
         whole = rows.dtype == np.float32 and rows.ndim == 2 and len(rows) == stop - start
         return rows if whole and np.isfinite(rows).all() else None
 
     def write(self, start: int, stop: int, rows: np.ndarray) -> None:
-        write_npy(self._path(start, stop), rows)
+        path = self._path(start, stop)
+        write_npy(path, rows)
+        write_text(path.with_suffix(_HASH_SUFFIX), file_hash(path))
 
     def _path(self, start: int, stop: int) -> Path:
         return self.folder / f"{start:012d}-{stop:012d}.npy"
@@ -167,5 +179,5 @@ class _Shards:
 def _read_notes(path: Path) -> Any:
     try:
         return read_json(path)
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None

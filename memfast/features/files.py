@@ -6,7 +6,7 @@ called with pickle switched off, so that such a file is refused. Load only files
 """
 
 import pickle
-import warnings
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -43,9 +43,7 @@ def from_file(path: str | Path, preprocessing: Preprocessing, *, device: str, dt
 
 def _torchscript(path: Path, device: str) -> torch.nn.Module:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)
-            return torch.jit.load(str(path), map_location=device).eval()
+        return torch.jit.load(str(path), map_location=device).eval()
     except RuntimeError as error:
         raise InputError(
             str(path),
@@ -68,24 +66,37 @@ def _exported(path: Path) -> torch.nn.Module:
         ) from error
 
 
+# Two threads that patch and restore in turn would leave a patch in the process.
+_PATCHING = threading.Lock()
+
+
 @contextmanager
 def _without_pickle() -> Iterator[None]:
-    """Every load of torch reads tensors only, and Python's unpickler refuses."""
-    load = torch.load
+    """In this thread every load of torch reads tensors only, and Python's unpickler refuses."""
+    thread = threading.get_ident()
 
     def refuse(*_: Any, **__: Any) -> Any:
         raise ValueError("it holds pickled objects, which could run any code")
 
-    def safe_load(*arguments: Any, **options: Any) -> Any:
-        return load(*arguments, **{**options, "weights_only": True})
+    def only_here(replacement: Any, original: Any) -> Any:
+        def call(*arguments: Any, **options: Any) -> Any:
+            here = threading.get_ident() == thread
+            return (replacement if here else original)(*arguments, **options)
 
-    with ExitStack() as stack:
+        return call
+
+    with _PATCHING, ExitStack() as stack:
+        load = torch.load
+
+        def safe_load(*arguments: Any, **options: Any) -> Any:
+            return load(*arguments, **{**options, "weights_only": True})
+
         for owner, name, value in (
             (torch, "load", safe_load), (pickle, "loads", refuse), (pickle, "load", refuse),
             (pickle, "Unpickler", refuse), (torch._C, "_pickle_load_obj", refuse),
         ):  # fmt: skip
             if hasattr(owner, name):
-                stack.enter_context(patch.object(owner, name, value))
+                stack.enter_context(patch.object(owner, name, only_here(value, getattr(owner, name))))
         yield
 
 

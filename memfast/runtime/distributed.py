@@ -329,7 +329,16 @@ def _start(timeout: timedelta) -> None:
     on_gpu = torch.cuda.is_available() and dist.is_nccl_available() and local < torch.cuda.device_count()
     if on_gpu:
         torch.cuda.set_device(local)
-    dist.init_process_group("nccl" if on_gpu else "gloo", timeout=timeout)
+    try:
+        dist.init_process_group("nccl" if on_gpu else "gloo", timeout=timeout)
+        # A rank that fails at once must not leave, with the store, while others are still connecting.
+        dist.barrier()
+    except (RuntimeError, ValueError) as error:
+        _leave()
+        raise RankError(
+            f"rank {os.environ['RANK']} could not join the other ranks ({first_line(error)}). "
+            "Look at what the others say, and start all of them again."
+        ) from error
     threading.Thread(target=_end_with_parent, args=(os.getppid(),), name="memfast-parent", daemon=True).start()
 
 

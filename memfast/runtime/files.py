@@ -132,7 +132,7 @@ def finish_generation(folder: str | os.PathLike[str]) -> None:
         return
     try:
         if (ready / _REMOVED).is_file():
-            for name in json.loads((ready / _REMOVED).read_text(encoding="utf-8")):
+            for name in _names(ready / _REMOVED):
                 (folder / Path(name).name).unlink(missing_ok=True)
         for path in sorted(ready.iterdir()):
             if path.name != _REMOVED:
@@ -140,7 +140,7 @@ def finish_generation(folder: str | os.PathLike[str]) -> None:
         (ready / _REMOVED).unlink(missing_ok=True)
         ready.rmdir()
         _flush_folder(folder)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise OutputError(
             f"{folder}: a newer result lies in {ready.name} and cannot be moved to its place ({error}). "
             f"Move its files into {folder}, or write to another folder."
@@ -268,6 +268,13 @@ def _plain(value: Any) -> Any:
     if isinstance(value, np.generic):
         return value.item()
     raise TypeError(f"{type(value).__name__} has no place in a JSON file")
+
+
+def _names(path: Path) -> list[str]:
+    names = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"{path.name} is damaged: expected a list of file names")
+    return names
 
 
 def _fill(path: Path, content: Content) -> None:

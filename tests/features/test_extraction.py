@@ -65,8 +65,9 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path, monkeypatch):
         lambda content: b"PK\x03\x04" + content,
         lambda content: b"\x80\x04K\x01.",
         lambda content: content[:-4] + np.float32(np.nan).tobytes(),
+        lambda content: content[:-3] + bytes([content[-3] ^ 1]) + content[-2:],
     ],
-    ids=["header cut", "end cut", "empty", "zip", "pickle", "nan"],
+    ids=["header cut", "end cut", "empty", "zip", "pickle", "nan", "one bit"],
 )
 def test_a_damaged_shard_is_computed_again(damage, tmp_path):
     extract(PIXELS, Counting(), identity="counting", cache=tmp_path, shard_items=10)
@@ -76,6 +77,22 @@ def test_a_damaged_shard_is_computed_again(damage, tmp_path):
     found = extract(PIXELS, network, identity="counting", cache=tmp_path, shard_items=10)
     assert network.seen == 10
     np.testing.assert_allclose(found.values, expected(), atol=1e-6)
+
+
+def test_shards_whose_hashes_are_missing_or_swapped_are_computed_again(tmp_path):
+    extract(PIXELS, Counting(), identity="counting", cache=tmp_path, shard_items=10)
+    first, second = sorted(tmp_path.rglob("*.npy"))[:2]
+    content = first.read_bytes()
+    first.write_bytes(second.read_bytes())
+    second.write_bytes(content)
+    network = Counting()
+    found = extract(PIXELS, network, identity="counting", cache=tmp_path, shard_items=10)
+    assert network.seen == 20
+    np.testing.assert_allclose(found.values, expected(), atol=1e-6)
+    first.with_suffix(".sha256").unlink()
+    network = Counting()
+    extract(PIXELS, network, identity="counting", cache=tmp_path, shard_items=10)
+    assert network.seen == 10
 
 
 def test_data_preprocessing_dtype_weights_and_identity_each_change_the_key(tmp_path):

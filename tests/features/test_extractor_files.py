@@ -1,5 +1,8 @@
+import pickle
 import struct
 import sys
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -253,3 +256,19 @@ def flatten_model() -> bytes:
         field(1, node) + field(2, "g") + field(11, tensor("x", ["b", 3, 12, 12])) + field(12, tensor("y", ["b", 432]))
     )
     return field(1, 8) + field(7, graph) + field(8, field(1, "") + field(2, 13))
+
+
+def test_threads_leave_no_warning_filter_and_other_threads_keep_pickle(network, tmp_path):
+    path = tmp_path / "network.pt2"
+    torch.export.save(torch.export.export(network, (torch.zeros(1, 3, 12, 12),)), path)
+    torch.jit.trace(network, torch.zeros(1, 3, 12, 12)).save(tmp_path / "network.pt")
+    filters, functions = list(warnings.filters), (torch.load, pickle.loads, pickle.load, pickle.Unpickler)
+    with ThreadPoolExecutor(8) as pool:
+        opened = [pool.submit(open_extractor, str(tmp_path / name)) for name in ("network.pt2", "network.pt") * 4]
+        kept = [pool.submit(pickle.loads, pickle.dumps({"a": 1})) for _ in range(200)]
+        assert all(one.result() == {"a": 1} for one in kept)
+        found = [one.result()(PIXELS) for one in opened]
+    for one in found[1:]:
+        np.testing.assert_allclose(one, found[0], rtol=1e-5)
+    assert warnings.filters == filters
+    assert (torch.load, pickle.loads, pickle.load, pickle.Unpickler) == functions

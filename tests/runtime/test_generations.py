@@ -81,11 +81,12 @@ def test_a_write_that_fails_leaves_the_old_generation_and_no_rest(tmp_path):
     assert (tmp_path / "result.json").read_text() == "old"
 
 
-def test_a_damaged_ready_generation_is_an_error_of_ours(tmp_path):
+@pytest.mark.parametrize("text", ["{no json", "3", '{"a": 1}', "[3]", "[" * 100_000, "\xff"])
+def test_a_damaged_ready_generation_is_an_error_of_ours(tmp_path, text):
     files.write_together(tmp_path, OLD)
     ready = tmp_path / files._GENERATION
     ready.mkdir()
-    (ready / files._REMOVED).write_text("{no json")
+    (ready / files._REMOVED).write_text(text, encoding="latin-1")
     with pytest.raises(OutputError, match="a newer result lies in"):
         files.finish_generation(tmp_path)
 
