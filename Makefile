@@ -15,7 +15,7 @@ test: $(VENV)/installed-test lint
 	$(BIN)/python -m pytest memfast tests
 
 # What takes hours: kills, failing files, changed files, long lives, and the coverage of every interval measured again.
-# `python tests/soak --help` runs a piece of it.
+# `python -m tests.soak --help` runs a piece of it.
 soak: export OMP_WAIT_POLICY ?= passive
 soak: $(VENV)/installed-test
 	$(BIN)/python -m pytest -m soak -s tests

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from data_containers import encoded, write_folder, write_tar, write_zip
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from memfast.data import open_source
+from tests.data.data_containers import encoded, write_folder, write_tar, write_zip
 
 datasets = pytest.importorskip("datasets", reason="the package datasets is not installed")
 pa = pytest.importorskip("pyarrow", reason="the package pyarrow is not installed")
@@ -176,7 +176,7 @@ def test_every_container_of_arrays_gives_the_same_bits(dtype, tmp_path):
 
 
 def test_containers_agree_on_natural_order(tmp_path):
-    from data_containers import gray
+    from tests.data.data_containers import gray
 
     files = {f"a/{number}.png": encoded(gray(number)) for number in (1, 10, 2, 30, 3)}
     for data in (

@@ -5,9 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import fuzzing
 import numpy as np
 import pytest
+
+from tests.data import fuzzing
 
 pytest.importorskip("datasets", reason="the package datasets is not installed")
 

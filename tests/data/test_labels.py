@@ -6,12 +6,12 @@ import unicodedata
 import numpy as np
 import pytest
 import torch
-from data_containers import encoded, gray, reasons, write_folder, write_tar, write_zip
 from PIL import Image
 
 from memfast.data import open_source
 from memfast.data.labels import encode_labels
 from memfast.data.not_read import PassedOver
+from tests.data.data_containers import encoded, gray, reasons, write_folder, write_tar, write_zip
 
 PNG = encoded(gray(7))
 WRITERS = {"folder": write_folder, "zip": write_zip, "tar": write_tar}

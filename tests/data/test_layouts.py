@@ -5,11 +5,11 @@ import json
 
 import numpy as np
 import pytest
-from data_containers import encoded, gray, reasons, write_folder, write_tar, write_zip
 from PIL import Image
 
 from memfast.data import open_source
 from memfast.foundation.errors import InputError
+from tests.data.data_containers import encoded, gray, reasons, write_folder, write_tar, write_zip
 
 datasets = pytest.importorskip("datasets", reason="the package datasets is not installed")
 pa = pytest.importorskip("pyarrow", reason="the package pyarrow is not installed")

@@ -7,11 +7,11 @@ import zipfile
 
 import numpy as np
 import pytest
-from data_containers import encoded, gray, reasons, write_folder, write_tar, write_zip
 from PIL import Image
 
 from memfast.data import NotRead, open_source
 from memfast.foundation.errors import InputError
+from tests.data.data_containers import encoded, gray, reasons, write_folder, write_tar, write_zip
 
 PNG = encoded(gray(7))
 

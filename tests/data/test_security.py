@@ -13,11 +13,11 @@ import zlib
 import numpy as np
 import pytest
 import torch
-from data_containers import encoded, gray, reasons, write_folder, write_tar, write_zip
 from PIL import Image
 
 from memfast.data import open_source
 from memfast.foundation.errors import InputError
+from tests.data.data_containers import encoded, gray, reasons, write_folder, write_tar, write_zip
 
 PNG = encoded(gray(7))
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n(ran) (/tmp/never) file\nshowpage\n%%EOF\n"

@@ -5,11 +5,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from tiny_stable_diffusion import SIDE, TOKENS, run, tiny_pipeline
 
 from memfast.detectors import detector
 from memfast.foundation.errors import InputError
 from memfast.integrations import FirstCall, capture_attention, prompt_tokens
+from tests.integrations.tiny_stable_diffusion import SIDE, TOKENS, run, tiny_pipeline
 
 
 @pytest.fixture(scope="module")

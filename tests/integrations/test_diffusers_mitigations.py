@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 import torch
 from scipy.signal import argrelextrema
-from tiny_stable_diffusion import SCHEDULE, SIDE, run, tiny_pipeline
 
 from memfast.foundation.errors import InputError
 from memfast.integrations import guided_by, optimise_latents, optimise_prompt, schedule_from_scheduler
 from memfast.sampling import Delayed, DynamicTransition
+from tests.integrations.tiny_stable_diffusion import SCHEDULE, SIDE, run, tiny_pipeline
 
 
 @pytest.fixture(scope="module")

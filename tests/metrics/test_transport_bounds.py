@@ -4,12 +4,12 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from exact_transport import exact_cost
 from scipy.optimize import linear_sum_assignment
 
 from memfast.metrics import wasserstein
 from memfast.metrics.assignment import optimal_assignment
 from memfast.metrics.pair_costs import cost_blocks, cost_rounding, costs_at, row_minima
+from tests.metrics.exact_transport import exact_cost
 
 CASES = 70
 

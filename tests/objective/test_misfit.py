@@ -6,7 +6,7 @@ import pytest
 
 from memfast import schedules
 from memfast.objective import DenoisingObjective
-from memfast.timesteps import ConfidenceInterval, Mixture, Plan, SpeeD, TimestepBias, Uniform
+from memfast.timesteps import ConfidenceInterval, DensitySchedule, Mixture, SpeeD, TimestepBias, Uniform
 
 INTERVAL = ConfidenceInterval(600, 1000)
 
@@ -22,7 +22,7 @@ INTERVAL = ConfidenceInterval(600, 1000)
         (500, SpeeD(tau=0.7), "tau=0.7 favours none"),
         (3, TimestepBias("later"), "portion=0.25 holds none of the 3 timesteps: it is uniform"),
         (100, Mixture((Uniform(), INTERVAL), (0.1, 0.9)), "lies on the timesteps"),
-        (100, Plan(((0, Uniform()), (50, INTERVAL))), "lies on the timesteps"),
+        (100, DensitySchedule(((0, Uniform()), (50, INTERVAL))), "lies on the timesteps"),
     ],
 )
 def test_warned_of(T, density, text):

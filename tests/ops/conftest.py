@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from ops_cases import INSTRUCTION_SETS, make_problem, use_instruction_set
+
+from tests.ops.ops_cases import INSTRUCTION_SETS, make_problem, use_instruction_set
 
 
 @pytest.fixture(params=INSTRUCTION_SETS)

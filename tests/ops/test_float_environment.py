@@ -6,9 +6,9 @@ import sys
 import numpy as np
 import pytest
 import torch
-from ops_cases import INSTRUCTION_SETS, use_instruction_set
 
 from memfast import ops
+from tests.ops.ops_cases import INSTRUCTION_SETS, use_instruction_set
 
 FE_TONEAREST, FE_UPWARD = 0, 0x800
 TINY = {torch.float32: 2.0**-140, torch.bfloat16: 2.0**-130, torch.float16: 2.0**-22}

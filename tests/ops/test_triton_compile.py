@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("triton", reason="triton is not installed")
 
-from gpu_compile import TARGETS, compile_kernel, kernels
+from tests.ops.gpu_compile import TARGETS, compile_kernel, kernels
 
 INT8_PRODUCT = {80: r"mma\.sync\S*\.s32\.s8\.s8\.s32", 90: r"wgmma\.mma_async\S*\.s32\.s8\.s8"}
 ROUNDED = ("standard_normal_kernel", "noise_kernel", "loss_kernel", "ema_kernel")

@@ -10,7 +10,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from page_checker import EVIL, parse
 from PIL import Image
 
 from memfast.auditing import AuditResult, audit
@@ -20,6 +19,7 @@ from memfast.reports import ReportRun, document, render, write_report
 from memfast.reports.charts import Dot, Line, Points, dot_chart, line_chart, scatter_chart
 from memfast.reports.markup import Markup, escape, tag
 from memfast.reports.sprites import sprite_sheets
+from tests.reports.page_checker import EVIL, parse
 
 
 def make_result(shape=(12, 10), dtype=np.uint8, name="set"):

@@ -1,9 +1,9 @@
 """The page of a trace in a real browser: no errors, no requests, nothing cut off, tables that sort by keyboard."""
 
 import pytest
-from trace_sample import make_trace
 
 from memfast.reports import write_trace_report
+from tests.reports.trace_sample import make_trace
 
 pytestmark = pytest.mark.browser
 

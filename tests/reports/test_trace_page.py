@@ -8,8 +8,6 @@ import re
 
 import numpy as np
 import pytest
-from page_checker import EVIL, parse
-from trace_sample import STEPS, condition, make_trace
 
 from memfast.foundation.errors import InputError
 from memfast.reports import render_trace, write_trace_report
@@ -17,6 +15,8 @@ from memfast.reports.charts import Line, line_chart
 from memfast.reports.trace_sections.groups import curves, groups, highlighted
 from memfast.reports.trace_sections.rows import tables_data
 from memfast.results.trace import read_trace_figures
+from tests.reports.page_checker import EVIL, parse
+from tests.reports.trace_sample import STEPS, condition, make_trace
 
 EVERY = {
     "glance", "coefficients", "deviation", "diversity", "losses", "gap", "alignment", "guidance", "detection", "rows",

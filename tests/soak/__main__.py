@@ -1,15 +1,15 @@
-"""The pieces of ``make soak``: ``python tests/soak kills --cases 300 --seed 1``."""
+"""The pieces of ``make soak``: ``python -m tests.soak kills --cases 300 --seed 1``."""
 
 import argparse
 import sys
 import tempfile
 from pathlib import Path
 
-from harness import failing_files, fuzzing, kills
+from tests.soak.harness import failing_files, fuzzing, kills
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python tests/soak", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
     parser.add_argument("piece", choices=["kills", "files", "fuzz"])
     parser.add_argument("--every", type=int, default=1, help="files: try every n-th operation.")
     parser.add_argument("--cases", type=int, default=20)

@@ -1,9 +1,10 @@
 """One warm process and one set of data for all of the machinery's tests."""
 
 import pytest
-from harness.failing_files import FailingFiles
-from harness.processes import Warm
-from harness.verbs import available
+
+from tests.soak.harness.failing_files import FailingFiles
+from tests.soak.harness.processes import Warm
+from tests.soak.harness.verbs import available
 
 
 @pytest.fixture(scope="session")

@@ -1,9 +1,10 @@
 """A disk that fails gives one clear error and loses nothing. ``make soak`` tries every operation, we try a few."""
 
 import pytest
-from harness import failing_files
-from harness.failing_files import TROUBLES
-from harness.verbs import VERBS, available
+
+from tests.soak.harness import failing_files
+from tests.soak.harness.failing_files import TROUBLES
+from tests.soak.harness.verbs import VERBS, available
 
 NAMES = [verb.name for verb in available()]
 

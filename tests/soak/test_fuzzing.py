@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from harness import mutations
-from harness.processes import environment_of_commands
+
+from tests.soak.harness import mutations
+from tests.soak.harness.processes import environment_of_commands
 
 SHORT_SEED, SHORT_CASES = 5, 80
 # What is tried on every run of the tests; the long form tries every kind of file.
@@ -31,7 +32,7 @@ def test_changed_files_are_refused_or_read_rightly():
 def test_a_process_that_dies_or_hangs_is_found():
     """The harness itself: what it must see, it sees."""
     program = (
-        "import os, signal, time\nfrom harness import fuzzing\n"
+        "import os, signal, time\nfrom tests.soak.harness import fuzzing\n"
         "def works():\n yield 'a', 'right'\n os.kill(os.getpid(), signal.SIGSEGV)\n"
         "def hangs():\n signal.alarm(1)\n time.sleep(60)\n yield 'a', 'right'\n"
         "print(fuzzing._in_a_process(works), fuzzing._in_a_process(hangs))"

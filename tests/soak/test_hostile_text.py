@@ -8,8 +8,9 @@ import shutil
 
 import numpy as np
 import pytest
-from harness import hostile
-from harness.processes import Warm
+
+from tests.soak.harness import hostile
+from tests.soak.harness.processes import Warm
 
 SCRIPT = re.compile(r"<script(?![^>]*application/json)[^>]*>(.*?)</script>", re.DOTALL)
 

@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
-from harness import kills
-from harness.verbs import VERBS, available
+
+from tests.soak.harness import kills
+from tests.soak.harness.verbs import VERBS, available
 
 SHORT_SEED, SHORT_CASES = 11, 3
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from harness.processes import environment_of_commands
 
 import memfast
+from tests.soak.harness.processes import environment_of_commands
 
 PROGRAM = Path(__file__).parent / "harness" / "long_life.py"
 # Allocators keep some of what they were given; 500 audits that each lost 100 kB would lose 50 MB.

@@ -11,13 +11,13 @@ pytest.importorskip("diffusers", reason="diffusers is not installed")
 pytest.importorskip("transformers", reason="transformers is not installed")
 
 import diffusers
-from tiny_pipeline import tiny_pipeline
-from tiny_pipelines import controlnet, pixart, sd3, sdxl, vae
 
 from memfast import trace
 from memfast.foundation.errors import InputError
 from memfast.schedules.diffusers import SchedulerLevels
 from memfast.trace.subjects.latents import Latents
+from tests.trace.tiny_pipeline import tiny_pipeline
+from tests.trace.tiny_pipelines import controlnet, pixart, sd3, sdxl, vae
 
 SEEDS, STEPS = [0, 4], 4
 

@@ -13,8 +13,9 @@ from diffusers import (
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
-from tiny_pipeline import tiny_pipeline, tokenizer
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+
+from tests.trace.tiny_pipeline import tiny_pipeline, tokenizer
 
 WIDTH = 16
 

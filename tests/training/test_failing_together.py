@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from failing_process import HalfUsed
 
 from memfast.models import load_run
+from tests.training.failing_process import HalfUsed
 
 SCRIPT = Path(__file__).with_name("failing_process.py")
 CASES = ("hook-1", "hook-0", "killed", "unused")

@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from two_processes import adapt, train
 
 from memfast import models
 from memfast.foundation.errors import InputError
 from memfast.runtime.distributed import Ranks
 from memfast.training import read_log
 from memfast.training.sharding import check_batch
+from tests.training.two_processes import adapt, train
 
 SCRIPT = Path(__file__).with_name("two_processes.py")
 

@@ -1,4 +1,4 @@
 """Machinery that tries to break memfast: kills, failing files, mutated files, hostile text, long life.
 
-``python tests/soak --help`` runs each piece; ``make soak`` runs all of them.
+``python -m tests.soak --help`` runs each piece; ``make soak`` runs all of them.
 """

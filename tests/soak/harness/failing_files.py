@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.kills import Kills, Undisturbed
-from harness.processes import CHANGES, FAIL, JUMP, KEEP_FAILING, LATE, READS, SHORTEN, Ended, Fault, Warm
-from harness.verbs import Verb, available, differences, left_over, outputs, refused
+from tests.soak.harness.kills import Kills, Undisturbed
+from tests.soak.harness.processes import CHANGES, FAIL, JUMP, KEEP_FAILING, LATE, READS, SHORTEN, Ended, Fault, Warm
+from tests.soak.harness.verbs import Verb, available, differences, left_over, outputs, refused
 
 
 @dataclass(frozen=True)

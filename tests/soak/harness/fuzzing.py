@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.mutations import mutated
-from harness.own_files import FILES, Kind, available
+from tests.soak.harness.mutations import mutated
+from tests.soak.harness.own_files import FILES, Kind, available
 
 MEMORY_BYTES, SECONDS, CASES_OF_A_PROCESS = 4 << 30, 20, 100
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.processes import KILL, LATE, Ended, Fault, Job, Launched, Warm
-from harness.verbs import Verb, available, differences, left_over, make_data, outputs, refused
+from tests.soak.harness.processes import KILL, LATE, Ended, Fault, Job, Launched, Warm
+from tests.soak.harness.verbs import Verb, available, differences, left_over, make_data, outputs, refused
 
 WAYS = ("kill", "kill at a file operation", "terminate", "interrupt twice", "stop and continue")
 PAUSE_SECONDS = 0.3

@@ -107,7 +107,7 @@ def _read_features(folder: Path) -> Any:
 
 
 def _write_settings(folder: Path) -> None:
-    from harness.verbs import CONFIG
+    from tests.soak.harness.verbs import CONFIG
 
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "train.toml").write_text(CONFIG.format(data="/data", steps=10))

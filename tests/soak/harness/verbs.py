@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.processes import Ended, Warm
+from tests.soak.harness.processes import Ended, Warm
 
 # What may differ between two runs with the same result: how long they took, where and when they ran.
 TIMES = re.compile(

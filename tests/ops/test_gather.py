@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from ops_cases import DTYPES
 
 from memfast import ops
 from memfast.foundation.errors import InputError
+from tests.ops.ops_cases import DTYPES
 
 ITEMS = [(1, 20), (3, 33, 35), (2, 70, 3, 11), (3, 32, 32), (5003,)]
 

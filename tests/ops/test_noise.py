@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from ops_cases import DTYPES, SHAPES
 
 from memfast import ops
 from memfast.foundation.errors import BackendUnavailableError, InputError
+from tests.ops.ops_cases import DTYPES, SHAPES
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from ops_cases import DTYPES, INSTRUCTION_SETS, SHAPES, use_instruction_set
 
 from memfast import ops
 from memfast.foundation.errors import InputError
+from tests.ops.ops_cases import DTYPES, INSTRUCTION_SETS, SHAPES, use_instruction_set
 
 
 def random_prediction(p, dtype, seed=1):

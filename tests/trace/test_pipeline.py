@@ -14,7 +14,6 @@ from diffusers import (
     FlowMatchEulerDiscreteScheduler,
     UniPCMultistepScheduler,
 )
-from tiny_pipeline import tiny_pipeline
 
 from memfast import trace
 from memfast.detectors.attention_capture import capture_attention
@@ -22,6 +21,7 @@ from memfast.foundation.errors import InputError
 from memfast.integrations import guided_by
 from memfast.sampling import Delayed
 from memfast.trace.subjects.watching import watching
+from tests.trace.tiny_pipeline import tiny_pipeline
 
 PROMPTS, SEEDS, STEPS, GUIDANCE = ["a b", "cde f"], [0, 4], 5, 3.0
 

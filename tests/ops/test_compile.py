@@ -5,12 +5,12 @@ import sys
 
 import pytest
 import torch
-from ops_cases import DTYPES
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch.utils.checkpoint import checkpoint
 
 from memfast import ops
 from memfast.foundation.errors import InputError
+from tests.ops.ops_cases import DTYPES
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 THRESHOLDS = torch.arange(-9, 10) * 2**58

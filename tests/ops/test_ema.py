@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from ops_cases import DTYPES
 
 from memfast import ops
 from memfast.foundation.errors import InputError
+from tests.ops.ops_cases import DTYPES
 
 DECAYS = [0.0, 0.9, 0.9999, 1.0]
 

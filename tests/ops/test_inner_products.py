@@ -4,10 +4,10 @@ import math
 
 import pytest
 import torch
-from ops_cases import DTYPES
 
 from memfast import ops
 from memfast.foundation.errors import InputError
+from tests.ops.ops_cases import DTYPES
 
 PAIRS = [(0, 2), (0, 3), (0, 0), (1, 2), (2, 1), (1, 3), (1, 1), (1, 0), (3, 3), (0, 2), (0, 0), (0, 0)]
 
@@ -35,7 +35,7 @@ def test_equals_the_exactly_rounded_sum(isa, dtype, rows, numel):
 
 
 def test_every_instruction_set_and_number_of_threads_gives_the_same_bits():
-    from ops_cases import INSTRUCTION_SETS, use_instruction_set
+    from tests.ops.ops_cases import INSTRUCTION_SETS, use_instruction_set
 
     tensors, threads, found = vectors(9, 20_001), torch.get_num_threads(), []
     try:

@@ -3,9 +3,7 @@
 import copy
 import json
 import random
-import sys
 from dataclasses import fields
-from pathlib import Path
 
 import pytest
 import torch
@@ -14,12 +12,7 @@ from memfast.foundation.errors import InputError
 from memfast.reports import render_trace
 from memfast.results.trace import TraceFigures, read_trace_figures
 from memfast.trace import TraceResult, load_trace
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "reports"))
-try:
-    from trace_sample import make_trace
-finally:
-    sys.path.pop(0)
+from tests.reports.trace_sample import make_trace
 
 
 def result(seed=0, **options):
