@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from memfast.foundation.errors import CheckpointError, OutputError
-from memfast.neighbors.rows import Rows
+from memfast.neighbors.rows import RowReader
 from memfast.neighbors.topk import RunningTopK
 from memfast.runtime.files import read_json, write_bytes, write_json
 
@@ -31,7 +31,7 @@ _HASH = 32
 _HASH_BYTES = 1 << 22
 
 
-def hash_rows(rows: Rows) -> str:
+def hash_rows(rows: RowReader) -> str:
     """SHA-256 of dtype, shape and values, read in ranges."""
     digest = hashlib.sha256(f"{rows.dtype.str}{rows.length}x{rows.width}".encode())
     step = max(1, _HASH_BYTES // max(1, rows.width * rows.dtype.itemsize))
@@ -40,7 +40,7 @@ def hash_rows(rows: Rows) -> str:
     return digest.hexdigest()
 
 
-class Checkpoint:
+class SearchCheckpoint:
     """The folder of one search.
 
     Args:
@@ -97,7 +97,7 @@ class PartStore:
         rows: the database, to name rows in errors.
     """
 
-    def __init__(self, folder: Path | None, number: int, first_row: int, unit_rows: int, rows: Rows) -> None:
+    def __init__(self, folder: Path | None, number: int, first_row: int, unit_rows: int, rows: RowReader) -> None:
         self.folder = None if folder is None else folder / f"part-{number:05d}"
         self.rows, self.first_row, self.unit_rows = rows, first_row, unit_rows
         self._hashes: list[bytes] = []

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from memfast.foundation.errors import InputError
+from memfast.neighbors.approximate import ApproximateIndex, approximate_knn
 from memfast.neighbors.exact import ExactSearch
 from memfast.neighbors.inner_product import inner_product_knn
+from memfast.neighbors.inputs import SearchInputs
 from memfast.neighbors.result import Neighbors
 from memfast.runtime.distributed import Ranks
-
-if TYPE_CHECKING:
-    from memfast.neighbors.faiss_index import ApproximateIndex
 
 
 def knn(
@@ -77,18 +76,19 @@ def knn(
         )  # fmt: skip
         return _as_given(found, queries)
     if approximate is not None:
-        from memfast.neighbors.approximate import approximate_knn
-
         found = approximate_knn(
             queries, database, k, approximate,
             exclude_self=exclude_self, metric=metric, memory=memory, progress=progress, backend=backend,
         )  # fmt: skip
         return _as_given(found, queries)
     ranks = Ranks.current(distributed)
-    with ranks.fail_together():
-        search = ExactSearch(queries, database, k, exclude_self, metric, memory, checkpoint, backend)
-        search.prepare(ranks)
-    found = search.run(ranks, progress)
+    with ranks.fail_together("opening the sets of a search"):
+        inputs = SearchInputs.open(queries, database, metric)
+        inputs.check_shareable(ranks)
+        search = ExactSearch(
+            inputs, k, exclude_self=exclude_self, memory=memory, checkpoint=checkpoint, backend=backend
+        )
+    found = search.run(ranks, progress=progress)
     return _as_given(found, queries)
 
 

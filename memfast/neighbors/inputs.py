@@ -1,4 +1,4 @@
-"""The two sets of a search, opened and checked against each other."""
+"""The two sets of a search, opened and checked against each other, and the blocks in which they are compared."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,15 +9,29 @@ import numpy as np
 
 from memfast.foundation.arguments import whole_number
 from memfast.foundation.errors import InputError
-from memfast.neighbors.memory import BlockSizes, block_sizes
 from memfast.neighbors.precision import Converter, compute_dtype
 from memfast.neighbors.result import Neighbors
-from memfast.neighbors.rows import Rows, is_iterator, open_rows
+from memfast.neighbors.rows import RowReader, is_iterator, open_rows
 from memfast.neighbors.stream import StreamRows, gather
+from memfast.runtime.distributed import Ranks
+from memfast.runtime.memory import bytes_allowed, free_memory
+
+SHARE_OF_FREE = 4
+LARGEST_BLOCK = 1 << 27
+# A database block is alive up to three times: being computed, waiting, being read or converted.
+BLOCKS_IN_FLIGHT = 3
 
 
 @dataclass(frozen=True)
-class Sets:
+class BlockSizes:
+    """Queries and database rows that are handled together."""
+
+    queries: int
+    rows: int
+
+
+@dataclass(frozen=True)
+class SearchInputs:
     """Queries and database, and how they are compared.
 
     Attributes:
@@ -26,19 +40,21 @@ class Sets:
         metric: ``"euclidean"`` or ``"cosine"``.
     """
 
-    queries: Rows
-    database: Rows
+    queries: RowReader
+    database: RowReader
     metric: str
 
     @classmethod
-    def open(cls, queries: Any, database: Any, metric: str) -> "Sets":
+    def open(cls, queries: Any, database: Any, metric: str) -> "SearchInputs":
         """Open both.
 
         Raises:
             InputError: one is unreadable, the database is empty, or their items differ in size.
         """
         ours = gather(queries, "queries") if is_iterator(queries) else open_rows(queries, "queries", empty=True)
-        theirs: Rows = StreamRows(database, "database") if is_iterator(database) else open_rows(database, "database")
+        theirs: RowReader = (
+            StreamRows(database, "database") if is_iterator(database) else open_rows(database, "database")
+        )
         if ours.width != theirs.width:
             raise InputError(
                 "queries", expected=f"items of {theirs.width} numbers, as in the database",
@@ -54,7 +70,7 @@ class Sets:
 
     @property
     def integers(self) -> bool:
-        """Whether distances are integers: both sets are bytes."""
+        """Whether distances are integers: both inputs are bytes."""
         return all(compute_dtype(rows.dtype, self.metric) == np.uint8 for rows in (self.queries, self.database))
 
     @property
@@ -112,7 +128,7 @@ class Sets:
         """Raise unless ``k`` fits the database (as far as its length is known).
 
         Raises:
-            InputError: k < 1, k > N, or ``exclude_self`` between sets of different length.
+            InputError: k < 1, k > N, or ``exclude_self`` between inputs of different length.
         """
         whole_number("k", k, least=1)
         length = self.database.length
@@ -128,6 +144,17 @@ class Sets:
                 do="Ask for fewer neighbours.",
             )
 
+    def check_shareable(self, ranks: Ranks) -> None:
+        """Raise where several ranks would each read a part of an iterator.
+
+        Raises:
+            InputError: the database is an iterator, and there are several ranks.
+        """
+        if self.streamed and ranks.size > 1:
+            raise InputError(
+                "database", expected="data that ranks can share", received="an iterator", do="Give shards."
+            )
+
     def check_one_set(self, exclude_self: bool) -> None:
         """Raise where ``exclude_self`` is on and the two sets differ in length."""
         if exclude_self and 0 <= self.database.length != self.queries.length:
@@ -135,3 +162,48 @@ class Sets:
                 "exclude_self", expected="queries and database to be one set",
                 received=f"{self.queries.length} queries and {self.database.length} database items",
             )  # fmt: skip
+
+
+def block_sizes(
+    memory: int | None,
+    *,
+    queries: int,
+    rows: int,
+    width: int,
+    k: int,
+    query_item: int,
+    row_item: int,
+) -> BlockSizes:
+    """Choose block sizes for a memory budget; they do not grow with the number of rows.
+
+    Args:
+        memory: bytes, or None for a quarter of what is free.
+        queries: number of queries.
+        rows: number of database rows.
+        width: numbers per row.
+        k: neighbours per query.
+        query_item: bytes per number of a query while it is searched.
+        row_item: bytes per number of a database row, read and converted together.
+
+    Raises:
+        InputError: the budget does not hold one query and one row.
+    """
+    budget = free_memory() // SHARE_OF_FREE if memory is None else bytes_allowed(memory)
+    # A query costs its numbers and three lists: the running one, the block's and the merged one.
+    per_query = width * query_item + 3 * 16 * k
+    per_row = width * row_item * BLOCKS_IN_FLIGHT
+    if budget < 2 * max(per_query, per_row):
+        raise InputError(
+            "memory",
+            expected=f"at least {2 * max(per_query, per_row)} bytes for one query and one row",
+            received=f"{budget} bytes",
+            do="Allow more memory.",
+        )
+    group = min(queries, max(1, budget // 2 // per_query))
+    row_budget = min(budget // 2, LARGEST_BLOCK * BLOCKS_IN_FLIGHT)
+    return BlockSizes(_even(queries, group), _even(rows, min(rows, max(1, row_budget // per_row))))
+
+
+def _even(total: int, largest: int) -> int:
+    """The block size that splits ``total`` into as few, nearly equal blocks as ``largest`` allows."""
+    return -(-total // -(-total // largest))
