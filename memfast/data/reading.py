@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from memfast.data import archives, arrays, folders, signals, tables
+from memfast.data import archives, arrays, folders, kept, signals, tables
 from memfast.data.images import MODES, ImageSource, is_image_name
 from memfast.data.memory import from_array, from_dataset, from_tensor
 from memfast.data.source import Source, is_source
 from memfast.foundation.errors import InputError
 
 # In order: the first that matches reads. Folders of images come last: they match any folder.
-FORMATS = (tables, arrays, archives, signals, folders)
+FORMATS = (kept, tables, arrays, archives, signals, folders)
 
 
 def open_source(
@@ -83,7 +83,7 @@ def _open_path(text: str, **options: Any) -> Source:
         if reader.matches(location):
             if part and reader not in (arrays, tables):
                 raise InputError(text, expected="::NAME only after files of arrays or tables", received=f"::{part}")
-            if location.is_dir() and reader is not folders:
+            if location.is_dir() and reader not in (folders, kept):
                 _check_no_images(location)
             return reader.read(location, part=part or None, **options)
     raise InputError(

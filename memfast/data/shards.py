@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,11 +14,13 @@ from memfast.foundation.provenance import content_hash_of_parts
 class ShardedSource(ArraySource):
     """A source over arrays of one item shape and dtype, one after the other; nothing is loaded before it is asked for.
 
+    A shard has ``shape``, ``dtype``, ``len`` and an index like an array.
+
     Raises:
         InputError: shards of different item shapes or dtypes.
     """
 
-    def __init__(self, shards: Sequence[np.ndarray], *, name: str) -> None:
+    def __init__(self, shards: Sequence[Any], *, name: str) -> None:
         kinds = {(shard.shape[1:], shard.dtype) for shard in shards}
         if len(kinds) != 1:
             raise InputError(
@@ -62,6 +65,26 @@ class ShardedSource(ArraySource):
 
 
 def open_shards(folder: Path) -> ShardedSource:
-    """The npy files of a folder, in the order of their names, memory-mapped."""
-    shards = [np.load(file, mmap_mode="r", allow_pickle=False) for file in sorted(folder.glob("*.npy"))]
-    return ShardedSource(shards, name=str(folder))
+    """The npy files of a folder, in the order of their names; each is mapped when it is read."""
+    return ShardedSource([_NpyShard(file) for file in sorted(folder.glob("*.npy"))], name=str(folder))
+
+
+class _NpyShard:
+    """One npy file, mapped anew for each access: a map keeps its file open, and a process may hold about a thousand."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        self.shape, self.dtype, self.ndim = array.shape, array.dtype, array.ndim
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, key: Any) -> np.ndarray:
+        array = np.load(self.path, mmap_mode="r", allow_pickle=False)
+        if array.shape != self.shape or array.dtype != self.dtype:
+            raise InputError(
+                str(self.path), expected=f"{self.dtype} {list(self.shape)}, as when it was opened",
+                received=f"{array.dtype} {list(array.shape)}", do="It changed while it was read.",
+            )  # fmt: skip
+        return array[key]

@@ -1,6 +1,7 @@
 """Features of a whole data set, kept in npy shards so that a second run, or one after a kill, pays nothing."""
 
 import hashlib
+import io
 import json
 import os
 from dataclasses import dataclass
@@ -16,12 +17,13 @@ from memfast.features.opening import open_extractor
 from memfast.foundation.arguments import whole_number
 from memfast.foundation.errors import InputError, OutputError
 from memfast.foundation.progress import Progress
-from memfast.runtime.files import read_json, write_json, write_npy
+from memfast.runtime.files import read_json, write_bytes, write_json
 
 CACHE_VARIABLE = "MEMFAST_CACHE"
 DEFAULT_CACHE = Path("~/.cache/memfast")
 BATCH_SIZE = 64
 SHARD_ITEMS = 4096
+_DIGEST = hashlib.sha256().digest_size
 NOT_CACHED = "Not cached: the module has no identity. Pass one, such as identity='my-encoder-v3', to keep its features."
 
 
@@ -135,7 +137,10 @@ def _cache_folder(cache: Any) -> Path:
 
 
 class _Shards:
-    """One folder of the cache: ``features.json`` and ``START-STOP.npy``."""
+    """One folder of the cache: ``features.json`` and ``START-STOP.npy``, each followed by its SHA-256.
+
+    NumPy reads such a file as any other. One that changed is extracted again.
+    """
 
     def __init__(self, folder: Path, description: dict[str, Any]) -> None:
         self.folder = folder
@@ -151,14 +156,19 @@ class _Shards:
 
     def read(self, start: int, stop: int) -> np.ndarray | None:
         try:
-            rows = np.load(self._path(start, stop), allow_pickle=False)
+            content = self._path(start, stop).read_bytes()
+            if hashlib.sha256(content[:-_DIGEST]).digest() != content[-_DIGEST:]:
+                return None
+            rows = np.load(io.BytesIO(content[:-_DIGEST]), allow_pickle=False)
         except (OSError, ValueError, EOFError, BadZipFile):
             return None
         whole = rows.dtype == np.float32 and rows.ndim == 2 and len(rows) == stop - start
         return rows if whole and np.isfinite(rows).all() else None
 
     def write(self, start: int, stop: int, rows: np.ndarray) -> None:
-        write_npy(self._path(start, stop), rows)
+        buffer = io.BytesIO()
+        np.save(buffer, rows, allow_pickle=False)
+        write_bytes(self._path(start, stop), buffer.getvalue() + hashlib.sha256(buffer.getvalue()).digest())
 
     def _path(self, start: int, stop: int) -> Path:
         return self.folder / f"{start:012d}-{stop:012d}.npy"

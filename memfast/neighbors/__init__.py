@@ -3,6 +3,7 @@
 from memfast.foundation.deprecated import deprecated_names
 from memfast.neighbors.approximate import ApproximateIndex
 from memfast.neighbors.duplicates import DuplicateGroups, duplicates, exact_duplicates
+from memfast.neighbors.kept_index import KeptIndex, index, open_index
 from memfast.neighbors.ranges import RangeSearchResult, range_search
 from memfast.neighbors.result import Neighbors, Recall
 from memfast.neighbors.search import knn
@@ -12,6 +13,7 @@ from memfast.runtime.distributed import RankError
 __all__ = [
     "ApproximateIndex",
     "DuplicateGroups",
+    "KeptIndex",
     "Neighbors",
     "RangeSearchResult",
     "RankError",
@@ -19,7 +21,9 @@ __all__ = [
     "distributed",
     "duplicates",
     "exact_duplicates",
+    "index",
     "knn",
+    "open_index",
     "range_search",
 ]
 

@@ -90,7 +90,7 @@ def duplicates(
     distinct = np.flatnonzero(equal == np.arange(rows.length))
     some = rows if len(distinct) == rows.length else ChosenRows(rows, distinct)
     pairs = pairs_inside(SearchInputs(some, some, metric), limit, memory=memory, progress=progress, backend=backend)
-    joined = _join(len(distinct), ((block.queries, block.indices) for block in pairs))
+    joined = join(len(distinct), ((block.queries, block.indices) for block in pairs))
     place = np.zeros(rows.length, np.int64)
     place[distinct] = np.arange(len(distinct))
     return DuplicateGroups(distinct[joined[place[equal]]])
@@ -158,7 +158,7 @@ def _verified(rows: RowReader, representative: np.ndarray, step: int) -> np.ndar
     return representative
 
 
-def _join(count: int, edges: Iterable[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+def join(count: int, edges: Iterable[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
     """The lowest index connected to each item: union-find, one block of edges at a time."""
     parent = np.arange(count, dtype=np.int64)
     for left, right in edges:

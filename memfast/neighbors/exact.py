@@ -3,35 +3,19 @@
 import os
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from memfast.foundation.progress import Progress
-from memfast.neighbors.checkpoint import PartStore, SearchCheckpoint, hash_rows
-from memfast.neighbors.inputs import SearchInputs
+from memfast.neighbors.checkpoint import PartStore, SearchCheckpoint, SearchPlan
+from memfast.neighbors.inputs import BlockSizes, SearchInputs
 from memfast.neighbors.result import Neighbors
 from memfast.neighbors.stream import read_ahead, units
 from memfast.neighbors.tiles import search_block, search_device, to_device
 from memfast.neighbors.topk import RunningTopK, merge_lists, merge_ranks
 from memfast.runtime.distributed import Ranks
-
-
-@dataclass(frozen=True)
-class SearchPlan:
-    """How a search is cut: the same for all ranks, and for a resumed run whatever its memory.
-
-    Attributes:
-        query_rows: queries per group.
-        unit_rows: database rows per block.
-        parts: ranges of database rows, each searched by one rank.
-    """
-
-    query_rows: int
-    unit_rows: int
-    parts: list[list[int]]
 
 
 class ExactSearch:
@@ -52,41 +36,58 @@ class ExactSearch:
         self.k, self.exclude_self, self.backend = int(k), exclude_self, backend
         self.convert_query, self.convert_row = inputs.query_converter, inputs.row_converter
         self.device = search_device(inputs.integers, backend)
-        some = inputs.queries.length > 0
-        self.checkpoint = SearchCheckpoint(checkpoint, self._parameters()) if checkpoint is not None and some else None
-        self._sizes = inputs.block_sizes(memory, self.k) if some else None
+        self._sizes = inputs.block_sizes(memory, self.k) if inputs.queries.length else None
+        self.checkpoint = None
+        if checkpoint is not None and inputs.queries.length:
+            self.checkpoint = SearchCheckpoint(checkpoint, self._parameters(), inputs.database.length)
 
     def run(self, ranks: Ranks, *, progress: bool = False) -> Neighbors:
         """Search this rank's parts and merge with the others'."""
-        if self.inputs.queries.length == 0:
-            return self.inputs.empty(self.k, "exact" if self.inputs.integers else "certified")
+        exactness = "exact" if self.inputs.integers else "certified"
+        options = {"k": self.k, "metric": self.inputs.metric, "exclude_self": self.exclude_self}
+        self.inputs.check_same_on(ranks, options)
+        if self._sizes is None:
+            return self.inputs.empty(self.k, exactness)
+        self.plan = self._agree_on_plan(ranks, self._sizes)
         with ranks.fail_together():
-            plan = self._plan(ranks.size) if ranks.rank == 0 else None
-        self.plan = SearchPlan(**ranks.broadcast(None if plan is None else vars(plan)))
-        done = self.checkpoint.result(self.k) if self.checkpoint is not None and ranks.rank == 0 else None
-        finished, identity = ranks.broadcast([done is not None, done[1]["identity"] if done else None])
+            done = self._finished(ranks)
+        identity = ranks.broadcast(None if done is None else [done[1]["identity"]])
         mine = range(ranks.rank, len(self.plan.parts), ranks.size)
         with ranks.fail_together():
-            if finished:
-                lists = done[0] if done is not None else self._empty()
-                if identity is None or identity != self.inputs.database.identity():
-                    self._verify(mine)
-            else:
+            if identity is None:
                 lists = self._search_parts(mine, ranks, progress)
+            else:
+                lists = self._empty() if done is None else done[0]
+                if identity[0] is None or identity[0] != self.inputs.database.identity():
+                    self._verify(mine)
         lists.squared_distances, lists.indices = merge_ranks(ranks, lists.squared_distances, lists.indices, self.k)
         lists.fallbacks = ranks.total(lists.fallbacks)
         with ranks.fail_together():
-            if self.checkpoint is not None and ranks.rank == 0 and not finished:
+            if self.checkpoint is not None and ranks.rank == 0 and identity is None:
                 self.checkpoint.finish(lists, self.inputs.database.identity())
-        exactness = "exact" if self.inputs.integers else "certified"
         return Neighbors(lists.squared_distances, lists.indices, exactness, self.inputs.metric, lists.fallbacks)
 
-    def _plan(self, ranks: int) -> SearchPlan:
+    def _agree_on_plan(self, ranks: Ranks, sizes: BlockSizes) -> SearchPlan:
+        """The plan of the checkpoint, whichever ranks have one, or a new one; every rank's folder notes it."""
+        stored = None if self.checkpoint is None else self.checkpoint.stored
+        kept = [one for one in ranks.gather_values(None if stored is None else vars(stored)) if one is not None]
+        plan = SearchPlan(**ranks.broadcast(kept[0] if kept else vars(self._new_plan(ranks.size, sizes))))
+        with ranks.fail_together():
+            if self.checkpoint is not None:
+                self.checkpoint.begin(plan)
+        return plan
+
+    def _new_plan(self, ranks: int, sizes: BlockSizes) -> SearchPlan:
         length = self.inputs.database.length
         cuts = [length * rank // ranks for rank in range(ranks + 1)]
         parts = [list(pair) for pair in pairwise(cuts) if self.inputs.streamed or pair[0] < pair[1]]
-        plan = SearchPlan(self._sizes.queries, self._sizes.rows, parts)
-        return plan if self.checkpoint is None else SearchPlan(**self.checkpoint.plan(vars(plan)))
+        return SearchPlan(sizes.queries, sizes.rows, parts)
+
+    def _finished(self, ranks: Ranks) -> tuple[RunningTopK, dict[str, Any]] | None:
+        """The finished result, on rank 0 alone, or None."""
+        if self.checkpoint is None or ranks.rank:
+            return None
+        return self.checkpoint.result(self.inputs.queries.length, self.k)
 
     def _search_parts(self, mine: range, ranks: Ranks, progress: bool) -> RunningTopK:
         parts, step = self.plan.parts, self.plan.query_rows
@@ -126,11 +127,14 @@ class ExactSearch:
         self, store: PartStore, number: int, group: int, first: int, last: int, ranks: Ranks, bar: Progress
     ) -> RunningTopK:
         part_rows = self.plan.parts[number][1] - self.plan.parts[number][0]
-        finished = store.group(group)
+        finished = store.group(group, last - first)
         if finished is not None:
             bar.advance(max(0, part_rows))
             return finished
-        done, lists = store.progress(group) or (0, RunningTopK(last - first, self.k, self.inputs.distance))
+        done, lists = store.progress(group, last - first) or (
+            0,
+            RunningTopK(last - first, self.k, self.inputs.distance),
+        )
         queries = to_device(self.convert_query(self.inputs.queries.read(first, last), first), self.device)
         own = first if self.exclude_self else None
         blocks = read_ahead(self._blocks(store, number, done))
@@ -181,8 +185,8 @@ class ExactSearch:
         return lists
 
     def _store(self, number: int) -> PartStore:
-        folder = None if self.checkpoint is None else self.checkpoint.folder
-        return PartStore(folder, number, self.plan.parts[number][0], self.plan.unit_rows, self.inputs.database)
+        first, unit_rows = self.plan.parts[number][0], self.plan.unit_rows
+        return PartStore(self.checkpoint, number, first, unit_rows, self.inputs.database, self.k)
 
     def _empty(self) -> RunningTopK:
         return RunningTopK(self.inputs.queries.length, self.k, self.inputs.distance)
@@ -197,5 +201,5 @@ class ExactSearch:
             "dtype of the database": self.inputs.database.dtype.name,
             "numbers per item": self.inputs.database.width,
             "rows of the database": shards[0][1] if len(shards) == 1 else [list(shard) for shard in shards],
-            "content of the queries": hash_rows(self.inputs.queries),
+            "content of the queries": self.inputs.queries.content_hash(),
         }

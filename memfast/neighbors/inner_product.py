@@ -40,6 +40,7 @@ def inner_product_knn(
             raise InputError(
                 "database", expected="data that can be read by index", received="an iterator", do="Give shards."
             )
+    inputs.check_same_on(ranks, {"k": k, "metric": METRIC, "exclude_self": exclude_self})
     length, count = inputs.database.length, inputs.queries.length
     share = length * ranks.rank // ranks.size, length * (ranks.rank + 1) // ranks.size
     # The lists hold negative products: ascending, as lists of distances are.

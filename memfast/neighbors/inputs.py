@@ -1,5 +1,6 @@
 """The two sets of a search, opened and checked against each other, and the blocks in which they are compared."""
 
+import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -155,6 +156,35 @@ class SearchInputs:
                 "database", expected="data that ranks can share", received="an iterator", do="Give shards."
             )
 
+    def check_same_on(self, ranks: Ranks, options: dict[str, Any]) -> None:
+        """Raise on every rank unless all of them hold the same sets and options.
+
+        Each rank searches its own part of the database and the parts are put together by row numbers: a rank that
+        lacks a shard, has an older version or another order would give a wrong result in silence. What the ranks read
+        from the same unchanged files of one machine need not be hashed.
+
+        Args:
+            ranks: the processes that share the search.
+            options: what else decides the result, as JSON values.
+
+        Raises:
+            InputError: two ranks differ; the text says in what.
+        """
+        if ranks.size == 1:
+            return
+        shards = [list(part) for rows in (self.queries, self.database) for part in rows.parts()]
+        kinds = [[rows.dtype.name, rows.length, rows.width] for rows in (self.queries, self.database)]
+        _check_equal(ranks, "dtype, rows and numbers per row of queries and database", kinds)
+        _check_equal(ranks, "rows of the shards", [count for _, count in shards])
+        _check_equal(ranks, "options", options)
+        for name, rows in (("queries", self.queries), ("database", self.database)):
+            where = rows.identity()
+            places = ranks.gather_values(None if where is None else [platform.node(), where])
+            if places[0] is None or any(place != places[0] for place in places):
+                with ranks.fail_together():
+                    content = rows.content_hash()
+                _check_equal(ranks, f"content of the {name}", content)
+
     def check_one_set(self, exclude_self: bool) -> None:
         """Raise where ``exclude_self`` is on and the two sets differ in length."""
         if exclude_self and 0 <= self.database.length != self.queries.length:
@@ -207,3 +237,20 @@ def block_sizes(
 def _even(total: int, largest: int) -> int:
     """The block size that splits ``total`` into as few, nearly equal blocks as ``largest`` allows."""
     return -(-total // -(-total // largest))
+
+
+def _check_equal(ranks: Ranks, what: str, mine: Any) -> None:
+    """Raise the same error on every rank where one rank's value is not that of rank 0."""
+    values = ranks.gather_values(mine)
+    for rank, value in enumerate(values):
+        if value != values[0]:
+            raise InputError(
+                what, expected=f"the same on every rank; {_shorten(values[0])} on rank 0",
+                received=f"{_shorten(value)} on rank {rank}",
+                do="Give every rank the same samples, options and data, in the same order.",
+            )  # fmt: skip
+
+
+def _shorten(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 200 else text[:200] + "..."

@@ -12,6 +12,8 @@ from memfast.foundation.arguments import finite_number
 from memfast.foundation.errors import InputError
 from memfast.foundation.progress import Progress
 from memfast.neighbors.inputs import SHARE_OF_FREE, SearchInputs
+from memfast.neighbors.precision import Converter
+from memfast.neighbors.pruned import QUERIES_AT_ONCE, PrunedSearch, checked_rows, stored_items
 from memfast.neighbors.stream import read_ahead, units
 from memfast.neighbors.tiles import in_halves
 from memfast.runtime.memory import bytes_allowed, free_memory
@@ -102,6 +104,9 @@ def range_search(
     limit = squared_limit(radius, radius_squared, similarity, metric)
     if inputs.queries.length == 0:
         return iter(())
+    items = stored_items(database) if metric == "euclidean" and backend == "auto" else None
+    if items is not None:
+        return _in_index(inputs, PrunedSearch(items), limit, exclude_self, progress)
     return _RangeSearch(inputs, limit, memory, backend, exclude_self=exclude_self).run(progress)
 
 
@@ -110,6 +115,25 @@ def pairs_inside(
 ) -> Iterator[RangeSearchResult]:
     """All pairs i < j of one set (given as both queries and database) within a squared radius."""
     return _RangeSearch(inputs, limit, memory, backend, exclude_self=True, inside=True).run(progress)
+
+
+def _in_index(
+    inputs: SearchInputs, search: PrunedSearch, limit: float, exclude_self: bool, progress: bool
+) -> Iterator[RangeSearchResult]:
+    """The same pairs from an index, which its sketches make cheaper."""
+    limit = math.floor(limit) if inputs.integers else limit
+    convert = Converter(inputs.queries, inputs.metric)
+    count = inputs.queries.length
+    with Progress("searching", count, "queries", show=progress) as bar:
+        for first in range(0, count, QUERIES_AT_ONCE):
+            last = min(first + QUERIES_AT_ONCE, count)
+            queries = checked_rows(convert(inputs.queries.read(first, last), first), inputs.queries.locate, first)
+            for query, item, squared in search.within(queries, limit):
+                others = query + first != item if exclude_self else slice(None)
+                found = RangeSearchResult(query[others] + first, item[others], squared[others])
+                if len(found):
+                    yield found
+            bar.advance(last - first)
 
 
 def squared_limit(radius: float | None, radius_squared: float | None, similarity: float | None, metric: str) -> float:

@@ -4,6 +4,7 @@ A memory map gives its pages back after a copy. A ``.npy`` file is read by plain
 an error and not a crash.
 """
 
+import hashlib
 import math
 import mmap
 import os
@@ -20,6 +21,7 @@ from memfast.data.source import Source, is_source
 from memfast.foundation.arrays import dense_to_numpy, is_narrow_float, require_dense, require_unmasked
 from memfast.foundation.errors import InputError
 
+_HASHED_BYTES = 1 << 22
 READABLE = "uint8, float16, bfloat16, float32, float64 or another real number"
 
 
@@ -55,6 +57,10 @@ class RowReader(Protocol):
         """Inode, size and times of the files behind the rows, or None where no file holds them."""
         ...
 
+    def content_hash(self) -> str:
+        """A hash of dtype, shape and values."""
+        ...
+
 
 def open_rows(value: Any, what: str, *, empty: bool = False) -> RowReader:
     """See ``value`` as rows.
@@ -83,6 +89,15 @@ def is_iterator(value: Any) -> bool:
     return isinstance(value, Iterator) or (isinstance(value, Iterable) and not hasattr(value, "__len__"))
 
 
+def hash_rows(rows: RowReader) -> str:
+    """SHA-256 of dtype, shape and values, read in ranges."""
+    digest = hashlib.sha256(f"{rows.dtype.str}{rows.length}x{rows.width}".encode())
+    step = max(1, _HASHED_BYTES // max(1, rows.width * rows.dtype.itemsize))
+    for start in range(0, rows.length, step):
+        digest.update(np.ascontiguousarray(rows.read(start, min(start + step, rows.length))).data)
+    return digest.hexdigest()
+
+
 class _ArrayRows:
     """Rows of a NumPy array or memory map."""
 
@@ -108,6 +123,9 @@ class _ArrayRows:
 
     def identity(self) -> list[list[int]] | None:
         return None
+
+    def content_hash(self) -> str:
+        return hash_rows(self)
 
 
 class _TensorRows(_ArrayRows):
@@ -154,6 +172,10 @@ class _SourceRows:
 
     def identity(self) -> list[list[int]] | None:
         return None
+
+    def content_hash(self) -> str:
+        # A source may know its hash already.
+        return self.source.content_hash()
 
     def _checked(self, block: np.ndarray, count: int) -> np.ndarray:
         """The block as rows; a source that gives fewer items than it has would shift all that follow."""
@@ -214,6 +236,9 @@ class _ShardedRows:
         found = [shard.identity() for shard in self.shards]
         return None if any(one is None for one in found) else [line for one in found if one for line in one]
 
+    def content_hash(self) -> str:
+        return hash_rows(self)
+
 
 class ChosenRows:
     """Some rows of a table, in ascending order.
@@ -251,6 +276,10 @@ class ChosenRows:
     def identity(self) -> list[list[int]] | None:
         """None: the files behind the table do not say which rows were chosen."""
         return None
+
+    def content_hash(self) -> str:
+        """A hash of dtype, shape and values."""
+        return hash_rows(self)
 
 
 def _open(value: Any, what: str) -> RowReader:
@@ -348,6 +377,10 @@ class NpyRows:
         """Inode, size and times: equal values mean that nobody wrote to the file since."""
         status = self.path.stat()
         return [[status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns]]
+
+    def content_hash(self) -> str:
+        """A hash of dtype, shape and values."""
+        return hash_rows(self)
 
     def _fill(self, file: Any, target: memoryview) -> None:
         while target:

@@ -8,11 +8,13 @@ from typing import Any
 
 import torch
 
+from memfast.data.kept import StoredItems
 from memfast.foundation.errors import InputError
 from memfast.neighbors.approximate import ApproximateIndex, approximate_knn
 from memfast.neighbors.exact import ExactSearch
 from memfast.neighbors.inner_product import inner_product_knn
 from memfast.neighbors.inputs import SearchInputs
+from memfast.neighbors.pruned import PrunedSearch, stored_items
 from memfast.neighbors.result import Neighbors
 from memfast.runtime.distributed import Ranks
 
@@ -39,7 +41,8 @@ def knn(
     Args:
         queries: array, tensor, memory map, ``.npy`` file, folder or list of ``.npy`` shards, source, or
             iterator of blocks. No queries give an empty result.
-        database: the same kinds. An iterator is read once, so all queries must fit the memory.
+        database: the same kinds, or a kept index (``memfast.index``) or its folder, whose sketches make the search
+            cheaper and change no number. An iterator is read once, so all queries must fit the memory.
         k: neighbours per query, 1 to the number of database items.
         exclude_self: queries and database are one set; item i is left out for query i (its duplicates are not).
         metric: ``"euclidean"``; ``"cosine"``: rows are scaled to length one and rounded to float32; or
@@ -82,7 +85,10 @@ def knn(
         )  # fmt: skip
         return _as_given(found, queries)
     ranks = Ranks.current(distributed)
-    with ranks.fail_together("opening the sets of a search"):
+    kept = stored_items(database) if metric == "euclidean" and checkpoint is None and ranks.size == 1 else None
+    if kept is not None and backend == "auto":
+        return _as_given(_search_index(queries, kept, k, exclude_self, progress), queries)
+    with ranks.fail_together():
         inputs = SearchInputs.open(queries, database, metric)
         inputs.check_shareable(ranks)
         search = ExactSearch(
@@ -90,6 +96,15 @@ def knn(
         )
     found = search.run(ranks, progress=progress)
     return _as_given(found, queries)
+
+
+def _search_index(queries: Any, items: StoredItems, k: int, exclude_self: bool, progress: bool) -> Neighbors:
+    """The same neighbours from an index, which its sketches make cheaper."""
+    inputs = SearchInputs.open(queries, items, "euclidean")
+    inputs.check_k(k, exclude_self)
+    lists = PrunedSearch(items).nearest(inputs.queries, int(k), exclude_self=exclude_self, progress=progress)
+    exactness = "exact" if inputs.integers else "certified"
+    return Neighbors(lists.squared_distances, lists.indices, exactness)
 
 
 def _only_exact(**options: Any) -> None:

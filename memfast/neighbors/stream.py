@@ -108,6 +108,10 @@ class StreamRows:
         """None: nothing says whether a stream is the same as another."""
         return None
 
+    def content_hash(self) -> str:
+        """Not possible: reading an iterator uses it up."""
+        raise self._refusal()
+
     def _refusal(self) -> InputError:
         return InputError(
             self.name,
