@@ -1,6 +1,7 @@
 #include "cpu/pairs.h"
 
 #include <algorithm>
+#include <mutex>
 #include <utility>
 #include <vector>
 
@@ -14,6 +15,7 @@ namespace memfast {
 namespace {
 
 constexpr int64_t kPairsPerTask = 4096;
+constexpr int64_t kLocks = 64;
 
 ByteDistance byte_distance_kernel() {
 #if MEMFAST_X86
@@ -48,15 +50,33 @@ Pairs<int64_t> candidates_uint8(const NearestRequest& request, const int64_t* bo
     Search<ByteMetric> search(metric, {request.queries.count, request.points.count, 0, request.exclude, request.threads});
     const int shift = search.shift();
     const uint64_t index_mask = (uint64_t{1} << shift) - 1;
-    PairCollector<int64_t> collector(request.queries.count);
+    // Candidates come in parts, and those of one query from several threads.
+    std::vector<std::vector<uint64_t>> lists(request.queries.count);
+    std::vector<std::mutex> locks(kLocks);
     search.run([&](int64_t q) { return limit_of(bound[q]); },
                [&](int64_t q, Candidates& found) {
-                   std::vector<std::pair<int64_t, int64_t>> pairs;
-                   for (const uint64_t entry : found.entries)
-                       pairs.emplace_back(static_cast<int64_t>(entry >> shift), static_cast<int64_t>(entry & index_mask));
-                   collector.add(q, pairs);
+                   const std::lock_guard<std::mutex> lock(locks[q % kLocks]);
+                   lists[q].insert(lists[q].end(), found.entries.begin(), found.entries.end());
                });
-    return collector.sorted();
+    std::vector<int64_t> starts(lists.size() + 1, 0);
+    for (size_t q = 0; q < lists.size(); ++q) starts[q + 1] = starts[q] + static_cast<int64_t>(lists[q].size());
+    Pairs<int64_t> pairs;
+    pairs.query.resize(starts.back());
+    pairs.index.resize(starts.back());
+    pairs.distance.resize(starts.back());
+    const auto by_row = [&](uint64_t a, uint64_t b) { return (a & index_mask) < (b & index_mask); };
+    parallel_for(static_cast<int64_t>(lists.size()), request.threads, [&](int64_t q) {
+        std::vector<uint64_t>& entries = lists[q];
+        if (!std::is_sorted(entries.begin(), entries.end(), by_row)) std::sort(entries.begin(), entries.end(), by_row);
+        int64_t at = starts[q];
+        for (const uint64_t entry : entries) {
+            pairs.query[at] = q;
+            pairs.index[at] = static_cast<int64_t>(entry & index_mask);
+            pairs.distance[at++] = static_cast<int64_t>(entry >> shift);
+        }
+        std::vector<uint64_t>().swap(entries);
+    });
+    return pairs;
 }
 
 void pair_distances_uint8(const NearestRequest& request, const PairList& pairs, int64_t* distances) {

@@ -7,7 +7,7 @@
 
 namespace memfast {
 
-// All pairs of byte rows at a squared distance of at most their query's bound, sorted by (query, distance, index).
+// All pairs of byte rows at a squared distance of at most their query's bound, sorted by (query, index).
 Pairs<int64_t> candidates_uint8(const NearestRequest& request, const int64_t* bound);
 
 // Which pairs: query q with the points indices[starts[q]] to indices[starts[q + 1] - 1]; without indices, with all.

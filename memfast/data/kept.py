@@ -30,7 +30,8 @@ from memfast.runtime.files import EMPTY_SEAL, check_seal, json_text, seal, write
 SCHEMA = "memfast.index/1"
 MANIFEST = "manifest.json"
 ROWS, ITEMS = "rows.npy", "items.parquet"
-OPEN_SHARDS = 64
+# Files that stay mapped, of rows and of sketches each: a process may hold few open at once.
+OPEN_SHARDS = 24
 
 
 def matches(path: Path) -> bool:

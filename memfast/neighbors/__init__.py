@@ -3,7 +3,7 @@
 from memfast.foundation.deprecated import deprecated_names
 from memfast.neighbors.approximate import ApproximateIndex
 from memfast.neighbors.duplicates import DuplicateGroups, duplicates, exact_duplicates
-from memfast.neighbors.kept_index import KeptIndex, index, open_index
+from memfast.neighbors.kept_index import KeptIndex, index, open_index, verify_index
 from memfast.neighbors.ranges import RangeSearchResult, range_search
 from memfast.neighbors.result import Neighbors, Recall
 from memfast.neighbors.search import knn
@@ -25,6 +25,7 @@ __all__ = [
     "knn",
     "open_index",
     "range_search",
+    "verify_index",
 ]
 
 __getattr__ = deprecated_names(__name__, {"Pairs": "RangeSearchResult", "within": "range_search"})

@@ -55,7 +55,7 @@ def index(
         out: the index's folder: new, empty, or the one of an unfinished or finished index of the same data.
         rows: keep the items themselves. False keeps sketches and positions only: survivors are then read from the
             source, which must be a path and stay as it is.
-        components: numbers per sketch; by default a share of the numbers per item, at most 127. 0 makes no sketch.
+        components: numbers per sketch; by default about a twelfth of those per item, at most 191. 0 makes no sketch.
         shard_items: items per shard; by default 256 MiB of them.
         mode: as for ``open_source``.
         image_size: as for ``open_source``.
@@ -103,7 +103,7 @@ def index(
         if any(stored[name] != value for name, value in wanted.items()) or not _same_source(first, notes):
             raise OutputError(
                 f"{folder}: expected a new folder, or an index of the same data and options, received another index. "
-                "Choose another folder; to append data, use KeptIndex.add (memfast index DATA --add-to INDEX)."
+                "Choose another folder; to append data, use KeptIndex.add (memfast index DATA --out INDEX --add)."
             )
         _write_shards(folder, source, 0, progress)
     return KeptIndex(folder)
@@ -121,6 +121,35 @@ def open_index(folder: str | os.PathLike[str], *, skip_bad: bool = False) -> "Ke
         CheckpointError: it is damaged, unfinished, or of another schema.
     """
     return KeptIndex(folder, skip_bad=skip_bad)
+
+
+def verify_index(folder: str | os.PathLike[str]) -> list[tuple[str, str]]:
+    """Read and hash every file of an index again; its rows need not be usable.
+
+    Returns:
+        (name, what is wrong) of each shard, transform and source that is not as it was; empty where all is well.
+
+    Raises:
+        InputError: the folder is no index.
+        CheckpointError: its manifest is damaged.
+    """
+    folder = Path(folder)
+    stored, found = kept.read_manifest(folder), []
+    if stored["sketch"] is not None and _safe_hash(folder / TRANSFORM) != stored["sketch"]["sha256"]:
+        found.append((TRANSFORM, "its content changed, or it is missing"))
+    for shard in stored["shards"]:
+        damage = kept.shard_damage(folder, shard)
+        if damage is not None:
+            found.append((shard["name"], damage))
+    for source in stored["sources"]:
+        if not source["complete"]:
+            found.append((source["name"], "not all of its items are in the index: run the command again"))
+        if source["path"] is not None:
+            try:
+                kept.check_source(source)
+            except InputError as error:
+                found.append((source["name"], str(error)))
+    return found
 
 
 class KeptIndex(kept.StoredItems):
@@ -250,22 +279,8 @@ class KeptIndex(kept.StoredItems):
         return KeptIndex(self.folder)
 
     def verify(self) -> list[tuple[str, str]]:
-        """Read and hash every file again; (name, what is wrong) of each shard, transform and source that differs."""
-        found = []
-        notes = self.manifest["sketch"]
-        if notes is not None and _safe_hash(self.folder / TRANSFORM) != notes["sha256"]:
-            found.append((TRANSFORM, "its content changed, or it is missing"))
-        for shard in self.manifest["shards"]:
-            damage = kept.shard_damage(self.folder, shard)
-            if damage is not None:
-                found.append((shard["name"], damage))
-        for source in self.manifest["sources"]:
-            if source["path"] is not None:
-                try:
-                    kept.check_source(source)
-                except InputError as error:
-                    found.append((source["name"], str(error)))
-        return found
+        """What ``verify_index`` finds in this index."""
+        return verify_index(self.folder)
 
     def describe(self) -> dict[str, Any]:
         """What is inside, as plain values: for ``memfast info INDEX``."""

@@ -1,6 +1,6 @@
 """Exact search of a kept index: sketches exclude what cannot be among the nearest, the rest is computed from its rows.
 
-Each query first measures the k items whose sketches are nearest. The farthest of them bounds its k-th distance, and so
+Each query first measures the items whose sketches are nearest. The k-th of them bounds its k-th distance, and so
 says how far apart sketches of its true neighbours can be at most. Every item within that is measured exactly; no other
 item can belong to the result. A part of the data in which too many items would be measured is searched by brute force.
 """
@@ -35,6 +35,9 @@ QUERIES_AT_ONCE = 2048
 FEW_QUERIES = 8
 PAIRS_AT_ONCE = 1 << 22
 _PROBES = 16
+# How many items with the nearest sketches are measured first, for k neighbours: more give a lower bound to begin with.
+SEEDS = 2
+_FEW_SEEDS = 8
 
 
 @dataclass
@@ -177,9 +180,9 @@ class PrunedSearch:
     def _first_bound(
         self, lists: RunningTopK, queries: np.ndarray, sketch: Sketch, own: np.ndarray | None, shards: range
     ) -> np.ndarray:
-        """An upper bound of each query's k-th distance: that of the items with the k nearest sketches."""
+        """An upper bound of each query's k-th distance: that among the items with the nearest sketches."""
         k, dtype = lists.indices.shape[1], lists.squared_distances.dtype
-        wanted = k + (own is not None)
+        wanted = min(len(self.items), max(SEEDS * k, k + _FEW_SEEDS) + (own is not None))
         nearest = RunningTopK(len(queries), wanted, np.dtype(np.int64))
         for number in shards:
             stored, offset = self._sketches(number).bytes, int(self.items.starts[number])
@@ -232,7 +235,8 @@ class PrunedSearch:
         block, slack = stored.bytes[first:last], stored.slack[first:last]
         # Few items have much slack (they lie outside the grid): they are always measured, so that all others need
         # little.
-        usual = float(np.quantile(slack, 0.99)) * 1.5 if len(slack) else 0.0
+        finite = slack[np.isfinite(slack)]
+        usual = float(np.quantile(finite, 0.99)) * 1.5 if len(finite) else 0.0
         wild = np.flatnonzero(~(slack <= usual))
         limit = self.transform.limits(bound, sketch.slack.astype(np.float64) + usual)
         if len(sketch.bytes) <= FEW_QUERIES:

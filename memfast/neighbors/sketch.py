@@ -16,9 +16,11 @@ from typing import Any
 import numpy as np
 
 ROUNDING = 2.0**-53
-MOST_COMPONENTS = 127
+# A sketch of m components and one length fills whole lines of the cache.
+_LINE = 64
+_MOST_LINES = 3
 # Items of fewer numbers are compared as they are: a sketch would be hardly shorter.
-LEAST_NUMBERS = 256
+LEAST_NUMBERS = 512
 SAMPLE_ITEMS = 2048
 _SEED = 20260101
 _SPARE_DIRECTIONS = 10
@@ -28,8 +30,12 @@ _UNLIMITED = 2**62
 
 
 def components_for(numbers: int) -> int:
-    """How many components suit items of so many numbers: about a twenty-fourth, at most 127; 0 for short items."""
-    return 0 if numbers < LEAST_NUMBERS else min(MOST_COMPONENTS, max(31, numbers // 6))
+    """How many components suit items of so many numbers: about a twelfth, at most 191; none for short items.
+
+    More of them leave fewer items to measure and cost more themselves: on CIFAR-10 (3,072 numbers, k = 50) 63, 127, 191
+    and 255 components leave 6.8, 3.6, 2.6 and 2.0 % of the items, on Fashion-MNIST (784) 4.1, 2.4, 1.8 and 1.4 %.
+    """
+    return 0 if numbers < LEAST_NUMBERS else _LINE * min(_MOST_LINES, max(1, numbers // 12 // _LINE)) - 1
 
 
 @dataclass(frozen=True)

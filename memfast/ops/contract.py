@@ -102,7 +102,7 @@ class BackendModule(Protocol):
         ...
 
     def candidates(self, queries: Rows, block: Rows, bound: np.ndarray) -> RangeResult:
-        """(query, row, squared distance) of uint8 pairs up to each query's bound, sorted in that order of keys."""
+        """(query, row, squared distance) of uint8 pairs up to each query's int64 bound, sorted by query and row."""
         ...
 
     def pair_distances(self, queries: Rows, block: Rows, pairs: tuple[np.ndarray, np.ndarray] | None) -> np.ndarray:

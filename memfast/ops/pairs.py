@@ -25,7 +25,7 @@ def candidates(
         backend: a backend's name or ``auto``.
 
     Returns:
-        (query int64 ``[n]``, row int64 ``[n]``, squared distance int64 ``[n]``), sorted by query, distance and row.
+        (query int64 ``[n]``, row int64 ``[n]``, squared distance int64 ``[n]``), sorted by query and row.
 
     Raises:
         InputError: other dtypes, or shapes that do not fit.

@@ -11,7 +11,8 @@ from memfast.ops.rows import Rows
 def candidates(queries: Rows, block: Rows, bound: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The pairs up to each query's bound; see :func:`memfast.ops.candidates`."""
     query, row, distance = range_search(queries, block, float(max(bound.max(initial=0), 0)), None)
-    kept = distance <= bound[query]
+    kept = np.flatnonzero(distance <= bound[query])
+    kept = kept[np.lexsort((row[kept], query[kept]))]
     return query[kept], row[kept], distance[kept]
 
 
