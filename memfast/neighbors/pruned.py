@@ -19,6 +19,8 @@ from safetensors.numpy import load
 from memfast import ops
 from memfast.data.kept import OPEN_SHARDS, StoredItems
 from memfast.data.kept import matches as is_index_folder
+from memfast.data.source import Source
+from memfast.data.subset import Subset
 from memfast.foundation.errors import CheckpointError, InputError, first_line
 from memfast.foundation.progress import Progress
 from memfast.neighbors.precision import NATIVE, Converter
@@ -38,6 +40,7 @@ _PROBES = 16
 # How many items with the nearest sketches are measured first, for k neighbours: more give a lower bound to begin with.
 SEEDS = 2
 _FEW_SEEDS = 8
+_MOST_SPARE = 64
 
 
 @dataclass
@@ -61,31 +64,44 @@ class Work:
         return self.measured / decided if decided else 0.0
 
 
-def stored_items(data: Any) -> StoredItems | None:
-    """The index that ``data`` is, or whose folder it names; None for everything else."""
+def pruned_search(data: Any) -> "PrunedSearch | None":
+    """A search of the index that ``data`` is, is a part of, or whose folder it names; None for everything else."""
     if isinstance(data, StoredItems):
-        return data
+        return PrunedSearch(data)
+    if isinstance(data, Subset) and isinstance(data.source, StoredItems):
+        return PrunedSearch(data.source, data.kept)
     if isinstance(data, str | Path) and is_index_folder(Path(data)):
-        return StoredItems(data)
+        return PrunedSearch(StoredItems(data))
     return None
 
 
 @dataclass
 class PrunedSearch:
-    """Searches of one index.
+    """Searches of one index, or of some of its items.
 
     Args:
         items: the index's items.
+        kept: int64 indices, ascending, of the items to search; results count these. None searches all.
     """
 
     items: StoredItems
+    kept: np.ndarray | None = None
     work: Work = field(default_factory=Work)
 
     def __post_init__(self) -> None:
+        self._place: np.ndarray | None = None
+        if self.kept is not None:
+            self._place = np.full(len(self.items), NOBODY, np.int64)
+            self._place[self.kept] = np.arange(len(self.kept))
         notes = self.items.manifest.get("sketch")
         self.transform = None if notes is None else _read_transform(self.items, notes)
         self._sketches = lru_cache(maxsize=OPEN_SHARDS)(self._open_sketch)
         self._blocks = lru_cache(maxsize=2)(self._read_block)
+
+    @property
+    def source(self) -> Source:
+        """What is searched, as a source."""
+        return self.items if self.kept is None else Subset(self.items, self.kept)
 
     def nearest(self, queries: Any, k: int, *, exclude_self: bool = False, progress: bool = False) -> RunningTopK:
         """The k nearest items of every query, as ``memfast.knn`` finds them.
@@ -122,7 +138,7 @@ class PrunedSearch:
         Args:
             queries: ``[Q, D]``, converted.
             limit: the squared radius.
-            from_item: leave out the items before this one.
+            from_item: leave out the items of the index before this one.
         """
         sketch = None if self.transform is None else self.transform.sketch(queries)
         bound = np.full(len(queries), limit)
@@ -140,11 +156,12 @@ class PrunedSearch:
                 else:
                     query, row = self._survivors(number, first, last, sketch, bound)
                     squared = self._measure(number, first, queries, query, row)
-                near = squared <= limit
-                query, row, squared = query[near], row[near] + (offset + first), squared[near]
-                order = np.lexsort((row, squared, query))
+                place = self._places(row + (offset + first))
+                near = (squared <= limit) & (place != NOBODY)
+                query, place, squared = query[near], place[near], squared[near]
+                order = np.lexsort((place, squared, query))
                 if len(order):
-                    yield query[order], row[order], squared[order]
+                    yield query[order], place[order], squared[order]
 
     def _search(self, lists: RunningTopK, queries: np.ndarray, own: np.ndarray | None) -> None:
         sketch = None if self.transform is None else self.transform.sketch(queries)
@@ -182,7 +199,9 @@ class PrunedSearch:
     ) -> np.ndarray:
         """An upper bound of each query's k-th distance: that among the items with the nearest sketches."""
         k, dtype = lists.indices.shape[1], lists.squared_distances.dtype
-        wanted = min(len(self.items), max(SEEDS * k, k + _FEW_SEEDS) + (own is not None))
+        left_out = len(self.items) - (len(self.items) if self.kept is None else len(self.kept))
+        spare = min(left_out, _MOST_SPARE) + (own is not None)
+        wanted = min(len(self.items), max(SEEDS * k, k + _FEW_SEEDS) + spare)
         nearest = RunningTopK(len(queries), wanted, np.dtype(np.int64))
         for number in shards:
             stored, offset = self._sketches(number).bytes, int(self.items.starts[number])
@@ -204,8 +223,10 @@ class PrunedSearch:
             query, place = np.nonzero(here)
             row = nearest.indices[query, place] - offset
             bound[query, place] = self._measure(number, 0, queries, query, row)
+        place = np.where(nearest.indices == NOBODY, NOBODY, self._places(nearest.indices))
+        bound[place == NOBODY] = fill_value(dtype)
         if own is not None:
-            bound[nearest.indices == own[:, None]] = fill_value(dtype)
+            bound[place == own[:, None]] = fill_value(dtype)
         bound.sort(axis=1)
         return bound[:, k - 1]
 
@@ -219,12 +240,12 @@ class PrunedSearch:
             self.work.pairs += len(queries) * (last - first)
             limit = np.minimum(bound, lists.squared_distances[:, -1])
             query, row = self._survivors(number, first, last, sketch, limit)
-            if own is not None:
-                others = row + (offset + first) != own[query]
-                query, row = query[others], row[others]
+            place = self._places(row + (offset + first))
+            wanted = (place != NOBODY) & (own is None or place != own[query])
+            query, row, place = query[wanted], row[wanted], place[wanted]
             squared = self._measure(number, first, queries, query, row)
             near = squared <= limit[query]
-            _merge(lists, query[near], row[near] + (offset + first), squared[near])
+            _merge(lists, query[near], place[near], squared[near])
 
     def _survivors(
         self, number: int, first: int, last: int, sketch: Sketch, bound: np.ndarray
@@ -273,9 +294,20 @@ class PrunedSearch:
             block = self._rows(number, first, min(first + step, count))
             self.work.pairs += len(queries) * len(block)
             self.work.by_brute_force += len(queries) * len(block)
+            begin = offset + first
+            if self.kept is not None:
+                places = self._places(np.arange(begin, begin + len(block)))
+                block = block[places != NOBODY]
+                if not len(block):
+                    continue
+                begin = int(places[places != NOBODY][0])
             mine = None if own is None else int(own[0])
-            for found in search_block(lists, queries, block, offset + first, own=mine, backend="auto"):
+            for found in search_block(lists, queries, block, begin, own=mine, backend="auto"):
                 lists.merge(found.first, found.squared_distances, found.indices)
+
+    def _places(self, items: np.ndarray) -> np.ndarray:
+        """Numbers of items among those that are searched; -1 for the others."""
+        return items if self._place is None else self._place[items]
 
     def _rows(self, number: int, first: int, last: int) -> np.ndarray:
         return self._blocks(number, first, last)

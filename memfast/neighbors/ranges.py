@@ -13,7 +13,7 @@ from memfast.foundation.errors import InputError
 from memfast.foundation.progress import Progress
 from memfast.neighbors.inputs import SHARE_OF_FREE, SearchInputs
 from memfast.neighbors.precision import Converter
-from memfast.neighbors.pruned import QUERIES_AT_ONCE, PrunedSearch, checked_rows, stored_items
+from memfast.neighbors.pruned import QUERIES_AT_ONCE, PrunedSearch, checked_rows, pruned_search
 from memfast.neighbors.stream import read_ahead, units
 from memfast.neighbors.tiles import in_halves
 from memfast.runtime.memory import bytes_allowed, free_memory
@@ -104,9 +104,9 @@ def range_search(
     limit = squared_limit(radius, radius_squared, similarity, metric)
     if inputs.queries.length == 0:
         return iter(())
-    items = stored_items(database) if metric == "euclidean" and backend == "auto" else None
-    if items is not None:
-        return _in_index(inputs, PrunedSearch(items), limit, exclude_self, progress)
+    search = pruned_search(database) if metric == "euclidean" and backend == "auto" else None
+    if search is not None:
+        return _in_index(inputs, search, limit, exclude_self, progress)
     return _RangeSearch(inputs, limit, memory, backend, exclude_self=exclude_self).run(progress)
 
 

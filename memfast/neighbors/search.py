@@ -8,13 +8,12 @@ from typing import Any
 
 import torch
 
-from memfast.data.kept import StoredItems
 from memfast.foundation.errors import InputError
 from memfast.neighbors.approximate import ApproximateIndex, approximate_knn
 from memfast.neighbors.exact import ExactSearch
 from memfast.neighbors.inner_product import inner_product_knn
 from memfast.neighbors.inputs import SearchInputs
-from memfast.neighbors.pruned import PrunedSearch, stored_items
+from memfast.neighbors.pruned import PrunedSearch, pruned_search
 from memfast.neighbors.result import Neighbors
 from memfast.runtime.distributed import Ranks
 
@@ -85,24 +84,23 @@ def knn(
         )  # fmt: skip
         return _as_given(found, queries)
     ranks = Ranks.current(distributed)
-    kept = stored_items(database) if metric == "euclidean" and checkpoint is None and ranks.size == 1 else None
-    if kept is not None and backend == "auto":
-        return _as_given(_search_index(queries, kept, k, exclude_self, progress), queries)
+    if metric == "euclidean" and checkpoint is None and ranks.size == 1 and backend == "auto":
+        search = pruned_search(database)
+        if search is not None:
+            return _as_given(_search_index(queries, search, k, exclude_self, progress), queries)
     with ranks.fail_together():
         inputs = SearchInputs.open(queries, database, metric)
         inputs.check_shareable(ranks)
-        search = ExactSearch(
-            inputs, k, exclude_self=exclude_self, memory=memory, checkpoint=checkpoint, backend=backend
-        )
-    found = search.run(ranks, progress=progress)
+        exact = ExactSearch(inputs, k, exclude_self=exclude_self, memory=memory, checkpoint=checkpoint, backend=backend)
+    found = exact.run(ranks, progress=progress)
     return _as_given(found, queries)
 
 
-def _search_index(queries: Any, items: StoredItems, k: int, exclude_self: bool, progress: bool) -> Neighbors:
+def _search_index(queries: Any, search: PrunedSearch, k: int, exclude_self: bool, progress: bool) -> Neighbors:
     """The same neighbours from an index, which its sketches make cheaper."""
-    inputs = SearchInputs.open(queries, items, "euclidean")
+    inputs = SearchInputs.open(queries, search.source, "euclidean")
     inputs.check_k(k, exclude_self)
-    lists = PrunedSearch(items).nearest(inputs.queries, int(k), exclude_self=exclude_self, progress=progress)
+    lists = search.nearest(inputs.queries, int(k), exclude_self=exclude_self, progress=progress)
     exactness = "exact" if inputs.integers else "certified"
     return Neighbors(lists.squared_distances, lists.indices, exactness)
 

@@ -18,6 +18,7 @@ import memfast
 from memfast.cli import main
 from memfast.data import open_source
 from memfast.data.source import is_source
+from memfast.data.subset import Subset
 from memfast.foundation.errors import CheckpointError, InputError, OutputError
 from memfast.neighbors import RangeSearchResult, duplicates, pruned, range_search
 from memfast.neighbors.pruned import PrunedSearch
@@ -37,7 +38,7 @@ class Items(SimpleNamespace):
 class InMemory(PrunedSearch):
     """A search whose shards lie in memory: thousands of small cases need no files."""
 
-    def __init__(self, rows, components, shard_items, transform=None):
+    def __init__(self, rows, components, shard_items, kept=None):
         cuts = range(0, len(rows), shard_items)
         shards = [{"items": len(rows[first : first + shard_items]), "name": str(first)} for first in cuts]
         self.items = Items(
@@ -45,8 +46,11 @@ class InMemory(PrunedSearch):
             shard_rows=lambda number: rows[number * shard_items : (number + 1) * shard_items],
             block=lambda start, stop: rows[start:stop],
         )  # fmt: skip
-        self.work = pruned.Work()
-        self.transform = transform or Transform.fit(rows[: pruned.QUERIES_AT_ONCE], components)
+        self.work, self.kept, self._place = pruned.Work(), None, None
+        if kept is not None:
+            self.kept = kept
+            PrunedSearch.__post_init__(self)
+        self.transform = Transform.fit(rows[: pruned.QUERIES_AT_ONCE], components)
         self._blocks = self._read_block
         self._sketches = lambda number: self.transform.sketch(self.items.shard_rows(number))
 
@@ -105,7 +109,12 @@ def test_pruned_search_equals_brute_force(data):
     rows, queries = values[:count], values[count:]
     queries = np.concatenate([queries, rows[:6]])[: data.draw(st.sampled_from([1, 8, 9, 30]))]
     k, own = data.draw(st.integers(1, count)), data.draw(st.booleans())
-    search = InMemory(rows, data.draw(st.integers(1, numbers)), data.draw(st.sampled_from([1, 5, 16, 100])))
+    kept = np.arange(count)
+    if data.draw(st.booleans()):
+        kept = np.unique(data.draw(st.lists(st.integers(0, count - 1), min_size=1)))
+        k = min(k, len(kept))
+    search = InMemory(rows, data.draw(st.integers(1, numbers)), data.draw(st.sampled_from([1, 5, 16, 100])), kept)
+    rows, count = rows[kept], len(kept)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pruned, "MOST_SURVIVORS", data.draw(st.sampled_from([-1.0, 0.3, 2.0])))
         patch.setattr(pruned, "PAIRS_AT_ONCE", data.draw(st.sampled_from([16, 300, 1 << 22])))
@@ -180,6 +189,9 @@ def made(tmp_path):
 
 def test_an_index_is_a_source(made):
     rows, index, folder = made
+    some = np.flatnonzero(DRAW.random(120) < 0.7)
+    for queries in (rows[:3], rows[:40]):
+        assert memfast.knn(queries, Subset(index, some), 5) == memfast.knn(queries, rows[some], 5)
     assert is_source(index)
     assert (len(index), index.item_shape, index.dtype, index.labels) == (120, (32, 32), np.uint8, None)
     np.testing.assert_array_equal(index.block(40, 110), rows[40:110])
