@@ -1,9 +1,9 @@
 """``python -m benchmarks.index [DATA ...] [--rows N] [--queries Q] [--time]``: the kept index against brute force.
 
-For each data set and k: the numbers must be those of brute force; then the share of pairs that the sketches left to measure,
-which does not depend on the machine. ``--time`` adds times, which only a quiet machine gives rightly. Real images come
-from the folder in --data (npz files of CIFAR-10 and Fashion-MNIST) and are augmented (shift, flip, brightness) to --rows;
-``random`` shows what data without structure cost.
+For each data set and k: the numbers must be those of brute force; then the share of pairs that the sketches left to
+measure, which does not depend on the machine. ``--time`` adds times, which only a quiet machine gives rightly. Real
+images come from the folder in --data (npz files of CIFAR-10 and Fashion-MNIST) and are augmented (shift, flip,
+brightness) to --rows; ``random`` shows what data without structure cost.
 """
 
 import argparse

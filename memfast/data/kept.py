@@ -138,9 +138,14 @@ class StoredItems:
         self.item_shape: tuple[int, ...] = tuple(stored["item_shape"])
         self.rows_kept = bool(stored["rows"])
         self.class_names: list[str] | None = stored["class_names"]
-        self.skipped: list[tuple[str, str]] = [tuple(one) for one in stored["skipped"]]
+        self.skipped: list[tuple[str, str]] = [(str(name), str(reason)) for name, reason in stored["skipped"]]
+        # What was done to the images of the first source: reports tell it.
+        self.conversion: dict[str, Any] | None = stored["conversion"]
         self.shards: list[dict[str, Any]] = []
         for shard in stored["shards"]:
+            for name in (shard["name"], *shard["files"]):
+                if Path(name).name != name:
+                    raise ValueError(f"{name!r} is no name of a file in the index")
             damage = shard_damage(self.folder, shard) if skip_bad else shard_missing(self.folder, shard)
             if damage is None:
                 self.shards.append(shard)

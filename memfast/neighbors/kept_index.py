@@ -334,6 +334,7 @@ def _begin(
             "sketch": sketch,
             "labels": source.labels is not None,
             "class_names": _class_names(source),
+            "conversion": getattr(source, "conversion", None),
             "skipped": [list(one) for one in source.skipped],
             "sources": [notes],
             "shards": [],

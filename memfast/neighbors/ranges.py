@@ -21,8 +21,8 @@ from memfast.runtime.memory import bytes_allowed, free_memory
 # A pair costs 24 bytes, and as much again while it is sorted and collected.
 _BYTES_PER_PAIR = 64
 # Pairs that one kernel call compares, and of how many queries. Even where all of them lie within the radius they fit
-# into 256 MiB, and at this size the kernel spends little of its time on packing the rows.
-_LARGEST_TILE = 1 << 22
+# into some 300 MiB, and at this size the kernel spends little of its time on packing the rows.
+_LARGEST_TILE = 1 << 21
 _TILE_QUERIES = 1 << 11
 # Rows of length one are rounded to float32: two of them move by 2**-24 each, and a pair at the limit must not be lost.
 UNIT_ROW_ROUNDING = 2.0**-23

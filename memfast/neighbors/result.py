@@ -116,4 +116,7 @@ class Neighbors:
 def _equal(one: np.ndarray | torch.Tensor | None, other: np.ndarray | torch.Tensor | None) -> bool:
     if one is None or other is None:
         return one is None and other is None
-    return one.dtype == other.dtype and one.shape == other.shape and bool((one == other).all())
+    if one.dtype != other.dtype or one.shape != other.shape:
+        return False
+    same: Any = one == other
+    return bool(same.all())

@@ -422,6 +422,7 @@ def test_names_labels_and_classes_come_from_the_folder(tmp_path):
     assert [index.item_name(i) for i in range(6)] == [source.item_name(i) for i in range(6)]
     np.testing.assert_array_equal(index.labels, source.labels)
     assert index.class_names == ["cat", "dog"]
+    assert index.conversion == source.conversion
 
 
 def test_the_audit_of_an_index_is_that_of_its_data(made, tmp_path):
