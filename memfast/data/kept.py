@@ -15,7 +15,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -192,7 +192,7 @@ class StoredItems:
         number, place = self._place(index)
         return str(self._columns(number)["name"][place])
 
-    @property
+    @cached_property
     def labels(self) -> np.ndarray | None:
         """int64 ``[N]`` class labels, or None where a source had none."""
         if not self.manifest["labels"]:
