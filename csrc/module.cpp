@@ -12,6 +12,7 @@
 #include "cpu/nearest.h"
 #include "cpu/noise.h"
 #include "cpu/openmp.h"
+#include "cpu/pairs.h"
 
 namespace py = pybind11;
 using namespace memfast;
@@ -141,6 +142,18 @@ void bind_nearest(py::module_& m) {
     }, Kernel(), "The first row with NaN, infinity or a magnitude above `largest`; -1 if there is none.");
 }
 
+void bind_pairs(py::module_& m) {
+    m.def("candidates_uint8", [](const NearestRequest& search, Address bound) {
+        return to_tuple(run([&] { return candidates_uint8(search, at<const int64_t>(bound)); }));
+    }, "The pairs at a squared distance of at most their query's bound.");
+    m.def("pair_distances_uint8", [](const NearestRequest& search, Address starts, Address indices, Address distances) {
+        pair_distances_uint8(search, {at<const int64_t>(starts), at<const int64_t>(indices)}, at<int64_t>(distances));
+    }, Kernel());
+    m.def("pair_distances_float", [](const NearestRequest& search, Address starts, Address indices, Address distances) {
+        pair_distances_float(search, {at<const int64_t>(starts), at<const int64_t>(indices)}, at<double>(distances));
+    }, Kernel());
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_C, m) {
@@ -151,4 +164,5 @@ PYBIND11_MODULE(_C, m) {
     bind_ema(m);
     bind_inner_products(m);
     bind_nearest(m);
+    bind_pairs(m);
 }

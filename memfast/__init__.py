@@ -17,14 +17,16 @@ _NAMES = {
     "Neighbors": "memfast.neighbors",
     "audit": "memfast.auditing",
     "evaluate": "memfast.evaluation",
+    "index": "memfast.neighbors",
     "key": "memfast.ops",
     "knn": "memfast.neighbors",
+    "open_index": "memfast.neighbors",
 }
 
 __all__ = [
     "Ambient", "DenoisingObjective", "InputError", "MemfastError", "Neighbors", "audit", "criteria", "data",
-    "detectors", "evaluate", "features", "integrations", "key", "knn", "metrics", "models", "neighbors", "ops",
-    "reports", "results", "sampling", "schedules", "timesteps", "trace", "training",
+    "detectors", "evaluate", "features", "index", "integrations", "key", "knn", "metrics", "models", "neighbors",
+    "open_index", "ops", "reports", "results", "sampling", "schedules", "timesteps", "trace", "training",
 ]  # fmt: skip
 
 if TYPE_CHECKING:
@@ -49,7 +51,7 @@ if TYPE_CHECKING:
     from memfast.auditing import audit
     from memfast.evaluation import evaluate
     from memfast.foundation.errors import InputError, MemfastError
-    from memfast.neighbors import Neighbors, knn
+    from memfast.neighbors import Neighbors, index, knn, open_index
     from memfast.objective import Ambient, DenoisingObjective
     from memfast.ops import key
 

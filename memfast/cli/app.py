@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import typer
 
-from memfast.cli import audit, demo, evaluate, info, sample, trace, train
+from memfast.cli import audit, demo, evaluate, index, info, sample, trace, train
 from memfast.foundation.errors import MemfastError
 from memfast.foundation.values import one_line
 
@@ -20,7 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for verb in (demo, train, sample, audit, evaluate, trace, info):
+for verb in (demo, train, sample, index, audit, evaluate, trace, info):
     app.command(name=verb.NAME)(verb.run)
 
 

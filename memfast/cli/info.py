@@ -1,8 +1,9 @@
-"""``memfast info``: what this installation can do, and why something is missing."""
+"""``memfast info``: what this installation can do, and why something is missing; or what an index holds."""
 
 from importlib import metadata
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 from rich.console import Console
 from rich.table import Table
 
@@ -23,8 +24,14 @@ OPTIONAL = {
 }
 
 
-def run(as_json: JsonOption = False) -> None:
-    """List backends, processor features, versions, and the reason for whatever is missing."""
+def run(
+    index: Annotated[str | None, typer.Argument(help="An index: say what is inside, in place of the above.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List backends, processor features, versions, and the reason for whatever is missing; or describe an INDEX."""
+    if index is not None:
+        _describe_index(index, as_json)
+        return
     facts = gather()
     if as_json:
         print_json(facts)
@@ -47,6 +54,17 @@ def run(as_json: JsonOption = False) -> None:
         version = row["version"] or f"missing: pip install 'memfast\\[{row['extra']}]'"
         table.add_row(row["name"], version, row["purpose"])
     console.print(table)
+
+
+def _describe_index(folder: str, as_json: bool) -> None:
+    from memfast.cli.index import print_index
+    from memfast.neighbors import open_index
+
+    facts = open_index(folder).describe()
+    if as_json:
+        print_json(facts)
+    else:
+        print_index(facts)
 
 
 def gather() -> dict[str, Any]:

@@ -4,6 +4,7 @@ from memfast.data.archives import Archives
 from memfast.data.arrays import Arrays
 from memfast.data.format import Format
 from memfast.data.image_files import ImageFiles
+from memfast.data.kept import KeptIndexes
 from memfast.data.saved_datasets import SavedDatasets
 from memfast.data.tables import Tables
 from memfast.data.text_tables import TextTables
@@ -11,6 +12,6 @@ from memfast.foundation.registry import Registry
 
 FORMATS: Registry[Format] = Registry(
     "format",
-    [SavedDatasets(), Tables(), Arrays(), Archives(), TextTables(), ImageFiles()],
+    [KeptIndexes(), SavedDatasets(), Tables(), Arrays(), Archives(), TextTables(), ImageFiles()],
     group="memfast.formats",
 )

@@ -1,6 +1,6 @@
 """How data is to be read: checked once, then handed to every format."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,6 +20,7 @@ class ReadingOptions:
 
     Attributes:
         parts: the names behind ``PATH::``, which a format takes one by one.
+        reopen: opens data that a format only points to, as ``open_source`` does.
     """
 
     skip_bad: bool = False
@@ -34,6 +35,7 @@ class ReadingOptions:
     value_range: tuple[float, float] | None = None
     parts: tuple[str, ...] = ()
     progress: bool = False
+    reopen: Callable[..., Any] | None = None
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:

@@ -71,7 +71,19 @@ def open_source(
     (4, 4)
     """
     options = ReadingOptions(
-        skip_bad, mode, image_size, split, column, label_column, scale, like, files_hold, value_range, (), progress
+        skip_bad,
+        mode,
+        image_size,
+        split,
+        column,
+        label_column,
+        scale,
+        like,
+        files_hold,
+        value_range,
+        (),
+        progress,
+        open_source,
     )
     with reading(name or _shown(data), "data that can be read"):
         if is_source(data):

@@ -56,6 +56,8 @@ class ArrayFile:
 class ShardedSource(ArraySource):
     """A source over arrays of one item shape and dtype, one after the other; nothing is loaded before it is asked for.
 
+    A shard has ``shape``, ``dtype``, ``len`` and an index like an array.
+
     Raises:
         InputError: shards of different item shapes or dtypes.
     """

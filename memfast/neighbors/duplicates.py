@@ -10,13 +10,11 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from memfast.foundation.errors import InputError
-from memfast.neighbors.memory import block_sizes
+from memfast.neighbors.inputs import SearchInputs, block_sizes
 from memfast.neighbors.precision import Converter
 from memfast.neighbors.ranges import pairs_inside, squared_limit
-from memfast.neighbors.reading import read_ahead
-from memfast.neighbors.rows import Rows, open_rows
-from memfast.neighbors.sets import Sets
-from memfast.neighbors.stream import units
+from memfast.neighbors.rows import ChosenRows, RowReader, open_rows
+from memfast.neighbors.stream import read_ahead, units
 
 _DIGEST = 16
 
@@ -87,9 +85,15 @@ def duplicates(
     if metric == "euclidean" and limit == 0:
         return exact_duplicates(source, memory=memory)
     rows = open_rows(source, "source")
-    sets = Sets(rows, rows, metric)
-    pairs = pairs_inside(sets, limit, memory=memory, progress=progress, backend=backend)
-    return DuplicateGroups(_join(rows.length, ((block.queries, block.indices) for block in pairs)))
+    # Many copies of one item would make a pair of every two of them: only one of each is compared with the others.
+    equal = exact_duplicates(rows, memory=memory).representative
+    distinct = np.flatnonzero(equal == np.arange(rows.length))
+    some = rows if len(distinct) == rows.length else ChosenRows(rows, distinct)
+    pairs = pairs_inside(SearchInputs(some, some, metric), limit, memory=memory, progress=progress, backend=backend)
+    joined = join(len(distinct), ((block.queries, block.indices) for block in pairs))
+    place = np.zeros(rows.length, np.int64)
+    place[distinct] = np.arange(len(distinct))
+    return DuplicateGroups(distinct[joined[place[equal]]])
 
 
 def exact_duplicates(source: Any, *, memory: int | None = None) -> DuplicateGroups:
@@ -120,7 +124,7 @@ def exact_duplicates(source: Any, *, memory: int | None = None) -> DuplicateGrou
     return DuplicateGroups(_verified(rows, representative, step))
 
 
-def _digests(rows: Rows, step: int) -> np.ndarray:
+def _digests(rows: RowReader, step: int) -> np.ndarray:
     """One 16-byte digest per row, as fixed-size bytes."""
     found = np.empty((rows.length, _DIGEST), np.uint8)
     check = Converter(rows, "euclidean")
@@ -138,7 +142,7 @@ def _canonical(block: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(block + block.dtype.type(0) if block.dtype.kind == "f" else block)
 
 
-def _verified(rows: Rows, representative: np.ndarray, step: int) -> np.ndarray:
+def _verified(rows: RowReader, representative: np.ndarray, step: int) -> np.ndarray:
     """Split groups whose digests agree by chance: each round compares what is left with its representative."""
     members = np.flatnonzero(representative != np.arange(len(representative)))
     while len(members):
@@ -154,7 +158,7 @@ def _verified(rows: Rows, representative: np.ndarray, step: int) -> np.ndarray:
     return representative
 
 
-def _join(count: int, edges: Iterable[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+def join(count: int, edges: Iterable[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
     """The lowest index connected to each item: union-find, one block of edges at a time."""
     parent = np.arange(count, dtype=np.int64)
     for left, right in edges:

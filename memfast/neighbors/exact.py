@@ -3,106 +3,102 @@
 import os
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from memfast.foundation.errors import InputError
 from memfast.foundation.progress import Progress
-from memfast.neighbors.checkpoint import Checkpoint, PartStore, hash_rows
-from memfast.neighbors.device import search_device, to_device
-from memfast.neighbors.reading import read_ahead
+from memfast.neighbors.checkpoint import PartStore, SearchCheckpoint, SearchPlan
+from memfast.neighbors.inputs import BlockSizes, SearchInputs
 from memfast.neighbors.result import Neighbors
-from memfast.neighbors.sets import Sets
-from memfast.neighbors.stream import units
-from memfast.neighbors.tiles import search_block
+from memfast.neighbors.stream import read_ahead, units
+from memfast.neighbors.tiles import search_block, search_device, to_device
 from memfast.neighbors.topk import RunningTopK, merge_lists, merge_ranks
 from memfast.runtime.distributed import Ranks
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How a search is cut: the same for all ranks, and for a resumed run whatever its memory.
-
-    Attributes:
-        query_rows: queries per group.
-        unit_rows: database rows per block.
-        parts: ranges of database rows, each searched by one rank.
-    """
-
-    query_rows: int
-    unit_rows: int
-    parts: list[list[int]]
 
 
 class ExactSearch:
     """One exact search: its opened inputs, its plan, its state."""
 
     def __init__(
-        self, queries: Any, database: Any, k: int, exclude_self: bool, metric: str, memory: int | None,
-        checkpoint: str | os.PathLike[str] | None, backend: str,
-    ) -> None:  # fmt: skip
-        self.sets = Sets.open(queries, database, metric)
-        self.sets.check_k(k, exclude_self)
-        self.k, self.exclude_self, self.memory, self.backend = int(k), exclude_self, memory, backend
-        self.convert_query, self.convert_row = self.sets.query_converter, self.sets.row_converter
-        self.device = search_device(self.sets.integers, backend)
-        self.checkpoint = (
-            None if checkpoint is None or not self.sets.queries.length else Checkpoint(checkpoint, self._parameters())
-        )
+        self,
+        inputs: SearchInputs,
+        k: int,
+        *,
+        exclude_self: bool = False,
+        memory: int | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
+        backend: str = "auto",
+    ) -> None:
+        self.inputs = inputs
+        inputs.check_k(k, exclude_self)
+        self.k, self.exclude_self, self.backend = int(k), exclude_self, backend
+        self.convert_query, self.convert_row = inputs.query_converter, inputs.row_converter
+        self.device = search_device(inputs.integers, backend)
+        self._sizes = inputs.block_sizes(memory, self.k) if inputs.queries.length else None
+        self.checkpoint = None
+        if checkpoint is not None and inputs.queries.length:
+            self.checkpoint = SearchCheckpoint(checkpoint, self._parameters(), inputs.database.length)
 
-    def prepare(self, ranks: Ranks) -> None:
-        """Fix the plan."""
-        if self.sets.streamed and ranks.size > 1:
-            raise InputError(
-                "database", expected="data that ranks can share", received="an iterator", do="Give shards."
-            )
-        if self.sets.queries.length:
-            self._sizes = self.sets.block_sizes(self.memory, self.k)
-
-    def run(self, ranks: Ranks, progress: bool) -> Neighbors:
+    def run(self, ranks: Ranks, *, progress: bool = False) -> Neighbors:
         """Search this rank's parts and merge with the others'."""
-        if self.sets.queries.length == 0:
-            return self.sets.empty(self.k, "exact" if self.sets.integers else "certified")
+        exactness = "exact" if self.inputs.integers else "certified"
+        options = {"k": self.k, "metric": self.inputs.metric, "exclude_self": self.exclude_self}
+        self.inputs.check_same_on(ranks, options)
+        if self._sizes is None:
+            return self.inputs.empty(self.k, exactness)
+        self.plan = self._agree_on_plan(ranks, self._sizes)
         with ranks.fail_together():
-            plan = self._plan(ranks.size) if ranks.rank == 0 else None
-        self.plan = Plan(**ranks.broadcast(None if plan is None else vars(plan)))
-        done = self.checkpoint.result(self.k) if self.checkpoint is not None and ranks.rank == 0 else None
-        finished, identity = ranks.broadcast([done is not None, done[1]["identity"] if done else None])
+            done = self._finished(ranks)
+        identity = ranks.broadcast(None if done is None else [done[1]["identity"]])
         mine = range(ranks.rank, len(self.plan.parts), ranks.size)
         with ranks.fail_together():
-            if finished:
-                lists = done[0] if done is not None else self._empty()
-                if identity is None or identity != self.sets.database.identity():
-                    self._verify(mine)
-            else:
+            if identity is None:
                 lists = self._search_parts(mine, ranks, progress)
+            else:
+                lists = self._empty() if done is None else done[0]
+                if identity[0] is None or identity[0] != self.inputs.database.identity():
+                    self._verify(mine)
         lists.squared_distances, lists.indices = merge_ranks(ranks, lists.squared_distances, lists.indices, self.k)
         lists.fallbacks = ranks.total(lists.fallbacks)
         with ranks.fail_together():
-            if self.checkpoint is not None and ranks.rank == 0 and not finished:
-                self.checkpoint.finish(lists, self.sets.database.identity())
-        exactness = "exact" if self.sets.integers else "certified"
-        return Neighbors(lists.squared_distances, lists.indices, exactness, self.sets.metric, lists.fallbacks)
+            if self.checkpoint is not None and ranks.rank == 0 and identity is None:
+                self.checkpoint.finish(lists, self.inputs.database.identity())
+        return Neighbors(lists.squared_distances, lists.indices, exactness, self.inputs.metric, lists.fallbacks)
 
-    def _plan(self, ranks: int) -> Plan:
-        length = self.sets.database.length
+    def _agree_on_plan(self, ranks: Ranks, sizes: BlockSizes) -> SearchPlan:
+        """The plan of the checkpoint, whichever ranks have one, or a new one; every rank's folder notes it."""
+        stored = None if self.checkpoint is None else self.checkpoint.stored
+        kept = [one for one in ranks.gather_values(None if stored is None else vars(stored)) if one is not None]
+        plan = SearchPlan(**ranks.broadcast(kept[0] if kept else vars(self._new_plan(ranks.size, sizes))))
+        with ranks.fail_together():
+            if self.checkpoint is not None:
+                self.checkpoint.begin(plan)
+        return plan
+
+    def _new_plan(self, ranks: int, sizes: BlockSizes) -> SearchPlan:
+        length = self.inputs.database.length
         cuts = [length * rank // ranks for rank in range(ranks + 1)]
-        parts = [list(pair) for pair in pairwise(cuts) if self.sets.streamed or pair[0] < pair[1]]
-        plan = Plan(self._sizes.queries, self._sizes.rows, parts)
-        return plan if self.checkpoint is None else Plan(**self.checkpoint.plan(vars(plan)))
+        parts = [list(pair) for pair in pairwise(cuts) if self.inputs.streamed or pair[0] < pair[1]]
+        return SearchPlan(sizes.queries, sizes.rows, parts)
+
+    def _finished(self, ranks: Ranks) -> tuple[RunningTopK, dict[str, Any]] | None:
+        """The finished result, on rank 0 alone, or None."""
+        if self.checkpoint is None or ranks.rank:
+            return None
+        return self.checkpoint.result(self.inputs.queries.length, self.k)
 
     def _search_parts(self, mine: range, ranks: Ranks, progress: bool) -> RunningTopK:
         parts, step = self.plan.parts, self.plan.query_rows
         groups = [
-            (start, min(start + step, self.sets.queries.length)) for start in range(0, self.sets.queries.length, step)
+            (start, min(start + step, self.inputs.queries.length))
+            for start in range(0, self.inputs.queries.length, step)
         ]
         rows = sum(parts[number][1] - parts[number][0] for number in mine) * len(groups)
         whole = self._empty()
         with Progress(
-            "searching", None if self.sets.streamed else rows, "rows", show=progress and ranks.rank == 0
+            "searching", None if self.inputs.streamed else rows, "rows", show=progress and ranks.rank == 0
         ) as bar:
             for number in mine:
                 store = self._store(number)
@@ -131,12 +127,15 @@ class ExactSearch:
         self, store: PartStore, number: int, group: int, first: int, last: int, ranks: Ranks, bar: Progress
     ) -> RunningTopK:
         part_rows = self.plan.parts[number][1] - self.plan.parts[number][0]
-        finished = store.group(group)
+        finished = store.group(group, last - first)
         if finished is not None:
             bar.advance(max(0, part_rows))
             return finished
-        done, lists = store.progress(group) or (0, RunningTopK(last - first, self.k, self.sets.distance))
-        queries = to_device(self.convert_query(self.sets.queries.read(first, last), first), self.device)
+        done, lists = store.progress(group, last - first) or (
+            0,
+            RunningTopK(last - first, self.k, self.inputs.distance),
+        )
+        queries = to_device(self.convert_query(self.inputs.queries.read(first, last), first), self.device)
         own = first if self.exclude_self else None
         blocks = read_ahead(self._blocks(store, number, done))
         merging = False
@@ -144,7 +143,7 @@ class ExactSearch:
             for unit, offset, block, rows in blocks:
                 ranks.check_peers()
                 if block is not None:
-                    with self.sets.naming_rows(queries, first, block, offset):
+                    with self.inputs.naming_rows(queries, first, block, offset):
                         results = search_block(lists, queries, block, offset, own=own, backend=self.backend)
                     merging = True
                     for found in results:
@@ -174,33 +173,33 @@ class ExactSearch:
 
     def _units(self, number: int) -> Iterator[np.ndarray]:
         start, stop = self.plan.parts[number]
-        return units(self.sets.database, start, stop, self.plan.unit_rows)
+        return units(self.inputs.database, start, stop, self.plan.unit_rows)
 
     def _verify(self, mine: range) -> None:
         for number in mine:
             self._store(number).check_unread(self._units(number))
 
     def _counted(self, lists: RunningTopK) -> RunningTopK:
-        if self.sets.streamed:
-            self.sets.check_k(self.k, self.exclude_self)
+        if self.inputs.streamed:
+            self.inputs.check_k(self.k, self.exclude_self)
         return lists
 
     def _store(self, number: int) -> PartStore:
-        folder = None if self.checkpoint is None else self.checkpoint.folder
-        return PartStore(folder, number, self.plan.parts[number][0], self.plan.unit_rows, self.sets.database)
+        first, unit_rows = self.plan.parts[number][0], self.plan.unit_rows
+        return PartStore(self.checkpoint, number, first, unit_rows, self.inputs.database, self.k)
 
     def _empty(self) -> RunningTopK:
-        return RunningTopK(self.sets.queries.length, self.k, self.sets.distance)
+        return RunningTopK(self.inputs.queries.length, self.k, self.inputs.distance)
 
     def _parameters(self) -> dict[str, Any]:
-        shards = self.sets.database.parts()
+        shards = self.inputs.database.parts()
         return {
             "k": self.k,
-            "metric": self.sets.metric,
+            "metric": self.inputs.metric,
             "exclude_self": self.exclude_self,
-            "dtype of the queries": self.sets.queries.dtype.name,
-            "dtype of the database": self.sets.database.dtype.name,
-            "numbers per item": self.sets.database.width,
+            "dtype of the queries": self.inputs.queries.dtype.name,
+            "dtype of the database": self.inputs.database.dtype.name,
+            "numbers per item": self.inputs.database.width,
             "rows of the database": shards[0][1] if len(shards) == 1 else [list(shard) for shard in shards],
-            "content of the queries": hash_rows(self.sets.queries),
+            "content of the queries": self.inputs.queries.content_hash(),
         }

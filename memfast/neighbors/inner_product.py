@@ -12,12 +12,10 @@ import numpy as np
 
 from memfast.foundation.errors import InputError
 from memfast.foundation.progress import Progress
-from memfast.neighbors.memory import block_sizes
+from memfast.neighbors.inputs import SearchInputs, block_sizes
 from memfast.neighbors.precision import Converter
-from memfast.neighbors.reading import read_ahead
 from memfast.neighbors.result import Neighbors
-from memfast.neighbors.sets import Sets
-from memfast.neighbors.stream import units
+from memfast.neighbors.stream import read_ahead, units
 from memfast.neighbors.topk import NOBODY, RunningTopK, fill_value, merge_ranks
 from memfast.runtime.distributed import Ranks
 
@@ -36,52 +34,55 @@ def inner_product_knn(
 ) -> Neighbors:
     """The search behind ``knn(..., metric="inner_product")``."""
     with ranks.fail_together():
-        sets = Sets.open(queries, database, METRIC)
-        sets.check_k(k, exclude_self)
-        if sets.streamed:
+        inputs = SearchInputs.open(queries, database, METRIC)
+        inputs.check_k(k, exclude_self)
+        if inputs.streamed:
             raise InputError(
                 "database", expected="data that can be read by index", received="an iterator", do="Give shards."
             )
-    length, count = sets.database.length, sets.queries.length
+    inputs.check_same_on(ranks, {"k": k, "metric": METRIC, "exclude_self": exclude_self})
+    length, count = inputs.database.length, inputs.queries.length
     share = length * ranks.rank // ranks.size, length * (ranks.rank + 1) // ranks.size
     # The lists hold negative products: ascending, as lists of distances are.
-    found = RunningTopK(count, k, sets.distance)
+    found = RunningTopK(count, k, inputs.distance)
     with ranks.fail_together(), Progress("searching", None, "rows", show=progress and ranks.rank == 0) as bar:
-        for first, rows in _query_groups(sets, memory, k):
-            part = RunningTopK(len(rows), k, sets.distance)
-            for offset, block in _blocks(sets, memory, k, share):
+        for first, rows in _query_groups(inputs, memory, k):
+            part = RunningTopK(len(rows), k, inputs.distance)
+            for offset, block in _blocks(inputs, memory, k, share):
                 ranks.check_peers()
-                _search_block(part, rows, block, first if exclude_self else None, offset, sets.integers)
+                _search_block(part, rows, block, first if exclude_self else None, offset, inputs.integers)
                 bar.advance(len(block))
             found.squared_distances[first : first + len(rows)] = part.squared_distances
             found.indices[first : first + len(rows)] = part.indices
     negative, indices = merge_ranks(ranks, found.squared_distances, found.indices, k)
     return Neighbors(
-        _squared_distances(sets, indices), indices, "exact" if sets.integers else "certified", METRIC,
+        _squared_distances(inputs, indices), indices, "exact" if inputs.integers else "certified", METRIC,
         inner_products=-negative,
     )  # fmt: skip
 
 
-def _query_groups(sets: Sets, memory: int | None, k: int) -> Iterator[tuple[int, np.ndarray]]:
-    step = min(QUERIES_AT_ONCE, _sizes(sets, memory, k).queries) if sets.queries.length else 1
-    convert = Converter(sets.queries, METRIC)
-    for first in range(0, sets.queries.length, step):
-        raw = sets.queries.read(first, min(first + step, sets.queries.length))
+def _query_groups(inputs: SearchInputs, memory: int | None, k: int) -> Iterator[tuple[int, np.ndarray]]:
+    step = min(QUERIES_AT_ONCE, _sizes(inputs, memory, k).queries) if inputs.queries.length else 1
+    convert = Converter(inputs.queries, METRIC)
+    for first in range(0, inputs.queries.length, step):
+        raw = inputs.queries.read(first, min(first + step, inputs.queries.length))
         yield first, convert(raw, first).astype(np.float64)
 
 
-def _blocks(sets: Sets, memory: int | None, k: int, share: tuple[int, int]) -> Iterator[tuple[int, np.ndarray]]:
-    convert, offset = Converter(sets.database, METRIC), share[0]
-    rows = min(_sizes(sets, memory, k).rows, max(1, PAIRS_AT_ONCE // QUERIES_AT_ONCE))
-    for raw in read_ahead(units(sets.database, *share, rows)):
+def _blocks(
+    inputs: SearchInputs, memory: int | None, k: int, share: tuple[int, int]
+) -> Iterator[tuple[int, np.ndarray]]:
+    convert, offset = Converter(inputs.database, METRIC), share[0]
+    rows = min(_sizes(inputs, memory, k).rows, max(1, PAIRS_AT_ONCE // QUERIES_AT_ONCE))
+    for raw in read_ahead(units(inputs.database, *share, rows)):
         yield offset, convert(raw, offset).astype(np.float64)
         offset += len(raw)
 
 
-def _sizes(sets: Sets, memory: int | None, k: int) -> Any:
-    item = sets.database.dtype.itemsize
+def _sizes(inputs: SearchInputs, memory: int | None, k: int) -> Any:
+    item = inputs.database.dtype.itemsize
     return block_sizes(
-        memory, queries=sets.queries.length, rows=sets.database.length, width=sets.database.width, k=k,
+        memory, queries=inputs.queries.length, rows=inputs.database.length, width=inputs.database.width, k=k,
         query_item=8, row_item=item + 8,
     )  # fmt: skip
 
@@ -144,16 +145,16 @@ def _fixed_order(x: np.ndarray, y: np.ndarray, i: np.ndarray, j: np.ndarray) -> 
     return found
 
 
-def _squared_distances(sets: Sets, indices: np.ndarray) -> np.ndarray:
+def _squared_distances(inputs: SearchInputs, indices: np.ndarray) -> np.ndarray:
     """Squared Euclidean distances of the pairs found, in their order."""
-    found = np.empty(indices.shape, sets.distance)
-    queries, database = Converter(sets.queries, METRIC), Converter(sets.database, METRIC)
-    step = max(1, PAIRS_AT_ONCE // max(1, sets.database.width * indices.shape[1]))
+    found = np.empty(indices.shape, inputs.distance)
+    queries, database = Converter(inputs.queries, METRIC), Converter(inputs.database, METRIC)
+    step = max(1, PAIRS_AT_ONCE // max(1, inputs.database.width * indices.shape[1]))
     for first in range(0, len(indices), step):
         last = min(first + step, len(indices))
-        x = queries(sets.queries.read(first, last), first).astype(np.float64)
-        y = database(sets.database.take(indices[first:last].reshape(-1)), 0).astype(np.float64)
+        x = queries(inputs.queries.read(first, last), first).astype(np.float64)
+        y = database(inputs.database.take(indices[first:last].reshape(-1)), 0).astype(np.float64)
         difference = x[:, None] - y.reshape(last - first, -1, x.shape[1])
         squared = np.einsum("qkd,qkd->qk", difference, difference)
-        found[first:last] = np.rint(squared) if sets.integers else squared
+        found[first:last] = np.rint(squared) if inputs.integers else squared
     return found

@@ -3,7 +3,7 @@
 import numpy as np
 
 from memfast.foundation.errors import InputError
-from memfast.neighbors.rows import Rows
+from memfast.neighbors.rows import RowReader
 
 _EXACT_INTEGERS = 2**53
 METRICS = ("euclidean", "cosine", "inner_product")
@@ -41,7 +41,7 @@ class Converter:
         check: whether to look for NaN and infinity.
     """
 
-    def __init__(self, rows: Rows, metric: str, *, check: bool = True) -> None:
+    def __init__(self, rows: RowReader, metric: str, *, check: bool = True) -> None:
         self.rows, self.metric, self.check = rows, metric, check or metric == "cosine"
         self.compute = compute_dtype(rows.dtype, metric)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -35,9 +36,11 @@ class Recall:
     queries: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Neighbors:
     """The k nearest database rows of every query, ascending in distance, ties by lowest index.
+
+    It unpacks as ``D, I``: the squared distances and the indices.
 
     Attributes:
         squared_distances: ``[Q, k]``; int64 in squared grey levels for uint8 data, float64 for floats. For the
@@ -59,6 +62,26 @@ class Neighbors:
     fallbacks: int = 0
     recall: Recall | None = None
     inner_products: np.ndarray | torch.Tensor | None = None
+
+    def __iter__(self) -> Iterator[np.ndarray | torch.Tensor]:
+        """Unpack as faiss does: ``D, I = memfast.knn(...)`` gives the squared distances and the indices."""
+        return iter((self.squared_distances, self.indices))
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __eq__(self, other: object) -> bool:
+        """Whether the neighbours are the same, number for number, found in the same way."""
+        if not isinstance(other, Neighbors):
+            return NotImplemented
+        arrays = ("squared_distances", "indices", "inner_products")
+        return (self.exactness, self.metric) == (other.exactness, other.metric) and all(
+            _equal(getattr(self, name), getattr(other, name)) for name in arrays
+        )
+
+    def __repr__(self) -> str:
+        queries, k = self.indices.shape
+        return f"Neighbors({queries} queries, k={k}, {self.exactness}, metric='{self.metric}')"
 
     @property
     def distances(self) -> np.ndarray | torch.Tensor:
@@ -88,3 +111,12 @@ class Neighbors:
             "recall": None if self.recall is None else vars(self.recall).copy(),
             **products,
         }
+
+
+def _equal(one: np.ndarray | torch.Tensor | None, other: np.ndarray | torch.Tensor | None) -> bool:
+    if one is None or other is None:
+        return one is None and other is None
+    if one.dtype != other.dtype or one.shape != other.shape:
+        return False
+    same: Any = one == other
+    return bool(same.all())

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from memfast.foundation.errors import InputError
+from memfast.neighbors.approximate import ApproximateIndex, approximate_knn
 from memfast.neighbors.exact import ExactSearch
 from memfast.neighbors.inner_product import inner_product_knn
+from memfast.neighbors.inputs import SearchInputs
+from memfast.neighbors.pruned import PrunedSearch, pruned_search
 from memfast.neighbors.result import Neighbors
 from memfast.runtime.distributed import Ranks
-
-if TYPE_CHECKING:
-    from memfast.neighbors.faiss_index import ApproximateIndex
 
 
 def knn(
@@ -40,7 +40,8 @@ def knn(
     Args:
         queries: array, tensor, memory map, ``.npy`` file, folder or list of ``.npy`` shards, source, or
             iterator of blocks. No queries give an empty result.
-        database: the same kinds. An iterator is read once, so all queries must fit the memory.
+        database: the same kinds, or a kept index (``memfast.index``) or its folder, whose sketches make the search
+            cheaper and change no number. An iterator is read once, so all queries must fit the memory.
         k: neighbours per query, 1 to the number of database items.
         exclude_self: queries and database are one set; item i is left out for query i (its duplicates are not).
         metric: ``"euclidean"``; ``"cosine"``: rows are scaled to length one and rounded to float32; or
@@ -77,19 +78,31 @@ def knn(
         )  # fmt: skip
         return _as_given(found, queries)
     if approximate is not None:
-        from memfast.neighbors.approximate import approximate_knn
-
         found = approximate_knn(
             queries, database, k, approximate,
             exclude_self=exclude_self, metric=metric, memory=memory, progress=progress, backend=backend,
         )  # fmt: skip
         return _as_given(found, queries)
     ranks = Ranks.current(distributed)
+    if metric == "euclidean" and checkpoint is None and ranks.size == 1 and backend == "auto":
+        search = pruned_search(database)
+        if search is not None:
+            return _as_given(_search_index(queries, search, k, exclude_self, progress), queries)
     with ranks.fail_together():
-        search = ExactSearch(queries, database, k, exclude_self, metric, memory, checkpoint, backend)
-        search.prepare(ranks)
-    found = search.run(ranks, progress)
+        inputs = SearchInputs.open(queries, database, metric)
+        inputs.check_shareable(ranks)
+        exact = ExactSearch(inputs, k, exclude_self=exclude_self, memory=memory, checkpoint=checkpoint, backend=backend)
+    found = exact.run(ranks, progress=progress)
     return _as_given(found, queries)
+
+
+def _search_index(queries: Any, search: PrunedSearch, k: int, exclude_self: bool, progress: bool) -> Neighbors:
+    """The same neighbours from an index, which its sketches make cheaper."""
+    inputs = SearchInputs.open(queries, search.source, "euclidean")
+    inputs.check_k(k, exclude_self)
+    lists = search.nearest(inputs.queries, int(k), exclude_self=exclude_self, progress=progress)
+    exactness = "exact" if inputs.integers else "certified"
+    return Neighbors(lists.squared_distances, lists.indices, exactness)
 
 
 def _only_exact(**options: Any) -> None:

@@ -1,14 +1,63 @@
-"""A database that comes once, block by block, from an iterator."""
+"""Data that comes block by block: the next block is read while this one is computed, and iterators are read once."""
 
-from collections.abc import Iterable, Iterator
+import queue
+import threading
+from collections.abc import Generator, Iterable, Iterator
 from itertools import chain
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from memfast.foundation.errors import InputError
-from memfast.neighbors.reading import in_units
-from memfast.neighbors.rows import Rows, open_rows
+from memfast.neighbors.rows import RowReader, open_rows
+
+Item = TypeVar("Item")
+_END = object()
+
+
+def read_ahead(items: Iterable[Item]) -> Generator[Item, None, None]:
+    """Yield ``items`` in order, with the next one made by a thread in the meantime.
+
+    An error of the producer is raised to the consumer at its place; leaving the loop early stops the thread.
+    """
+    ready: queue.Queue[Any] = queue.Queue(maxsize=1)
+    stopped = threading.Event()
+    thread = threading.Thread(
+        target=_produce, args=(iter(items), ready, stopped), daemon=True, name="memfast-read-ahead"
+    )
+    thread.start()
+    try:
+        while True:
+            item, error = ready.get()
+            if error is not None:
+                raise error
+            if item is _END:
+                return
+            yield item
+            del item
+    finally:
+        stopped.set()
+        thread.join()
+
+
+def in_units(blocks: Iterable[Any], unit_rows: int) -> Iterator[np.ndarray]:
+    """Cut blocks of any number of rows into units of ``unit_rows`` (the last may be shorter), items flattened."""
+    held: list[np.ndarray] = []
+    count = 0
+    first: np.ndarray | None = None
+    for number, block in enumerate(blocks):
+        rows = _as_rows(block, number, first)
+        first = rows[:0] if first is None else first
+        while len(rows):
+            piece, rows = rows[: unit_rows - count], rows[unit_rows - count :]
+            held.append(piece)
+            count += len(piece)
+            if count == unit_rows:
+                yield held[0] if len(held) == 1 else np.concatenate(held)
+                held, count = [], 0
+    if count:
+        yield held[0] if len(held) == 1 else np.concatenate(held)
+
 
 UNKNOWN = -1
 
@@ -59,6 +108,10 @@ class StreamRows:
         """None: nothing says whether a stream is the same as another."""
         return None
 
+    def content_hash(self) -> str:
+        """Not possible: reading an iterator uses it up."""
+        raise self._refusal()
+
     def _refusal(self) -> InputError:
         return InputError(
             self.name,
@@ -68,7 +121,7 @@ class StreamRows:
         )
 
 
-def units(rows: Rows, start: int, stop: int, unit_rows: int) -> Iterator[np.ndarray]:
+def units(rows: RowReader, start: int, stop: int, unit_rows: int) -> Iterator[np.ndarray]:
     """Rows ``start`` to ``stop`` in units of one size; all rows of a stream, whatever the range."""
     if isinstance(rows, StreamRows):
         yield from rows.units(unit_rows)
@@ -77,7 +130,36 @@ def units(rows: Rows, start: int, stop: int, unit_rows: int) -> Iterator[np.ndar
         yield rows.read(offset, min(offset + unit_rows, stop))
 
 
-def gather(blocks: Iterable[Any], name: str) -> Rows:
+def gather(blocks: Iterable[Any], name: str) -> RowReader:
     """All blocks of an iterator as one array in memory."""
     stream = StreamRows(blocks, name)
     return open_rows(np.concatenate(list(stream.units(1 << 16))), name)
+
+
+def _as_rows(block: Any, number: int, first: np.ndarray | None) -> np.ndarray:
+    rows = open_rows(block, f"block {number}")
+    if first is not None and (rows.width, rows.dtype) != (first.shape[1], first.dtype):
+        raise InputError(
+            f"block {number}",
+            expected=f"{first.dtype} items of {first.shape[1]} numbers, as before",
+            received=f"{rows.dtype} items of {rows.width} numbers",
+        )
+    return rows.read(0, rows.length)
+
+
+def _produce(items: Iterator[Any], ready: queue.Queue[Any], stopped: threading.Event) -> None:
+    while not stopped.is_set():
+        message: tuple[Any, BaseException | None]
+        try:
+            message = (next(items, _END), None)
+        except BaseException as error:
+            message = (None, error)
+        while not stopped.is_set():
+            try:
+                ready.put(message, timeout=0.1)
+                break
+            except queue.Full:
+                continue
+        if message[1] is not None or message[0] is _END:
+            return
+        del message

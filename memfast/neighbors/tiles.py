@@ -1,14 +1,18 @@
-"""One block against one group of queries, in halves where memory runs out."""
+"""One block against one group of queries: on a GPU where there is one, in halves where memory runs out."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import torch
 
 from memfast import ops
-from memfast.foundation.errors import InputError
+from memfast.foundation.errors import BackendUnavailableError, InputError
 from memfast.neighbors.topk import NOBODY, RunningTopK
+from memfast.ops.registry import implementation
 
+CPU = torch.device("cpu")
 SMALLEST_TILE = 4096
 
 
@@ -88,6 +92,32 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError) and ("out of memory" in text or "not enough memory" in text)
     )
+
+
+def search_device(integers: bool, backend: str) -> torch.device:
+    """The device whose kernels serve a search.
+
+    Args:
+        integers: both sets are uint8; the certified float search runs on the CPU.
+        backend: ``"auto"`` or a backend's name.
+    """
+    if not (integers and torch.cuda.is_available()):
+        return CPU
+    device = torch.device("cuda", torch.cuda.current_device())
+    try:
+        kernel = implementation("nearest", device, backend)
+    except BackendUnavailableError:
+        return CPU
+    return CPU if kernel.__module__.startswith("memfast.ops.reference") else device
+
+
+def to_device(block: np.ndarray, device: torch.device) -> Any:
+    """The block itself for the CPU, otherwise a tensor on the device, by way of pinned memory."""
+    if device.type == "cpu":
+        return block
+    staged = torch.empty(block.shape, dtype=torch.uint8, pin_memory=True)
+    staged.numpy()[...] = block
+    return staged.to(device)
 
 
 def _excluded(first_own: int, count: int, offset: int, rows: int) -> np.ndarray | None:

@@ -24,6 +24,13 @@ class RunningTopK:
         self.indices = np.full((queries, k), NOBODY, np.int64)
         self.fallbacks = 0
 
+    @classmethod
+    def of(cls, squared_distances: np.ndarray, indices: np.ndarray, fallbacks: int) -> "RunningTopK":
+        """Lists that were kept somewhere."""
+        lists = cls.__new__(cls)
+        lists.squared_distances, lists.indices, lists.fallbacks = squared_distances, indices, fallbacks
+        return lists
+
     def bound(self, first: int, last: int) -> np.ndarray:
         """The k-th distances of queries ``first`` to ``last``: a farther row cannot enter their lists."""
         return np.ascontiguousarray(self.squared_distances[first:last, -1])

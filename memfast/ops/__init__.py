@@ -12,6 +12,7 @@ from memfast.ops.loss import gather_loss, loss
 from memfast.ops.nearest import BlockNeighbors, nearest, range_search
 from memfast.ops.noise import GatheredNoise, gather_noise, noise
 from memfast.ops.operands import Draw, Operands
+from memfast.ops.pairs import candidates, pair_distances
 from memfast.ops.random import draw_timesteps, philox, standard_normal
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "Draw",
     "GatheredNoise",
     "Operands",
+    "candidates",
     "draw_timesteps",
     "ema",
     "gather_loss",
@@ -29,6 +31,7 @@ __all__ = [
     "loss",
     "nearest",
     "noise",
+    "pair_distances",
     "philox",
     "range_search",
     "standard_normal",

@@ -100,3 +100,11 @@ class BackendModule(Protocol):
     ) -> RangeResult:
         """(query, index, squared distance) of the pairs within the radius, sorted in that order of keys."""
         ...
+
+    def candidates(self, queries: Rows, block: Rows, bound: np.ndarray) -> RangeResult:
+        """(query, row, squared distance) of uint8 pairs up to each query's int64 bound, sorted by query and row."""
+        ...
+
+    def pair_distances(self, queries: Rows, block: Rows, pairs: tuple[np.ndarray, np.ndarray] | None) -> np.ndarray:
+        """Squared distances of the pairs (starts ``[Q + 1]``, rows ``[n]``), or of all pairs ``[Q, M]``."""
+        ...

@@ -56,13 +56,13 @@ def nearest(
     >>> found.squared_distances.tolist(), found.indices.tolist()
     ([[1, 1]], [[1, 2]])
     """
-    query_rows, block_rows = _pair(queries, block)
+    query_rows, block_rows = row_pair(queries, block)
     count = len(query_rows.values)
     k = whole_number("k", k, least=1)
     if len(block_rows.values) == 0:
         raise InputError("block", expected="at least one row", received="an empty block")
     integer = block_rows.dtype == query_rows.dtype == "uint8"
-    limit = _bound(bound, count, integer)
+    limit = bounds_of(bound, count, integer=integer)
     left_out = _exclude(exclude, count)
     compute = implementation("nearest", block_rows.device, backend)
     distances, indices, fallbacks = compute(query_rows, block_rows, min(k, len(block_rows.values)), limit, left_out)
@@ -91,7 +91,7 @@ def range_search(
     >>> range_search(np.array([[3]], np.uint8), np.array([[7], [2], [4]], np.uint8), 1)[1].tolist()
     [1, 2]
     """
-    query_rows, block_rows = _pair(queries, block)
+    query_rows, block_rows = row_pair(queries, block)
     radius_squared = finite_number("radius_squared", radius_squared, least=0)
     left_out = _exclude(exclude, len(query_rows.values))
     if len(block_rows.values) == 0:
@@ -101,7 +101,8 @@ def range_search(
     return compute(query_rows, block_rows, radius_squared, left_out)
 
 
-def _pair(queries: Any, block: Any) -> tuple[Rows, Rows]:
+def row_pair(queries: Any, block: Any) -> tuple[Rows, Rows]:
+    """Both sides of a search, checked against each other."""
     query_rows, block_rows = as_rows(queries, "queries"), as_rows(block, "block")
     if query_rows.shape[1] != block_rows.shape[1]:
         raise InputError(
@@ -120,7 +121,8 @@ def _pair(queries: Any, block: Any) -> tuple[Rows, Rows]:
     return query_rows, block_rows
 
 
-def _bound(bound: Any, count: int, integer: bool) -> np.ndarray | None:
+def bounds_of(bound: Any, count: int, *, integer: bool) -> np.ndarray | None:
+    """A bound for each query, as the kernels take it."""
     if bound is None:
         return None
     values = np.asarray(bound)

@@ -61,6 +61,8 @@ FILES = {
     "inner_products": "inner_products",
     "nearest": "nearest",
     "range_search": "nearest",
+    "candidates": "pairs",
+    "pair_distances": "pairs",
 }
 EVERY_DEVICE = ("cpu", "cuda", "mps", "xpu")
 BACKENDS = (

@@ -1,7 +1,9 @@
 """Files and folders that are either whole or absent: written under a temporary name, flushed, renamed."""
 
+import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -17,6 +19,10 @@ _UNFINISHED = ".part"
 _GENERATION = ".generation"
 _REMOVED = "removed.json"
 _REPLACED = ".replaced"
+
+# What stands in a file's text or header where its seal belongs, while the seal is computed.
+EMPTY_SEAL = "sha256:" + "0" * 64
+_SEAL = re.compile(rb"sha256:[0-9a-f]{64}")
 
 Content = str | bytes | np.ndarray | Callable[[Path], None]
 
@@ -145,6 +151,28 @@ def finish_generation(folder: str | os.PathLike[str]) -> None:
             f"{folder}: a newer result lies in {ready.name} and cannot be moved to its place ({error}). "
             f"Move its files into {folder}, or write to another folder."
         ) from error
+
+
+def seal(content: bytes) -> bytes:
+    """``content`` with its first ``EMPTY_SEAL`` replaced by the SHA-256 of all of it: no byte can change unnoticed."""
+    empty = EMPTY_SEAL.encode()
+    if empty not in content:
+        raise ValueError("the content has no place for a seal")
+    return content.replace(empty, b"sha256:" + hashlib.sha256(content).hexdigest().encode(), 1)
+
+
+def check_seal(content: bytes) -> None:
+    """Raise unless ``content`` is as ``seal`` made it.
+
+    Raises:
+        ValueError: there is no seal, or a byte changed.
+    """
+    found = _SEAL.search(content)
+    if found is None:
+        raise ValueError("it has no checksum")
+    bare = content[: found.start()] + EMPTY_SEAL.encode() + content[found.end() :]
+    if found.group() != b"sha256:" + hashlib.sha256(bare).hexdigest().encode():
+        raise ValueError("its checksum does not fit its content")
 
 
 def remove_unfinished(folder: str | os.PathLike[str], names: Iterable[str]) -> None:

@@ -54,7 +54,7 @@ def by_epochs(folder, epochs):
 
 
 def pairs(**limit):
-    return list(memfast.neighbors.within(IMAGES, IMAGES, **limit))
+    return list(memfast.neighbors.range_search(IMAGES, IMAGES, **limit))
 
 
 # What is not a whole number, and what is none within 0 or 1 and above.
@@ -315,7 +315,7 @@ def test_numbers_of_numpy_train_and_sample_like_pythons(tmp_path):
 def test_limits_and_orders_of_numpy_mean_what_pythons_do():
     rows = 2.0 * np.arange(200)[:, None]
     for radius in (200, np.uint8(200), np.float16(200)):
-        found = list(memfast.neighbors.within(rows[:1], rows, radius=radius))
+        found = list(memfast.neighbors.range_search(rows[:1], rows, radius=radius))
         assert sum(map(len, found)) == 101
     with pytest.raises(InputError, match="radius: expected a number whose square is finite"):
         pairs(radius=10**200)

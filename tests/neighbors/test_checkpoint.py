@@ -1,6 +1,7 @@
 """A search killed at any moment ends with the same bits; changed inputs and other searches are refused."""
 
 import json
+import shutil
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -11,6 +12,7 @@ import pytest
 from memfast.foundation.errors import CheckpointError, InputError, OutputError
 from memfast.neighbors import checkpoint as module
 from memfast.neighbors import exact, knn
+from memfast.runtime import files
 
 MEMORY = 40_000
 KILLER = """
@@ -209,7 +211,7 @@ def test_a_folder_with_other_things_is_refused(sets, tmp_path):
     with pytest.raises(CheckpointError, match="not a readable manifest"):
         knn(*sets, 5, checkpoint=tmp_path / "state")
     (tmp_path / "state" / "manifest.json").write_text(json.dumps({"parameters": {"format": 0}, "plan": {}}))
-    with pytest.raises(CheckpointError, match="format was 0, is now 1"):
+    with pytest.raises(CheckpointError, match="format was 0, is now 2"):
         knn(*sets, 5, checkpoint=tmp_path / "state")
 
 
@@ -233,9 +235,83 @@ def test_saving_keeps_to_its_share_of_the_time(tmp_path, monkeypatch):
 
     monkeypatch.setattr(module, "_write", write)
     monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now[0]))
-    store = module.PartStore(tmp_path / "state", 0, 0, 1, None)
+    checkpoint = SimpleNamespace(folder=tmp_path / "state", search="")
+    store = module.PartStore(checkpoint, 0, 0, 1, None, 3)
     lists = exact.RunningTopK(2, 3, np.dtype(np.int64))
     while now[0] < 2.5:
         now[0] += 0.002
         store.note(0, 1, lists)
     assert 0 < writing[0] < 0.02 * 2.5
+
+
+@pytest.fixture
+def states(sets, tmp_path, monkeypatch, every_unit_saved):
+    """A search interrupted half-way and one that is finished; several groups of queries."""
+    with monkeypatch.context() as patch:
+        stop_after(patch, 18)
+        with pytest.raises(KeyboardInterrupt):
+            knn(*sets, 5, memory=MEMORY, checkpoint=tmp_path / "interrupted")
+    knn(*sets, 5, memory=MEMORY, checkpoint=tmp_path / "finished")
+    return [tmp_path / "interrupted", tmp_path / "finished"]
+
+
+def test_no_damaged_byte_of_any_file_gives_another_result(sets, states, tmp_path):
+    """Every kind of file, a bit flipped, bytes cut or doubled at drawn places, and every field of the manifest."""
+    expected, draw, refused = knn(*sets, 5), np.random.default_rng(0), 0
+    names = set()
+    for state in states:
+        for path in sorted(one for one in state.rglob("*") if one.is_file()):
+            whole = path.read_bytes()
+            names.add(path.name)
+            places = draw.integers(0, len(whole), 40 if path.name == "manifest.json" else 12)
+            broken = [whole[:at] + bytes([whole[at] ^ (1 << int(draw.integers(8)))]) + whole[at + 1 :] for at in places]
+            for content in [*broken, whole[: int(places[0])], whole + whole[-8:], b""]:
+                path.write_bytes(content)
+                refused += refuses_or_finds(sets, copy_of(state, tmp_path), expected)
+            path.write_bytes(whole)
+    assert {"manifest.json", "result.safetensors", "progress.safetensors", "group-00000.safetensors"} <= names
+    assert refused > 100
+
+
+def refuses_or_finds(sets, state, expected):
+    try:
+        found = knn(*sets, 5, memory=MEMORY, checkpoint=state)
+    except CheckpointError:
+        return True
+    assert found == expected
+    return False
+
+
+def copy_of(state, tmp_path):
+    shutil.rmtree(tmp_path / "copy", ignore_errors=True)
+    return shutil.copytree(state, tmp_path / "copy")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"parts": [[0, 300]]}, {"parts": [[0, 300], [400, 900]]}, {"parts": [[0, 500], [400, 900]]},
+        {"parts": [[0, 1000], [1000, 900]]}, {"parts": []}, {"parts": [[0.0, 900]]}, {"parts": [[0, 900, 3]]},
+        {"query_rows": 0}, {"unit_rows": -1}, {"unit_rows": "9"}, {"unit_rows": True}, {"more": 1}, {"parts": None},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_plan_that_does_not_cover_the_database_is_refused_even_with_a_right_checksum(sets, states, change):
+    path = states[1] / "manifest.json"
+    stored = json.loads(path.read_text())
+    stored["plan"].update(change)
+    stored["seal"] = files.EMPTY_SEAL
+    path.write_bytes(files.seal(json.dumps(stored).encode()))
+    with pytest.raises(CheckpointError):
+        knn(*sets, 5, memory=MEMORY, checkpoint=states[1])
+
+
+def test_files_of_another_search_or_group_are_refused(sets, states, tmp_path):
+    knn(*sets, 4, memory=MEMORY, checkpoint=tmp_path / "other")
+    shutil.copy(tmp_path / "other" / "result.safetensors", states[1])
+    with pytest.raises(CheckpointError, match="belongs to another search"):
+        knn(*sets, 5, memory=MEMORY, checkpoint=states[1])
+    groups = sorted(states[0].rglob("group-*.safetensors"))
+    shutil.copy(groups[0], groups[1] if len(groups) > 1 else groups[0].with_name("group-00001.safetensors"))
+    with pytest.raises(CheckpointError, match="the file of another group"):
+        knn(*sets, 5, memory=MEMORY, checkpoint=states[0])

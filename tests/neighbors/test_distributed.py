@@ -1,5 +1,6 @@
 """World sizes 1, 2 and 3 agree in every bit; a failing or killed rank ends the job, named, with its blocks kept."""
 
+import json
 import os
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from memfast.neighbors import distributed, knn
 
 # One process runs all of a rank's jobs: importing torch costs more than the searches.
 WORKER = """
-import os, sys, time
+import json, os, sys, time
 from datetime import timedelta
 import numpy as np
 from memfast.neighbors import distributed, exact, knn
@@ -52,8 +53,35 @@ with distributed.session(timedelta(seconds=600)) as ranks:
         exact.search_block = failing
         expect_failure("open", f"{folder}/missing.npy" if rank == 1 else ties)
         expect_failure("raise", f"{folder}/ties.npy", f"{folder}/shared")
+        expect_failure("raise", f"{folder}/ties.npy", f"{folder}/mine-2-{rank}")
         expect_failure("kill", f"{folder}/ties.npy", f"{folder}/shared")
         sys.exit(7)
+    def refused(queries, database, k=3, **options):
+        try:
+            knn(queries, database, k, memory=60_000, **options)
+        except Exception as error:
+            return f"{type(error).__name__}: {error}"
+        return "searched all the same"
+
+    def other(changed, array, row=0):
+        array = array.copy()
+        array[row] += 1 if changed else 0
+        return array
+
+    np.save(f"{folder}/own-{rank}.npy", other(rank == 1, ties, 450))
+    shards = [ties[:300], ties[300:]] if rank == 1 else [ties[:200], ties[200:]]
+    print(json.dumps({
+        "samples": refused(other(rank == 1, ties), ties),
+        "data": refused(ties, other(rank == 1, ties, 450)),
+        "file": refused(ties, f"{folder}/own-{rank}.npy"),
+        "inner product": refused(ties, other(rank == 1, ties, 450), metric="inner_product"),
+        "missing shard": refused(ties, ties[:-9] if rank == 1 else ties),
+        "other shards": refused(ties, shards),
+        "order": refused(ties, ties[::-1].copy() if rank == 1 else ties),
+        "dtype": refused(ties, ties.astype(np.float32) if rank == 1 else ties),
+        "k": refused(ties, ties, 3 + rank),
+        "no samples": refused(ties[:0] if rank == 1 else ties, ties),
+    }), file=sys.stderr, flush=True)
     found = {
         "ties": knn(ties[:40], f"{folder}/ties.npy", 50, memory=60_000),
         "floats": knn(floats[:40], f"{folder}/floats.npy", 20, memory=200_000),
@@ -62,6 +90,8 @@ with distributed.session(timedelta(seconds=600)) as ranks:
         "again": knn(ties, ties, 7, exclude_self=True, checkpoint=f"{folder}/state-{size}"),
         "resumed": knn(ties, f"{folder}/ties.npy", 7, checkpoint=f"{folder}/shared"),
         "cosine": knn(floats[:40], floats, 3, metric="cosine"),
+        "own folders": knn(ties, f"{folder}/ties.npy", 7, memory=20_000, checkpoint=f"{folder}/mine-{size}-{rank}"),
+        "own folders again": knn(ties, f"{folder}/ties.npy", 7, checkpoint=f"{folder}/mine-{size}-{rank}"),
         "alone": knn(floats[:5], floats, 3, distributed=False),
     }
     arrays = {f"{name} {field}": getattr(one, field) for name, one in found.items()
@@ -149,15 +179,24 @@ def test_world_sizes_agree_in_every_bit_with_one_process(folder, failed, free_po
         "alone": knn(floats[:5], floats, 3),
     }
     expected["again"] = expected["self"]
+    expected["own folders"] = expected["own folders again"] = expected["resumed"]
     if size == 2:
         (folder / "worker.py").write_text(WORKER)
         torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(folder / "worker.py")]
         command = [sys.executable, *torchrun, str(folder), "agree"]
         done = subprocess.run(command, capture_output=True, text=True, timeout=500)
         assert done.returncode == 0, done.stderr
+        errors = [done.stderr]
     else:
         codes, errors = run(folder, size, "agree", free_port())
         assert codes == [0] * size, errors
+    told = [json.loads(line) for error in errors for line in error.splitlines() if line.startswith('{"samples"')]
+    assert len(told) == size
+    for refusals in told:
+        for name, text in refusals.items():
+            assert text.startswith("InputError: "), name
+            assert "the same on every rank" in text, name
+            assert text.count("on rank 1") == 1, name
     for rank in range(size):
         found = np.load(folder / f"{size}-{rank}.npz")
         for name, one in expected.items():

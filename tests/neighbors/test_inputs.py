@@ -7,7 +7,7 @@ import torch
 
 from memfast import knn
 from memfast.foundation.errors import InputError
-from memfast.neighbors import ApproximateIndex, Pairs, duplicates, within
+from memfast.neighbors import ApproximateIndex, RangeSearchResult, duplicates, range_search
 
 DRAW = np.random.default_rng(0)
 ROWS = DRAW.standard_normal((40, 6)).astype(np.float32)
@@ -27,7 +27,7 @@ def test_no_queries_give_an_empty_result(queries, metric):
 
 def test_no_queries_in_a_range_an_index_and_a_checkpoint(tmp_path):
     none = np.empty((0, 6), np.float32)
-    assert len(Pairs.collect(within(none, ROWS, 1.0))) == 0
+    assert len(RangeSearchResult.collect(range_search(none, ROWS, 1.0))) == 0
     assert knn(none, ROWS, 2, checkpoint=tmp_path / "search").indices.shape == (0, 2)
     pytest.importorskip("faiss", reason="faiss-cpu is not installed")
     found = knn(none, ROWS, 2, approximate="Flat")
@@ -75,22 +75,24 @@ def test_narrow_floats_are_searched_by_their_values(dtype):
 def test_every_pair_has_a_similarity_of_at_least_minus_one():
     axes = DRAW.standard_normal((60, 7))
     rows = np.concatenate([axes, -3 * axes])
-    pairs = Pairs.collect(within(rows, rows, similarity=-1, metric="cosine"))
+    pairs = RangeSearchResult.collect(range_search(rows, rows, similarity=-1, metric="cosine"))
     assert len(pairs) == 120 * 120
 
 
 @pytest.mark.parametrize("similarity", [1.0, 0.5, 0.0, -0.5])
 def test_pairs_at_the_limit_of_similarity_are_not_lost(similarity):
-    """Pairs made in float64 at exactly this angle; rows are rounded to float32, which must not decide."""
+    """RangeSearchResult made in float64 at exactly this angle; rows are rounded to float32, which must not decide."""
     basis = np.linalg.qr(DRAW.standard_normal((200, 5, 2)))[0]
     u, v = basis[..., 0], basis[..., 1]
     other = similarity * u + np.sqrt(1 - similarity**2) * v
     scale = DRAW.uniform(0.1, 9, (2, 200, 1))
     for x, y in zip(u * scale[0], other * scale[1], strict=True):
-        assert len(Pairs.collect(within(x[None], y[None], similarity=similarity, metric="cosine"))) == 1
+        assert (
+            len(RangeSearchResult.collect(range_search(x[None], y[None], similarity=similarity, metric="cosine"))) == 1
+        )
     away = similarity - 1e-5
     far = away * u + np.sqrt(1 - away**2) * v
-    found = Pairs.collect(within(u, far, similarity=similarity, metric="cosine"))
+    found = RangeSearchResult.collect(range_search(u, far, similarity=similarity, metric="cosine"))
     assert not (found.queries == found.indices).any()
 
 

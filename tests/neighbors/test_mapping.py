@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from memfast.neighbors.mapping import new_block
+from memfast.neighbors.rows import new_block
 from memfast.neighbors.tiles import is_out_of_memory
 
 

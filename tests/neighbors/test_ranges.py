@@ -5,7 +5,7 @@ import pytest
 from scipy.sparse.csgraph import connected_components
 
 from memfast.foundation.errors import InputError
-from memfast.neighbors import Pairs, duplicates, exact_duplicates, within
+from memfast.neighbors import RangeSearchResult, duplicates, exact_duplicates, range_search
 
 
 def squared(queries, database):
@@ -30,7 +30,7 @@ def test_within_equals_brute_force(dtype, memory):
         ({"radius": 0}, 0),
         ({"radius": 2.5}, 6.25),
     ]:
-        pairs = Pairs.collect(within(queries, database, memory=memory, **options))
+        pairs = RangeSearchResult.collect(range_search(queries, database, memory=memory, **options))
         query, index = np.nonzero(table <= limit)
         order = np.lexsort((index, table[query, index], query))
         np.testing.assert_array_equal(pairs.queries, query[order])
@@ -40,11 +40,11 @@ def test_within_equals_brute_force(dtype, memory):
 
 def test_within_comes_in_bounded_blocks_even_when_everything_is_near():
     data = np.zeros((300, 4), np.uint8)
-    blocks = list(within(data, data, radius=1, memory=64 * 1000))
+    blocks = list(range_search(data, data, radius=1, memory=64 * 1000))
     assert max(len(one) for one in blocks) <= 1000
     assert sum(len(one) for one in blocks) == 300 * 300
-    assert len(Pairs.collect(within(data, data, radius=1, exclude_self=True))) == 300 * 299
-    assert len(Pairs.collect(within(data, iter([data[:7], data[7:]]), radius=1))) == 300 * 300
+    assert len(RangeSearchResult.collect(range_search(data, data, radius=1, exclude_self=True))) == 300 * 299
+    assert len(RangeSearchResult.collect(range_search(data, iter([data[:7], data[7:]]), radius=1))) == 300 * 300
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_within_comes_in_bounded_blocks_even_when_everything_is_near():
 def test_within_refuses_limits_at_the_call(options, message):
     data = np.zeros((3, 4), np.uint8)
     with pytest.raises(InputError, match=message):
-        within(data, data, **options)
+        range_search(data, data, **options)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int64, np.float32, np.bool_], ids=lambda one: one.__name__)

@@ -14,7 +14,7 @@ from memfast.data.source import ArraySource
 from memfast.foundation import progress
 from memfast.foundation.errors import InputError
 from memfast.neighbors import knn
-from memfast.neighbors.reading import in_units
+from memfast.neighbors.stream import in_units
 
 
 def brute(queries, database, k, exclude_self=False):

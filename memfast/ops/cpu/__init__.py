@@ -6,15 +6,18 @@ from memfast.ops.cpu.inner_products import inner_products
 from memfast.ops.cpu.loss import loss
 from memfast.ops.cpu.nearest import nearest, range_search
 from memfast.ops.cpu.noise import noise
+from memfast.ops.cpu.pairs import candidates, pair_distances
 from memfast.ops.cpu.random import draw_timesteps, philox, standard_normal
 
 __all__ = [
+    "candidates",
     "draw_timesteps",
     "ema",
     "inner_products",
     "loss",
     "nearest",
     "noise",
+    "pair_distances",
     "philox",
     "range_search",
     "standard_normal",

@@ -17,7 +17,7 @@ def nearest(
     shape = (queries.shape[0], k)
     distances, indices = np.empty(shape, np.int64 if integer else np.float64), np.empty(shape, np.int64)
     compute = load(CPU).nearest_uint8 if integer else load(CPU).nearest_float
-    fallbacks = compute(_search(queries, block, k, exclude), _address(bound), _address(distances), _address(indices))
+    fallbacks = compute(search_struct(queries, block, k, exclude), address(bound), address(distances), address(indices))
     return distances, indices, fallbacks
 
 
@@ -25,18 +25,20 @@ def range_search(
     queries: Rows, block: Rows, radius_squared: float, exclude: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """All pairs within a radius; see :func:`memfast.ops.range_search`."""
-    search = _search(queries, block, 0, exclude)
+    search = search_struct(queries, block, 0, exclude)
     if queries.dtype == block.dtype == "uint8":
         return load(CPU).range_search_uint8(search, int(min(radius_squared, 2.0**62)))
     return load(CPU).range_search_float(search, radius_squared)
 
 
-def _search(queries: Rows, block: Rows, k: int, exclude: np.ndarray | None) -> Any:
+def search_struct(queries: Rows, block: Rows, k: int, exclude: np.ndarray | None, *, check_block: bool = True) -> Any:
+    """The kernels' request, of rows that hold finite numbers; ``check_block=False`` where the block's are known to."""
     if not queries.dtype == block.dtype == "uint8":
         _check(queries)
-        _check(block)
+        if check_block:
+            _check(block)
     views = _view(queries), _view(block)
-    return load(CPU).Search(*views, k=k, exclude=_address(exclude), threads=torch.get_num_threads())
+    return load(CPU).Search(*views, k=k, exclude=address(exclude), threads=torch.get_num_threads())
 
 
 def _check(rows: Rows) -> None:
@@ -53,5 +55,6 @@ def _view(rows: Rows) -> Any:
     return kernels.Rows(values.ctypes.data, len(values), values.shape[1], values.strides[0], dtype)
 
 
-def _address(array: np.ndarray | None) -> int:
+def address(array: np.ndarray | None) -> int:
+    """Where an array's numbers are; 0 for None."""
     return 0 if array is None else array.ctypes.data
