@@ -291,6 +291,8 @@ def _child(job: dict, main: object, faults: object) -> None:
 
         traceback.print_exc()
     finally:
+        # The command has ended: what comes now meets the harness.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         sys.stdout.flush()
         sys.stderr.flush()
         if job["fault"] is not None:
