@@ -19,6 +19,8 @@ _UNFINISHED = ".part"
 _GENERATION = ".generation"
 _REMOVED = "removed.json"
 _REPLACED = ".replaced"
+# The names that `tempfile` gives to what is being written here.
+_TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}" + re.escape(_UNFINISHED))
 
 # What stands in a file's text or header where its seal belongs, while the seal is computed.
 EMPTY_SEAL = "sha256:" + "0" * 64
@@ -179,10 +181,7 @@ def remove_unfinished(folder: str | os.PathLike[str], names: Iterable[str]) -> N
     """Remove what a killed process left of files and folders of these names while it wrote them."""
     for name in names:
         for path in Path(folder).glob(f".{name}.*{_UNFINISHED}"):
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink(missing_ok=True)
+            _remove(path)
 
 
 @contextmanager
@@ -268,6 +267,8 @@ def read_json(path: str | os.PathLike[str]) -> Any:
 def claim_output_folder(folder: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
     """Create ``folder`` for new results, or refuse one that already holds something.
 
+    What a killed process left of files that it had not finished does not count, and is removed.
+
     Args:
         folder: the output folder.
         overwrite: accept a folder that holds results; its files are replaced one by one, none is deleted.
@@ -279,11 +280,15 @@ def claim_output_folder(folder: str | os.PathLike[str], *, overwrite: bool = Fal
     try:
         if folder.is_file():
             raise OutputError(f"{folder}: expected a folder for the results, received a file. Choose another name.")
-        if folder.is_dir() and any(folder.iterdir()) and not overwrite:
+        held = list(folder.iterdir()) if folder.is_dir() else []
+        unfinished = [path for path in held if _TEMPORARY.fullmatch(path.name)]
+        if len(held) > len(unfinished) and not overwrite:
             raise OutputError(
                 f"{folder}: expected a new or empty folder, received one that already holds results. "
                 "Choose another folder, or pass --overwrite to replace them."
             )
+        for path in unfinished:
+            _remove(path)
         folder.mkdir(parents=True, exist_ok=True)
     except OutputError:
         raise
@@ -296,6 +301,13 @@ def _plain(value: Any) -> Any:
     if isinstance(value, np.generic):
         return value.item()
     raise TypeError(f"{type(value).__name__} has no place in a JSON file")
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _names(path: Path) -> list[str]:

@@ -260,7 +260,8 @@ def flatten_model() -> bytes:
 
 def test_threads_leave_no_warning_filter_and_other_threads_keep_pickle(network, tmp_path):
     path = tmp_path / "network.pt2"
-    torch.export.save(torch.export.export(network, (torch.zeros(1, 3, 12, 12),)), path)
+    batch = {"images": {0: torch.export.Dim("batch")}}
+    torch.export.save(torch.export.export(network, (torch.zeros(2, 3, 12, 12),), dynamic_shapes=batch), path)
     torch.jit.trace(network, torch.zeros(1, 3, 12, 12)).save(tmp_path / "network.pt")
     filters, functions = list(warnings.filters), (torch.load, pickle.loads, pickle.load, pickle.Unpickler)
     with ThreadPoolExecutor(8) as pool:

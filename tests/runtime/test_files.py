@@ -67,3 +67,17 @@ def _write_half(path):
     with files.atomic_path(path) as temporary:
         temporary.write_text("half")
         raise RuntimeError
+
+
+def test_what_a_killed_process_left_is_no_result(tmp_path):
+    """A command that was killed while it wrote its first file runs again as if it had never run."""
+    folder = tmp_path / "out"
+    folder.mkdir()
+    (folder / ".metrics.json.ab12_xyz.part").write_text("half")
+    (folder / ".generation.zz00zz00.part").mkdir()
+    files.claim_output_folder(folder)
+    assert list(folder.iterdir()) == []
+    (folder / ".notes.part").write_text("of the user")
+    with pytest.raises(OutputError, match="already holds results"):
+        files.claim_output_folder(folder)
+    assert (folder / ".notes.part").read_text() == "of the user"

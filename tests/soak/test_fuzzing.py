@@ -1,5 +1,6 @@
 """Changed files are refused or read rightly. ``make soak`` tries 100,000, ``make test`` some dozens."""
 
+import io
 import os
 import subprocess
 import sys
@@ -11,9 +12,9 @@ import pytest
 from tests.soak.harness import mutations
 from tests.soak.harness.processes import environment_of_commands
 
-SHORT_SEED, SHORT_CASES = 5, 80
+SHORT_SEED, SHORT_CASES = 5, 60
 # What is tried on every run of the tests; the long form tries every kind of file.
-SHORT_KINDS = ("search", "features", "settings", "generation")
+SHORT_KINDS = ("features", "settings", "generation")
 
 
 def fuzzed(*arguments):
@@ -43,13 +44,30 @@ def test_a_process_that_dies_or_hangs_is_found():
     assert "it died of SIGALRM" in done.stdout
 
 
-@pytest.mark.parametrize("name", ["a.json", "a.safetensors", "a.npy", "a.csv", "a.toml", "a.bin"])
+def array_file():
+    content = io.BytesIO()
+    np.save(content, np.arange(12, dtype=np.float32))
+    return content.getvalue()
+
+
+def tensors_file():
+    from safetensors.numpy import save
+
+    return save({"a": np.arange(12)})
+
+
+CONTENTS = {
+    "a.json": b'{"a": [1, 2, {"b": "c"}]}', "a.csv": b"a,b\n1,2\n", "a.toml": b"[a]\nb = 1\n", "a.npy": array_file(),
+    "a.safetensors": tensors_file(), "a.bin": bytes(range(200)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CONTENTS)
 def test_mutations_change_files_and_repeat(name):
-    content = {"a.json": b'{"a": [1, 2, {"b": "c"}]}', "a.csv": b"a,b\n1,2\n", "a.toml": b"[a]\nb = 1\n"}.get(
-        name, bytes(range(200))
-    )
+    content = CONTENTS[name]
     changed = [mutations.mutated(content, name, np.random.default_rng(seed)) for seed in range(40)]
-    assert sum(one != content for one in changed) >= 36
+    # Some changes cancel or find nothing to change.
+    assert len(set(changed) - {content}) >= 30
     assert changed == [mutations.mutated(content, name, np.random.default_rng(seed)) for seed in range(40)]
 
 

@@ -32,6 +32,7 @@ class Case:
 
     def __str__(self) -> str:
         who = "all ranks" if self.everybody and self.ranks > 1 else f"rank {self.rank}"
+        who = "rank 0" if self.way == "kill at a file operation" else who
         over = ", over older results" if self.over else ""
         return (
             f"case {self.number}: {self.verb.name} on {self.ranks}{over}: "
@@ -136,7 +137,8 @@ class Kills:
     def _disturbed(self, case: Case, command: list[str], wanted: Undisturbed, out: Path) -> Ended:
         if case.way == "kill at a file operation":
             fault = Fault(out, 1 + int(case.moment * max(wanted.operations, 1)), KILL)
-            return self.warm.start(command, ranks=case.ranks, fault=fault).wait()
+            # Rank 0 is the one that writes.
+            return self.warm.start(command, ranks=case.ranks, fault=fault, faulty_rank=0).wait()
         job = self.warm.start(command, ranks=case.ranks)
         time.sleep(case.moment * wanted.seconds)
         ranks = list(range(case.ranks)) if case.everybody else [case.rank]

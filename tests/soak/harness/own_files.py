@@ -125,7 +125,9 @@ def _write_trace(folder: Path) -> None:
     from memfast.trace import trace_run
 
     _write_run(folder / "run")
-    trace_run(load_run(folder / "run"), seeds=2, steps=3, progress=False).save(folder / "trace", page=False)
+    trace_run(
+        load_run(folder / "run"), labels=None, target="final", guidance=1.0, seeds=2, steps=3, progress=False
+    ).save(folder / "trace", page=False)
 
 
 def _read_trace(folder: Path) -> Any:

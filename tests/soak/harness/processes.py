@@ -278,19 +278,26 @@ def _child(job: dict, main: object, faults: object) -> None:
     os.dup2(os.open(job["stderr"], os.O_WRONLY | os.O_TRUNC), 2)
     os.dup2(os.open(f"{job['stderr']}.out", os.O_WRONLY | os.O_CREAT), 1)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    code = 70
+    code, running = 70, True
+
+    def interrupt(*_: object) -> None:
+        if running:  # what comes after the command's end would meet the harness
+            raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, interrupt)
     try:
         if job["memory"]:
             resource.setrlimit(resource.RLIMIT_AS, (job["memory"], job["memory"]))
         if job["fault"] is not None:
             folder, *numbers = job["fault"]
             faults.arm(folder.encode(), numbers[0], ctypes.c_long(numbers[1]), *numbers[2:])
-        code = main(job["arguments"])
+        code, running = main(job["arguments"]), False
     except BaseException:
         import traceback
 
         traceback.print_exc()
     finally:
+        running = False
         sys.stdout.flush()
         sys.stderr.flush()
         if job["fault"] is not None:

@@ -14,6 +14,10 @@ TIMES = re.compile(
     r"(^|_)(seconds|second|time|times|rate|rates|started|created|at|when|duration|elapsed|commit|share_of_time"
     r"|per_second|checksum|run|sha256|bytes|cost|folder)$"
 )
+# As a page shows them; the hashes of a page's policy change with its text.
+_SHOWN_TIMES = re.compile(
+    rb"[0-9]{4}-[0-9]{2}-[0-9]{2}([ T][0-9:]+)?|[0-9.,:]+ ?(s|ms|min|h|seconds|UTC)\b|sha256-[A-Za-z0-9+/=]+"
+)
 CONFIG = """
 [data]
 path = "{data}/training.npy"
@@ -136,7 +140,7 @@ def _timeless(path: Path) -> bytes:
             json.dumps(_without_times(json.loads(line)), sort_keys=True).encode() for line in content.splitlines()
         )
     if path.suffix == ".html":
-        return re.sub(rb"[0-9.,:]+ ?(s|ms|min|h|seconds|UTC)\b|sha256-[A-Za-z0-9+/=]+", b"", content)
+        return _SHOWN_TIMES.sub(b"", content)
     return content
 
 
