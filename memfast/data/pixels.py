@@ -45,7 +45,7 @@ class Header:
 
     Attributes:
         size: height and width of the upright image.
-        mode: Pillow's mode.
+        mode: Pillow's mode; ``"LA"`` also for gray with transparency of 16 bits, which Pillow opens as RGBA.
         orientation: EXIF's number, 1 for upright.
         frames: pictures or pages in the file; the first is read.
     """
@@ -95,7 +95,7 @@ def header_of(image: Image.Image, content: bytes = b"") -> Header:
     """Size, mode, orientation and number of frames of an opened image."""
     orientation = orientation_of(image, content)
     height, width = (image.width, image.height)[:: 1 if orientation in _ON_THEIR_SIDE else -1]
-    return Header((height, width), image.mode, orientation, _frames(image))
+    return Header((height, width), _mode(image), orientation, _frames(image))
 
 
 def is_gray(mode: str) -> bool:
@@ -117,13 +117,20 @@ def pixels_of(image: Image.Image, rules: ReadingRules, content: bytes = b"") -> 
         OSError, ValueError, SyntaxError: it cannot be decoded, or holds what are no pixels.
     """
     turn = _TURNS.get(orientation_of(image, content))
-    gray = rules.mode == "L" or (rules.mode == "auto" and is_gray(image.mode))
+    gray = rules.mode == "L" or (rules.mode == "auto" and is_gray(_mode(image)))
+    see_through = _transparent_value(image, content)
+    image.load()
+    if content.startswith(PNG):
+        _check_every_row(image, content)
     if image.mode in ("I", "F") or image.mode in SIXTEEN_BIT_MODES or _signed(image):
         image = _to_eight_bits(image)
     elif image.mode in ("La", "RGBa"):
         image = image.convert(image.mode.upper())
-    elif isinstance(image.info.get("transparency"), tuple) and max(image.info["transparency"]) > 255:
-        raise ValueError("a transparent colour of 16 bits, which Pillow cannot find")
+    elif isinstance(see_through, np.ndarray):
+        image = Image.fromarray(np.where(see_through[..., None], np.uint8(255), np.asarray(image)))
+    elif see_through is not None and see_through != image.info.get("transparency"):
+        image = image.copy()
+        image.info["transparency"] = see_through
     if turn is not None:
         image = image.transpose(turn)
     if "A" in image.mode or "transparency" in image.info:
@@ -147,14 +154,17 @@ _TURNS = {
 _ON_THEIR_SIDE = (5, 6, 7, 8)
 _ORIENTATION = 0x0112
 _PHOTOMETRIC, _SAMPLE_FORMAT = 262, 339
-_PNG = b"\x89PNG\r\n\x1a\n"
+PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_CHANNELS = {2: 3, 4: 2, 6: 4}  # of its colour types; the others have one
+# First column, first row, and the steps between columns and rows, of the seven passes of an interlaced PNG.
+_PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+_CHUNK = 1 << 20
 _MOST_DEFLATED = 1032  # bytes that one byte of deflate can stand for
 
 
 def orientation_of(image: Image.Image, content: bytes = b"") -> int:
     """The orientation that EXIF or XMP states; 1, upright, where they state none or Pillow turns it itself (TIFF)."""
-    if image.format == "TIFF" or (content.startswith(_PNG) and not _says_orientation(content)):
+    if image.format == "TIFF" or (content.startswith(PNG) and not _says_orientation(content)):
         return 1
     try:
         found = int(image.getexif().get(_ORIENTATION, 1))
@@ -204,9 +214,55 @@ def _register(name: str, module: str) -> None:
         plugin.register_heif_opener()
 
 
+def encoded_content(image: Image.Image) -> bytes:
+    """The bytes of an image that was opened but is not decoded yet; nothing where they are out of reach."""
+    file = getattr(image, "fp", None)
+    if file is None or not getattr(image, "tile", None):
+        return b""
+    try:
+        if image.tell() != 0:
+            return b""
+        place = file.tell()
+        file.seek(0)
+        content = file.read()
+        file.seek(place)
+    except (OSError, ValueError, EOFError, AttributeError):
+        return b""
+    return bytes(content)
+
+
+def _mode(image: Image.Image) -> str:
+    return "LA" if image.mode == "RGBA" and _raw_mode(image) == "LA;16B" else image.mode
+
+
+def _raw_mode(image: Image.Image) -> str | None:
+    """How the values of a PNG lie in its file, where it is not decoded yet."""
+    tile = getattr(image, "tile", None) if image.format == "PNG" else None
+    return tile[0][3] if tile and isinstance(tile[0][3], str) else None
+
+
+def _transparent_value(image: Image.Image, content: bytes) -> int | bytes | tuple[int, ...] | np.ndarray | None:
+    """The transparent value of a PNG as Pillow's converter needs it; of 16-bit colours, where they are transparent."""
+    value = image.info.get("transparency")
+    raw = _raw_mode(image)
+    if isinstance(value, int) and raw in ("L;2", "L;4"):
+        return value * (85 if raw == "L;2" else 17)  # Pillow spreads the pixels over 0..255, but not this value
+    if not isinstance(value, tuple):
+        return value
+    if raw == "RGB;16B" and content.startswith(PNG):
+        with Image.open(io.BytesIO(content), formats=["PNG"]) as high, Image.open(io.BytesIO(content)) as low:
+            # Read as little-endian, the byte that Pillow keeps is the lower one.
+            low.tile = [(*low.tile[0][:3], "RGB;16L")]  # type: ignore[list-item]
+            found = np.asarray(high).astype(np.uint16) << 8 | np.asarray(low)
+        return (found == np.array(value)).all(axis=-1)
+    if max(value) > 255:
+        raise ValueError("a transparent colour of 16 bits in an image that was decoded to 8; give its file instead")
+    return value
+
+
 def _chunks(content: bytes) -> list[tuple[bytes, int, int]]:
     """Type, start and end of the content of each whole chunk of a PNG."""
-    found, at = [], len(_PNG)
+    found, at = [], len(PNG)
     while at + 12 <= len(content):
         length = int.from_bytes(content[at : at + 4], "big")
         kind, start = content[at + 4 : at + 8], at + 8
@@ -221,7 +277,7 @@ def _chunks(content: bytes) -> list[tuple[bytes, int, int]]:
 
 def _check_png(content: bytes) -> None:
     """Raise where a chunk that decides on pixels has a wrong checksum, or there are far too few pixels."""
-    if not content.startswith(_PNG):
+    if not content.startswith(PNG):
         return
     view, packed, unpacked = memoryview(content), 0, 0
     for kind, start, end in _chunks(content):
@@ -230,12 +286,48 @@ def _check_png(content: bytes) -> None:
             if zlib.crc32(view[start - 4 : end]) != checksum:
                 raise ValueError(f"a {kind.decode('latin-1')} chunk with a wrong checksum")
         if kind == b"IHDR" and end - start == 13:
-            width, height = (int.from_bytes(content[at : at + 4], "big") for at in (start, start + 4))
-            unpacked = width * height * content[start + 8] * _PNG_CHANNELS.get(content[start + 9], 1) // 8
+            unpacked = _bytes_of_rows(content[start:end])
         packed += end - start if kind == b"IDAT" else 0
-    # Pillow leaves pixels black, without a word, where the data ends before the image does.
     if unpacked > _MOST_DEFLATED * packed:
-        raise ValueError(f"{packed:,} bytes of pixels where its header says {unpacked:,}")
+        raise _too_few_pixels(packed, unpacked)
+
+
+def _check_every_row(image: Image.Image, content: bytes) -> None:
+    """Raise where a PNG's data ends before its last row: Pillow leaves the rest black without a word.
+
+    What is missing is zero and reaches the last row; with interlacing, some pixels of the last two rows.
+    """
+    last = np.asarray(image.crop((0, max(0, image.height - 2), image.width, image.height)))
+    if last.reshape(last.shape[0] * last.shape[1], -1).any(axis=1).all():
+        return
+    needed, found = 0, 0
+    inflater = zlib.decompressobj()
+    for kind, start, end in _chunks(content):
+        if kind == b"IHDR":
+            needed = _bytes_of_rows(content[start:end])
+        if kind != b"IDAT":
+            continue
+        rest = content[start:end]
+        while rest and found < needed and not inflater.eof:
+            found += len(inflater.decompress(rest, _CHUNK))
+            rest = inflater.unconsumed_tail
+    if found < needed:
+        raise _too_few_pixels(found, needed)
+
+
+def _bytes_of_rows(header: bytes) -> int:
+    """How many bytes the rows of a PNG with this header take before they are packed, each with its filter byte."""
+    width, height = int.from_bytes(header[:4], "big"), int.from_bytes(header[4:8], "big")
+    bits = header[8] * _PNG_CHANNELS.get(header[9], 1)
+    total = 0
+    for left, top, across, down in _PASSES if header[12] else ((0, 0, 1, 1),):
+        columns, rows = -((left - width) // across), -((top - height) // down)
+        total += rows * (1 + (columns * bits + 7) // 8) if columns > 0 and rows > 0 else 0
+    return total
+
+
+def _too_few_pixels(found: int, needed: int) -> ValueError:
+    return ValueError(f"{found:,} bytes of pixels where its header asks for {needed:,}")
 
 
 def _says_orientation(content: bytes) -> bool:
