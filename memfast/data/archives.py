@@ -43,6 +43,7 @@ class Archives(Format):
         """The images of these archives."""
         place.use(names)
         name = place.what
+        options.refuse_label_column(name)
         if place.root is not None and any(split_of(one) for one in names):
             names, name, options = options.choose_split(name, names, place.passed)
         with OpenFiles() as opened:

@@ -22,8 +22,6 @@ LABEL_KEYS = ("labels", "label", "y", "targets", "classes")
 OWN_LABELS = {"x_train": "y_train", "x_test": "y_test", "arr_0": "arr_1"}
 NAME_KEYS = ("names", "name")
 LATENT_CHANNELS = (*CHANNELS, 2, 8, 16, 32, 64, 128)
-
-
 _HOLD = {"one-item": "one item", "many-items": "many items"}
 
 
@@ -42,14 +40,14 @@ class Arrays(Format):
         what = place.what
         if place.root is not None:
             names, what, options = options.choose_split(what, names, place.passed)
-        if options.parts and options.parts[0] in _HOLD and len(names) > 1:
+        if options.parts and options.parts[0] in _HOLD:
             options = replace(options, files_hold=_HOLD[options.parts[0]], parts=options.parts[1:])
         options = options.take_column()
         expected = "::NAME only where several arrays are"
         if all(name.lower().endswith(".npy") for name in names):
             options.refuse_parts(place.what, expected)
         options.refuse_split(what)
-        if len(names) == 1:
+        if len(names) == 1 and options.files_hold != "one item":
             return self._one_file(place, names[0], what, options)
         return _several_files(place, names, what, options)
 
@@ -72,6 +70,8 @@ class Arrays(Format):
             source = _named(NamedArrays(name or "dictionary", readers), name or "dictionary", options, passed)
             source.not_read = passed.result()
             return source
+        options.refuse_parts(name or type(data).__name__)
+        options.refuse_label_column(name or type(data).__name__)
         if isinstance(data, np.ndarray):
             return from_array(data, name=name or "array")
         return from_tensor(data, name=name or "tensor")

@@ -84,6 +84,8 @@ def from_dataset(dataset: Any, *, name: str | None = None, options: ReadingOptio
     there are 2 or 4 channels of uint8, or where a mode or size was asked for, arrays are images.
     """
     name, options = name or type(dataset).__name__, options or ReadingOptions()
+    options.refuse_parts(name)
+    options.refuse_label_column(name)
     count = len(dataset)
     if count == 0:
         raise InputError(name, expected="at least one item", received="none")
