@@ -99,20 +99,23 @@ def open_sources(*, training: Any, generated: Any = None, test: Any = None, **op
         **options: of `open_source`, for all of them.
 
     Returns:
-        The sets that were given by name, the training set first.
+        The sets that were given, by name.
 
     Raises:
         InputError: as for `open_source`, or a table has other columns than the training set.
 
     >>> import numpy as np
     >>> list(open_sources(generated=np.zeros((2, 4)), training=np.zeros((3, 4))))
-    ['training', 'generated']
+    ['generated', 'training']
     """
-    sources = {"training": open_source(training, name="training", **options)}
-    for name, data in (("generated", generated), ("test", test)):
-        if data is not None:
-            sources[name] = open_source(data, name=name, **{**options, "like": sources["training"]})
-    return sources
+    reference = open_source(training, name="training", **options)
+    others = {**options, "like": reference}
+    sources = {
+        "generated": None if generated is None else open_source(generated, name="generated", **others),
+        "training": reference,
+        "test": None if test is None else open_source(test, name="test", **others),
+    }
+    return {name: source for name, source in sources.items() if source is not None}
 
 
 def _open(data: Any, name: str | None, options: ReadingOptions) -> Source:
