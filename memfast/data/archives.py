@@ -14,6 +14,7 @@ from memfast.data.format import Format, reading
 from memfast.data.images import EncodedImages, decode_images
 from memfast.data.labels import encode_labels, labels_beside
 from memfast.data.listing import Folder, Listing
+from memfast.data.not_read import PassedOver
 from memfast.data.open_files import OpenFiles
 from memfast.data.options import ReadingOptions
 from memfast.data.pixels import image_suffixes
@@ -86,8 +87,22 @@ class Archives(Format):
                 names, partial(_array, names, read, options.column), given, place.passed, name=name, options=options
             )
         options.refuse_parts(name)
+        if not inside:
+            raise _nothing_inside(name, shards)
         labels = encode_labels(given, place.passed, names.__getitem__)
         return decode_images(EncodedImages(names, read, labels, place.passed), name=name, options=options)
+
+
+def _nothing_inside(name: str, shards: Sequence[Listing]) -> InputError:
+    found = PassedOver()
+    for shard in shards:
+        shard.pass_over_rest()
+        found.extend(shard.passed.result())
+    listed = ", ".join(f"{one.count:,} {one.reason}" for one in found.result()) or "nothing at all"
+    return InputError(
+        name, expected="an archive with images or array files", received=f"one with {listed}",
+        do="Unpack archives that lie inside archives.",
+    )  # fmt: skip
 
 
 def _array(names: Sequence[str], read: Callable[[int], bytes], key: str | None, at: int) -> np.ndarray:

@@ -11,15 +11,18 @@ from PIL import Image, UnidentifiedImageError
 FORMATS = {
     "PNG": (".png", ".apng"), "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"), "BMP": (".bmp",),
     "DIB": (".dib",), "GIF": (".gif",), "TIFF": (".tif", ".tiff"), "WEBP": (".webp",),
-    "PPM": (".ppm", ".pgm", ".pbm", ".pnm", ".pfm"), "AVIF": (".avif",),
+    "PPM": (".ppm", ".pgm", ".pbm", ".pnm", ".pfm"), "AVIF": (".avif", ".avifs"),
     "JPEG2000": (".jp2", ".j2k", ".jpf", ".jpx", ".j2c", ".jpc"), "QOI": (".qoi",), "PCX": (".pcx",),
-    "SGI": (".sgi",), "JXL": (".jxl",), "HEIF": (".heic", ".heif"),
+    "SGI": (".sgi", ".rgb", ".rgba", ".bw"), "JXL": (".jxl",), "HEIF": (".heic", ".heif", ".hif"),
 }  # fmt: skip
 # TGA files have no signature: only the suffix can tell.
-BY_SUFFIX_ONLY = {"TGA": (".tga",)}
+BY_SUFFIX_ONLY = {"TGA": (".tga", ".icb", ".vda", ".vst")}
 PLUGINS = {"JXL": ("pillow_jxl", "pillow-jxl-plugin"), "HEIF": ("pillow_heif", "pillow-heif")}
 
 MAX_PIXELS = 89_478_485  # Pillow's own limit
+# Small files that would take minutes: encoders write some ten scans, and PNG chunks of 8 kB and more.
+MOST_SCANS, MOST_SCANNED_PIXELS = 64, 1_000_000_000
+MOST_CHUNKS, MOST_PAGES = 100_000, 10_000
 SIXTEEN_BIT_MODES = {"I;16", "I;16L", "I;16B", "I;16N"}
 GRAY_MODES = {"1", "L", "I", "F", "LA", "La", *SIXTEEN_BIT_MODES}
 
@@ -88,6 +91,9 @@ def open_image(content: bytes, name: str = "") -> Image.Image:
         raise ValueError("bytes that are no image") from error
     if image.width * image.height > MAX_PIXELS:
         raise ValueError(f"{image.width}x{image.height} pixels are over the limit of {MAX_PIXELS:,}")
+    scans = content.count(b"\xff\xda") if image.format in ("JPEG", "MPO") else 0
+    if scans > MOST_SCANS and scans * image.width * image.height > MOST_SCANNED_PIXELS:
+        raise ValueError(f"{scans:,} scans of {image.width}x{image.height} pixels, more than any encoder writes")
     return image
 
 
@@ -182,11 +188,29 @@ def is_turned(orientation: int) -> bool:
 
 def _frames(image: Image.Image) -> int:
     try:
-        return int(getattr(image, "n_frames", 1))
-    except MemoryError:
+        return _pages(image) if image.format == "TIFF" else int(getattr(image, "n_frames", 1))
+    except (MemoryError, _TooManyPages):
         raise
     except Exception:  # damage in a later picture is no damage of the first
         return 1
+
+
+def _pages(image: Image.Image) -> int:
+    """The pages of a TIFF, counted one by one: a small file can chain millions of them."""
+    first, pages = image.tell(), 1
+    try:
+        while pages <= MOST_PAGES:
+            image.seek(pages)
+            pages += 1
+        raise _TooManyPages(f"more than {MOST_PAGES:,} pages")
+    except EOFError:
+        return pages
+    finally:
+        image.seek(first)
+
+
+class _TooManyPages(ValueError):
+    """More pages than are counted."""
 
 
 def _readable() -> dict[str, tuple[str, ...]]:
@@ -269,6 +293,8 @@ def _chunks(content: bytes) -> list[tuple[bytes, int, int]]:
         if start + length + 4 > len(content):
             break
         found.append((kind, start, start + length))
+        if len(found) > MOST_CHUNKS:
+            raise ValueError(f"more than {MOST_CHUNKS:,} chunks")
         if kind == b"IEND":
             break
         at = start + length + 4

@@ -90,6 +90,15 @@ def test_hub_layout_needs_a_split(tmp_path):
         open_source(tmp_path / "d", split="validation")
 
 
+def test_configurations_of_a_hub_data_set_are_never_mixed(tmp_path):
+    for folder in ("small", "large"):
+        (tmp_path / folder).mkdir()
+        parquet.write_table(table([1]), tmp_path / folder / "train-00000-of-00001.parquet")
+    with pytest.raises(InputError, match=r"one configuration of a data set, received train-0.*'large' and 'small'"):
+        open_source(tmp_path)
+    assert values_of(open_source(tmp_path / "small")) == [1]
+
+
 @pytest.mark.parametrize("kind", ["tar", "npy", "images"])
 def test_splits_are_never_mixed(kind, tmp_path):
     folder = tmp_path / "d"
@@ -131,7 +140,7 @@ def test_dictionaries_of_splits(tmp_path):
         assert values_of(open_source(data, split="val")) == [3]
         assert values_of(open_source(data, split="train")) == [1, 2]
     source = open_source(f"{tmp_path}/d::train::image")
-    assert (values_of(source), reasons(source)) == ([1, 2], {"files of other splits": 1, ".json files": 2})
+    assert (values_of(source), reasons(source)) == ([1, 2], {"files of other splits": 3})
 
 
 def test_caches_of_map_are_no_data(tmp_path):
