@@ -3,14 +3,14 @@
 import io
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from memfast.data.archive_members import open_archive
 from memfast.data.array_files import SUFFIXES as ARRAY_SUFFIXES
 from memfast.data.array_files import items_one_by_one, open_arrays
-from memfast.data.format import Format, reading
+from memfast.data.format import Format
 from memfast.data.images import EncodedImages, decode_images
 from memfast.data.labels import encode_labels, labels_beside
 from memfast.data.listing import Folder, Listing
@@ -20,12 +20,9 @@ from memfast.data.options import ReadingOptions
 from memfast.data.pixels import image_suffixes
 from memfast.data.source import Source
 from memfast.data.splits import split_of
-from memfast.data.tar import open_tar
-from memfast.data.zips import open_zip
 from memfast.foundation.errors import InputError
 
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tbz", ".tar.xz", ".txz")
-_ZIP_START = b"PK"
 
 
 class Archives(Format):
@@ -110,18 +107,3 @@ def _array(names: Sequence[str], read: Callable[[int], bytes], key: str | None, 
     suffix = "." + names[at].lower().rsplit(".", 1)[-1]
     arrays = open_arrays(io.BytesIO(read(at)), suffix, names[at])
     return arrays.read(arrays.choose(key))
-
-
-def open_archive(path: Path, opened: OpenFiles) -> Listing:
-    """The members of one archive.
-
-    Raises:
-        InputError: it is damaged, or a member has an absolute or parent path or is a bomb.
-    """
-    with reading(str(path), "a readable zip or tar archive", do="Copy or pack it again."):
-        with open(path, "rb") as file:
-            start = file.read(len(_ZIP_START))
-        if path.name.lower().endswith(".zip") or start == _ZIP_START:
-            return open_zip(path, opened)
-        return open_tar(path, opened)
-    raise InputError(str(path), expected="an archive", received="nothing")

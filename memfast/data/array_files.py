@@ -8,10 +8,10 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from memfast.data.archive_members import MAX_MEMBER_BYTES, MAX_RATIO
 from memfast.data.format import reading
 from memfast.data.images import UNREADABLE, new_pixels
 from memfast.data.labels import encode_labels
-from memfast.data.members import MAX_MEMBER_BYTES, MAX_RATIO
 from memfast.data.memory import from_array
 from memfast.data.options import ReadingOptions
 from memfast.data.source import Source
