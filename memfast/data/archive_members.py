@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from memfast.data.format import reading
-from memfast.data.listing import HIDDEN, Listing, is_hidden
+from memfast.data.listing import HIDDEN, SEEN, Listing, is_hidden
 from memfast.data.not_read import PassedOver
 from memfast.data.open_files import OpenFiles
 from memfast.data.pixels import is_image_name
@@ -194,7 +194,7 @@ def _tar_members(path: Path, file: IO[bytes]) -> Members:
             members.passed.add("bytes behind the end of the archive", path.name)
             break
         for name, place in part.places.items():
-            members.places[name if name not in members.places else f"at {start:,}/{name}"] = place
+            members.places[name if name not in members.places else _second_name(name, start)] = place
         members.passed.extend(part.passed.result())
         file.seek(end)
         if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
@@ -207,6 +207,13 @@ def _tar_members(path: Path, file: IO[bytes]) -> Members:
     for name, target in links:
         _follow(members, name, target, targets)
     return members
+
+
+def _second_name(name: str, start: int) -> str:
+    """A name that came in an earlier part already; its folder and suffix stay, which labels go by."""
+    folder, slash, base = name.rpartition("/")
+    stem, dot, suffix = base.partition(".")
+    return f"{folder}{slash}{stem} (at {start:,}){dot}{suffix}"
 
 
 def _take_tar_member(members: Members, info: tarfile.TarInfo, links: list[tuple[str, str]]) -> None:
@@ -233,7 +240,8 @@ def _follow(members: Members, name: str, target: str, links: dict[str, str]) -> 
     if target in members.places and name not in members.places:
         members.add(name, members.places[target], members.places[target][1])
     else:
-        members.passed.add(BAD_LINK, name)
+        to_folder = any(place.startswith(f"{target}/") for place in members.places)
+        members.passed.add(SEEN if to_folder else BAD_LINK, name)
 
 
 def _next_content(file: IO[bytes]) -> int | None:

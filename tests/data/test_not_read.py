@@ -131,12 +131,32 @@ def test_links_in_a_tar_are_followed_inside_it(tmp_path):
     assert source.labels.tolist() == [0, 0, 1, 1, 1]
 
 
+def test_a_link_to_a_folder_in_a_tar_is_read_once(tmp_path):
+    write_tar(tmp_path / "a.tar", {"cat/0.png": PNG})
+    with tarfile.open(tmp_path / "a.tar", "a") as archive:
+        info = tarfile.TarInfo("kitten")
+        info.type, info.linkname = tarfile.SYMTYPE, "cat"
+        archive.addfile(info)
+    assert reasons(open_source(tmp_path / "a.tar")) == {
+        "links to folders that are read under another name or lie above": 1
+    }
+
+
+def test_two_tars_of_one_kind_in_one_file_keep_their_labels(tmp_path):
+    for files in ({"ant/0.png": PNG, "bee/0.png": PNG}, {"0.png": PNG, "0.cls": b"ant", "1.png": PNG, "1.cls": b"bee"}):
+        part = write_tar(tmp_path / "part.tar", files).read_bytes()
+        (tmp_path / "both.tar").write_bytes(part + part)
+        source = open_source(tmp_path / "both.tar")
+        assert [source.class_names[label] for label in source.labels].count("bee") == 2
+        assert (len(source), source.not_read) == (4, ())
+
+
 def test_two_tars_in_one_file_are_both_read(tmp_path):
     parts = [write_tar(tmp_path / f"{n}.tar", {f"{n}.png": encoded(gray(n)), "same.png": PNG}) for n in (1, 2)]
     (tmp_path / "both.tar").write_bytes(b"".join(part.read_bytes() for part in parts))
     source = open_source(tmp_path / "both.tar")
     names = [source.item_name(at) for at in range(len(source))]
-    assert sorted(names) == ["1.png", "2.png", "at 10,240/same.png", "same.png"]
+    assert sorted(names) == ["1.png", "2.png", "same (at 10,240).png", "same.png"]
     (tmp_path / "noise.tar").write_bytes(parts[0].read_bytes() + b"\1" * 700)
     assert reasons(open_source(tmp_path / "noise.tar")) == {"bytes behind the end of the archive": 1}
 
