@@ -148,6 +148,8 @@ def _metadata(listing: Listing, images: Sequence[str]) -> list[Any] | None:
         if found:
             listing.use([place])
         known |= found
+    if not known:
+        return None
     values = [known.get(one_spelling(name)) for name in images]
     return values if any(value is not None for value in values) else None
 

@@ -1,11 +1,12 @@
 """One image becomes pixels by the same rules wherever it came from: a file, an archive, a table, a list."""
 
 import io
-import zlib
 from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
+
+from memfast.data.png import PNG, check_every_row, check_png, says_orientation
 
 # Every format that may be opened, and only these: EPS would start Ghostscript, PDF and video readers are no images.
 FORMATS = {
@@ -20,9 +21,9 @@ BY_SUFFIX_ONLY = {"TGA": (".tga", ".icb", ".vda", ".vst")}
 PLUGINS = {"JXL": ("pillow_jxl", "pillow-jxl-plugin"), "HEIF": ("pillow_heif", "pillow-heif")}
 
 MAX_PIXELS = 89_478_485  # Pillow's own limit
-# Small files that would take minutes: encoders write some ten scans, and PNG chunks of 8 kB and more.
+# Small files that would take minutes: encoders write some ten scans.
 MOST_SCANS, MOST_SCANNED_PIXELS = 64, 1_000_000_000
-MOST_CHUNKS, MOST_PAGES = 100_000, 10_000
+MOST_PAGES = 10_000
 SIXTEEN_BIT_MODES = {"I;16", "I;16L", "I;16B", "I;16N"}
 GRAY_MODES = {"1", "L", "I", "F", "LA", "La", *SIXTEEN_BIT_MODES}
 
@@ -84,7 +85,7 @@ def open_image(content: bytes, name: str = "") -> Image.Image:
         one for one, suffixes in formats.items()
         if one in Image.OPEN and (one not in BY_SUFFIX_ONLY or name.lower().endswith(suffixes))
     ]  # fmt: skip
-    _check_png(content)
+    check_png(content)
     try:
         image = Image.open(io.BytesIO(content), formats=allowed)
     except UnidentifiedImageError as error:
@@ -127,7 +128,7 @@ def pixels_of(image: Image.Image, rules: ReadingRules, content: bytes = b"") -> 
     see_through = _transparent_value(image, content)
     image.load()
     if content.startswith(PNG):
-        _check_every_row(image, content)
+        check_every_row(image, content)
     if image.mode in ("I", "F") or image.mode in SIXTEEN_BIT_MODES or _signed(image):
         image = _to_eight_bits(image)
     elif image.mode in ("La", "RGBa"):
@@ -160,17 +161,11 @@ _TURNS = {
 _ON_THEIR_SIDE = (5, 6, 7, 8)
 _ORIENTATION = 0x0112
 _PHOTOMETRIC, _SAMPLE_FORMAT = 262, 339
-PNG = b"\x89PNG\r\n\x1a\n"
-_PNG_CHANNELS = {2: 3, 4: 2, 6: 4}  # of its colour types; the others have one
-# First column, first row, and the steps between columns and rows, of the seven passes of an interlaced PNG.
-_PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
-_CHUNK = 1 << 20
-_MOST_DEFLATED = 1032  # bytes that one byte of deflate can stand for
 
 
 def orientation_of(image: Image.Image, content: bytes = b"") -> int:
     """The orientation that EXIF or XMP states; 1, upright, where they state none or Pillow turns it itself (TIFF)."""
-    if image.format == "TIFF" or (content.startswith(PNG) and not _says_orientation(content)):
+    if image.format == "TIFF" or (content.startswith(PNG) and not says_orientation(content)):
         return 1
     try:
         found = int(image.getexif().get(_ORIENTATION, 1))
@@ -282,88 +277,6 @@ def _transparent_value(image: Image.Image, content: bytes) -> int | bytes | tupl
     if max(value) > 255:
         raise ValueError("a transparent colour of 16 bits in an image that was decoded to 8; give its file instead")
     return value
-
-
-def _chunks(content: bytes) -> list[tuple[bytes, int, int]]:
-    """Type, start and end of the content of each whole chunk of a PNG."""
-    found, at = [], len(PNG)
-    while at + 12 <= len(content):
-        length = int.from_bytes(content[at : at + 4], "big")
-        kind, start = content[at + 4 : at + 8], at + 8
-        if start + length + 4 > len(content):
-            break
-        found.append((kind, start, start + length))
-        if len(found) > MOST_CHUNKS:
-            raise ValueError(f"more than {MOST_CHUNKS:,} chunks")
-        if kind == b"IEND":
-            break
-        at = start + length + 4
-    return found
-
-
-def _check_png(content: bytes) -> None:
-    """Raise where a chunk that decides on pixels has a wrong checksum, or there are far too few pixels."""
-    if not content.startswith(PNG):
-        return
-    view, packed, unpacked = memoryview(content), 0, 0
-    for kind, start, end in _chunks(content):
-        if kind[:1].isupper() or kind in (b"tRNS", b"eXIf", b"fdAT", b"acTL", b"fcTL"):
-            checksum = int.from_bytes(content[end : end + 4], "big")
-            if zlib.crc32(view[start - 4 : end]) != checksum:
-                raise ValueError(f"a {kind.decode('latin-1')} chunk with a wrong checksum")
-        if kind == b"IHDR" and end - start == 13:
-            unpacked = _bytes_of_rows(content[start:end])
-        packed += end - start if kind == b"IDAT" else 0
-    if unpacked > _MOST_DEFLATED * packed:
-        raise _too_few_pixels(packed, unpacked)
-
-
-def _check_every_row(image: Image.Image, content: bytes) -> None:
-    """Raise where a PNG's data ends before its last row: Pillow leaves the rest black without a word.
-
-    What is missing is zero and reaches the last row; with interlacing, some pixels of the last two rows.
-    """
-    last = np.asarray(image.crop((0, max(0, image.height - 2), image.width, image.height)))
-    if last.reshape(last.shape[0] * last.shape[1], -1).any(axis=1).all():
-        return
-    needed, found = 0, 0
-    inflater = zlib.decompressobj()
-    for kind, start, end in _chunks(content):
-        if kind == b"IHDR":
-            needed = _bytes_of_rows(content[start:end])
-        if kind != b"IDAT":
-            continue
-        rest = content[start:end]
-        while rest and found < needed and not inflater.eof:
-            found += len(inflater.decompress(rest, _CHUNK))
-            rest = inflater.unconsumed_tail
-    if found < needed:
-        raise _too_few_pixels(found, needed)
-
-
-def _bytes_of_rows(header: bytes) -> int:
-    """How many bytes the rows of a PNG with this header take before they are packed, each with its filter byte."""
-    width, height = int.from_bytes(header[:4], "big"), int.from_bytes(header[4:8], "big")
-    bits = header[8] * _PNG_CHANNELS.get(header[9], 1)
-    total = 0
-    for left, top, across, down in _PASSES if header[12] else ((0, 0, 1, 1),):
-        columns, rows = -((left - width) // across), -((top - height) // down)
-        total += rows * (1 + (columns * bits + 7) // 8) if columns > 0 and rows > 0 else 0
-    return total
-
-
-def _too_few_pixels(found: int, needed: int) -> ValueError:
-    return ValueError(f"{found:,} bytes of pixels where its header asks for {needed:,}")
-
-
-def _says_orientation(content: bytes) -> bool:
-    for kind, start, end in _chunks(content):
-        if kind == b"eXIf":
-            return True
-        keyword = content[start : min(end, start + 80)].split(b"\0", 1)[0]
-        if kind in (b"tEXt", b"zTXt", b"iTXt") and keyword in (b"Raw profile type exif", b"XML:com.adobe.xmp"):
-            return True
-    return False
 
 
 def _tag(image: Image.Image, number: int) -> int | None:
