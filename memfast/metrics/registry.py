@@ -118,7 +118,7 @@ def _entries(metrics: Choice) -> list[tuple[Any, Mapping[str, Any]]]:
     if isinstance(metrics, Metric):
         return [(metrics, {})]
     try:
-        return [(name, {}) for name in metrics]  # type: ignore[union-attr]
+        return [(name, {}) for name in metrics]
     except TypeError as error:
         raise InputError("metrics", expected="names of metrics", received=repr(metrics)) from error
 

@@ -103,4 +103,5 @@ def _as_given(found: Neighbors, queries: Any) -> Neighbors:
         return found
     names = ("squared_distances", "indices", "inner_products")
     arrays = {name: getattr(found, name) for name in names if getattr(found, name) is not None}
-    return replace(found, **{name: torch.from_numpy(array).to(queries.device) for name, array in arrays.items()})
+    given: dict[str, Any] = {name: torch.from_numpy(array).to(queries.device) for name, array in arrays.items()}
+    return replace(found, **given)

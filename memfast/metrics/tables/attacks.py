@@ -266,7 +266,7 @@ def _predicate(
     table: Table, row: int, columns: tuple[int, ...], medians: np.ndarray, generator: np.random.Generator | None = None
 ) -> tuple[Any, ...]:
     """(column, relation, value) of each column; with a generator each value is another row's: a blind guess."""
-    terms = []
+    terms: list[tuple[int, int, str, float]] = []
     for column in columns:
         source = row if generator is None else int(generator.integers(len(table)))
         numeric = table.kinds[column] != CATEGORICAL
