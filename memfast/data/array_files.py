@@ -24,7 +24,7 @@ EXPECTED = "a readable array file without pickles"
 OTHER_ARRAYS = "other arrays in a file"
 
 
-# How to read each entry of a file by its name; None for an entry that is no array.
+# How to read each entry of a file by its name; None for an entry that is not an array.
 Readers = dict[str, Callable[[], np.ndarray] | None]
 
 
@@ -34,7 +34,7 @@ class NamedArrays:
     Args:
         what: what errors call the file.
         readers: how to read each of them.
-        rest: names of the file's entries that are no arrays.
+        rest: names of the file's entries that are not arrays.
     """
 
     def __init__(self, what: str, readers: Mapping[str, Callable[[], np.ndarray]], rest: Sequence[str] = ()) -> None:
@@ -61,7 +61,7 @@ class NamedArrays:
         """The name that was asked for, the only one, or the first of the usual ones.
 
         Raises:
-            InputError: there is none such.
+            InputError: no array has that name.
         """
         have = ", ".join(self.names) or "none"
         if wanted is not None:

@@ -20,7 +20,7 @@ CHANNELS = (1, 3, 4)
 IMAGE_FIELDS = ("image", "img", "x", "pixel_values")
 LABEL_FIELDS = ("label", "labels")
 OTHER_FIELDS = "fields that are not read"
-# What Pillow calls images of arrays of this type; other arrays in a list are no images.
+# What Pillow calls images of arrays of this type; other arrays in a list are not images.
 _IMAGE_TYPES = {"uint8", "uint16", "int32", "bool"}
 
 

@@ -75,7 +75,7 @@ class ReadingOptions:
         return self
 
     def refuse_split(self, what: str) -> None:
-        """Raise where a split was asked for that no file can answer."""
+        """Raise where a split was asked for and the data have none."""
         if self.split is not None:
             raise InputError(what, expected=f"the split {self.split!r}", received="data without splits")
 

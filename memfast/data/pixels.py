@@ -8,7 +8,7 @@ from PIL import Image, UnidentifiedImageError
 
 from memfast.data.png import PNG, check_every_row, check_png, says_orientation
 
-# Every format that may be opened, and only these: EPS would start Ghostscript, PDF and video readers are no images.
+# Only these formats may be opened: EPS would start Ghostscript, and PDF and video are not images.
 FORMATS = {
     "PNG": (".png", ".apng"), "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"), "BMP": (".bmp",),
     "DIB": (".dib",), "GIF": (".gif",), "TIFF": (".tif", ".tiff"), "WEBP": (".webp",),
@@ -89,7 +89,7 @@ def open_image(content: bytes, name: str = "") -> Image.Image:
     try:
         image = Image.open(io.BytesIO(content), formats=allowed)
     except UnidentifiedImageError as error:
-        raise ValueError("bytes that are no image") from error
+        raise ValueError("bytes that are not an image") from error
     if image.width * image.height > MAX_PIXELS:
         raise ValueError(f"{image.width}x{image.height} pixels are over the limit of {MAX_PIXELS:,}")
     scans = content.count(b"\xff\xda") if image.format in ("JPEG", "MPO") else 0
@@ -121,7 +121,7 @@ def pixels_of(image: Image.Image, rules: ReadingRules, content: bytes = b"") -> 
         content: the encoded image, which tells sooner whether a PNG says how it is turned.
 
     Raises:
-        OSError, ValueError, SyntaxError: it cannot be decoded, or holds what are no pixels.
+        OSError, ValueError, SyntaxError: it cannot be decoded, or its values are not pixels.
     """
     turn = _TURNS.get(orientation_of(image, content))
     gray = rules.mode == "L" or (rules.mode == "auto" and is_gray(_mode(image)))
@@ -171,7 +171,7 @@ def orientation_of(image: Image.Image, content: bytes = b"") -> int:
         found = int(image.getexif().get(_ORIENTATION, 1))
     except MemoryError:
         raise
-    except Exception:  # damage in what is said about an image is no damage of its pixels
+    except Exception:  # damaged metadata leaves the pixels intact
         return 1
     return found if found in _TURNS else 1
 
@@ -186,7 +186,7 @@ def _frames(image: Image.Image) -> int:
         return _pages(image) if image.format == "TIFF" else int(getattr(image, "n_frames", 1))
     except (MemoryError, _TooManyPages):
         raise
-    except Exception:  # damage in a later picture is no damage of the first
+    except Exception:  # a damaged later picture leaves the first intact
         return 1
 
 
@@ -309,7 +309,7 @@ def _to_eight_bits(image: Image.Image) -> Image.Image:
     whole = np.isfinite(values).all() and (values == np.rint(values)).all()
     fraction = values.dtype.kind == "f" and 0 < values.max(initial=0) <= 1
     if not whole or fraction or values.min() < 0 or values.max() > 255:
-        raise ValueError(f"a {image.mode} image of {values.min():g} to {values.max():g}, no whole numbers of 0 to 255")
+        raise ValueError(f"a {image.mode} image of {values.min():g} to {values.max():g}, not whole numbers of 0 to 255")
     values = values.astype(np.uint8)
     if clear is not None:
         values[clear] = 255

@@ -72,7 +72,7 @@ class ShardedSource(ArraySource):
         kinds = {(shard.shape[1:], shard.dtype) for shard in shards}
         if len(kinds) != 1:
             raise InputError(
-                name, expected="npy shards of one item shape and dtype",
+                name, expected="shards of one item shape and dtype",
                 received=" and ".join(sorted(f"{dtype} {list(shape)}" for shape, dtype in kinds)) or "no shards",
             )  # fmt: skip
         super().__init__(_rows(shards[0]), name=name, labels=labels, names=names)

@@ -180,7 +180,7 @@ def _text(content: bytes) -> str:
 
 
 def _label(field: str) -> int | None:
-    """A class label, exactly: a whole number, also as ``1.0`` or ``1e0``; None where it is none of 63 bits."""
+    """A class label, exactly, also written as ``1.0`` or ``1e0``; None unless it is a whole number of 63 bits."""
     try:
         value = Decimal(field)
     except InvalidOperation:

@@ -54,9 +54,9 @@ def test_float_images_are_taken_only_where_they_are_pixels(tmp_path):
         ("large", GRAY * 2.0),
         ("nan", np.where(GRAY > 9, np.nan, 1)),
     ):
-        with pytest.raises(InputError, match=r"a F image of .*, no whole numbers of 0 to 255"):
+        with pytest.raises(InputError, match=r"a F image of .*, not whole numbers of 0 to 255"):
             write(tmp_path / name, Image.fromarray(values.astype(np.float32)), "a.tif")
-    with pytest.raises(InputError, match=r"a I image of .*, no whole numbers of 0 to 255"):
+    with pytest.raises(InputError, match=r"a I image of .*, not whole numbers of 0 to 255"):
         write(tmp_path / "integers", Image.fromarray(GRAY.astype(np.int32) * 2), "a.tif")
 
 
@@ -243,7 +243,7 @@ def test_a_black_png_is_whole():
 
 def test_a_picture_of_postscript_is_never_rendered():
     drawn = Image.open(io.BytesIO(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\nshowpage\n"))
-    with pytest.raises(InputError, match="bytes that are no image"):
+    with pytest.raises(InputError, match="bytes that are not an image"):
         open_source([drawn])
 
 
@@ -256,7 +256,7 @@ def test_signed_eight_bit_tiff(tmp_path):
     values = np.arange(12, dtype=np.int8).reshape(3, 4)
     np.testing.assert_array_equal(every_way(raw_tiff(values, 1, 2), "tif", tmp_path), values)
     for data in ([raw_tiff(values - 5, 1, 2)],):
-        with pytest.raises(InputError, match="a L image of -5 to 6, no whole numbers of 0 to 255"):
+        with pytest.raises(InputError, match="a L image of -5 to 6, not whole numbers of 0 to 255"):
             open_source(data)
 
 

@@ -50,7 +50,7 @@ def test_postscript_is_never_opened(name, tmp_path, monkeypatch):
     monkeypatch.setattr(EpsImagePlugin, "Ghostscript", ran)
     write_folder(tmp_path / "d", {name: EPS})
     for data in (tmp_path / "d", write_zip(tmp_path / "a.zip", {name: EPS}), [EPS]):
-        with pytest.raises(InputError, match=r"a readable image, received (bytes that are no image|not a TGA)"):
+        with pytest.raises(InputError, match=r"a readable image, received (bytes that are not an image|not a TGA)"):
             open_source(data)
 
 
