@@ -3,28 +3,26 @@
 import io
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from memfast.data.archive_members import open_archive
 from memfast.data.array_files import SUFFIXES as ARRAY_SUFFIXES
 from memfast.data.array_files import items_one_by_one, open_arrays
-from memfast.data.format import Format, reading
+from memfast.data.format import Format
 from memfast.data.images import EncodedImages, decode_images
 from memfast.data.labels import encode_labels, labels_beside
 from memfast.data.listing import Folder, Listing
+from memfast.data.not_read import PassedOver
 from memfast.data.open_files import OpenFiles
 from memfast.data.options import ReadingOptions
 from memfast.data.pixels import image_suffixes
 from memfast.data.source import Source
 from memfast.data.splits import split_of
-from memfast.data.tar import open_tar
-from memfast.data.zips import open_zip
 from memfast.foundation.errors import InputError
 
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tbz", ".tar.xz", ".txz")
-_ZIP_START = b"PK"
 
 
 class Archives(Format):
@@ -43,6 +41,7 @@ class Archives(Format):
         """The images of these archives."""
         place.use(names)
         name = place.what
+        options.refuse_label_column(name)
         if place.root is not None and any(split_of(one) for one in names):
             names, name, options = options.choose_split(name, names, place.passed)
         with OpenFiles() as opened:
@@ -85,8 +84,22 @@ class Archives(Format):
                 names, partial(_array, names, read, options.column), given, place.passed, name=name, options=options
             )
         options.refuse_parts(name)
+        if not inside:
+            raise _nothing_inside(name, shards)
         labels = encode_labels(given, place.passed, names.__getitem__)
         return decode_images(EncodedImages(names, read, labels, place.passed), name=name, options=options)
+
+
+def _nothing_inside(name: str, shards: Sequence[Listing]) -> InputError:
+    found = PassedOver()
+    for shard in shards:
+        shard.pass_over_rest()
+        found.extend(shard.passed.result())
+    listed = ", ".join(f"{one.count:,} {one.reason}" for one in found.result()) or "nothing at all"
+    return InputError(
+        name, expected="an archive with images or array files", received=f"one with {listed}",
+        do="Unpack archives that lie inside archives.",
+    )  # fmt: skip
 
 
 def _array(names: Sequence[str], read: Callable[[int], bytes], key: str | None, at: int) -> np.ndarray:
@@ -94,18 +107,3 @@ def _array(names: Sequence[str], read: Callable[[int], bytes], key: str | None, 
     suffix = "." + names[at].lower().rsplit(".", 1)[-1]
     arrays = open_arrays(io.BytesIO(read(at)), suffix, names[at])
     return arrays.read(arrays.choose(key))
-
-
-def open_archive(path: Path, opened: OpenFiles) -> Listing:
-    """The members of one archive.
-
-    Raises:
-        InputError: it is damaged, or a member has an absolute or parent path or is a bomb.
-    """
-    with reading(str(path), "a readable zip or tar archive", do="Copy or pack it again."):
-        with open(path, "rb") as file:
-            start = file.read(len(_ZIP_START))
-        if path.name.lower().endswith(".zip") or start == _ZIP_START:
-            return open_zip(path, opened)
-        return open_tar(path, opened)
-    raise InputError(str(path), expected="an archive", received="nothing")

@@ -8,10 +8,10 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from memfast.data.archive_members import MAX_MEMBER_BYTES, MAX_RATIO
 from memfast.data.format import reading
 from memfast.data.images import UNREADABLE, new_pixels
 from memfast.data.labels import encode_labels
-from memfast.data.members import MAX_MEMBER_BYTES, MAX_RATIO
 from memfast.data.memory import from_array
 from memfast.data.options import ReadingOptions
 from memfast.data.source import Source
@@ -24,7 +24,7 @@ EXPECTED = "a readable array file without pickles"
 OTHER_ARRAYS = "other arrays in a file"
 
 
-# How to read each entry of a file by its name; None for an entry that is no array.
+# How to read each entry of a file by its name; None for an entry that is not an array.
 Readers = dict[str, Callable[[], np.ndarray] | None]
 
 
@@ -34,7 +34,7 @@ class NamedArrays:
     Args:
         what: what errors call the file.
         readers: how to read each of them.
-        rest: names of the file's entries that are no arrays.
+        rest: names of the file's entries that are not arrays.
     """
 
     def __init__(self, what: str, readers: Mapping[str, Callable[[], np.ndarray]], rest: Sequence[str] = ()) -> None:
@@ -61,7 +61,7 @@ class NamedArrays:
         """The name that was asked for, the only one, or the first of the usual ones.
 
         Raises:
-            InputError: there is none such.
+            InputError: no array has that name.
         """
         have = ", ".join(self.names) or "none"
         if wanted is not None:

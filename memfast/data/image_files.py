@@ -25,6 +25,7 @@ class ImageFiles(Format):
         if place.root is not None:
             names, what, options = options.choose_split(what, names, place.passed, folders_only=True)
         options.refuse_parts(what)
+        options.refuse_label_column(what)
         labels = Labels()
         if place.root is not None:
             labels = encode_labels(labels_beside(place, names), place.passed, names.__getitem__)

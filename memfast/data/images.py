@@ -227,7 +227,7 @@ def _finish(
         passed.add(UNREADABLE, one)
     for place, header in enumerate(headers):
         if header.frames > 1:
-            passed.add(LATER_FRAMES, names[place], header.frames - 1)
+            passed.add(LATER_FRAMES, str(names[place]), header.frames - 1)
     values = None if labels.values is None else labels.values[kept]
     source = ImageSource(array, name=name, labels=values, names=names, skipped=skipped)
     source.class_names, source.rules = labels.class_names, rules

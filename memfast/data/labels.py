@@ -1,7 +1,10 @@
 """Class labels: whole numbers as they are, names as places in a sorted list, and a note for whatever is neither."""
 
+import csv
+import io
 import json
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +13,7 @@ import numpy as np
 
 from memfast.data.listing import Listing, one_spelling
 from memfast.data.not_read import PassedOver
+from memfast.data.splits import WORDS
 from memfast.foundation.errors import InputError
 
 UNKNOWN = -1  # the label of an item without one, in a set where others have one
@@ -19,6 +23,8 @@ UNREADABLE_LABEL = "labels that cannot be read"
 _LEAST, _GREATEST = -(2**63), 2**63 - 1
 _EXACT = 2**53  # whole floats beyond it stand for several integers
 _MAX_LABEL_BYTES = 64 << 20
+_METADATA = ("metadata.csv", "metadata.jsonl")
+_DECIMAL = re.compile(r"[-+]?\d+\.\d*(e[-+]?\d+)?", re.IGNORECASE | re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -43,7 +49,8 @@ def encode_labels(
     """Labels as int64.
 
     Whole numbers stay as they are, whole floats below 2**53 too. Text becomes a place in the sorted list of the
-    distinct texts, unless every text is a whole number. A set with other labels, such as fractions, has none.
+    distinct texts, unless every text is a number: then it counts as that number, as ``1.0`` in a csv file does. A set
+    with other labels, such as fractions, has none.
 
     Args:
         given: one label per item; None, NaN or empty text where an item has none.
@@ -62,6 +69,8 @@ def encode_labels(
     if isinstance(given, np.ndarray) and given.ndim == 1 and given.dtype.kind in "ib":
         return Labels(given.astype(np.int64), names)
     values = [_plain(value) for value in given]
+    if all(value is None or value is _BAD or _is_numeral(value) for value in values):
+        values = [_plain(float(value)) if _is_decimal(value) else value for value in values]
     bad = [place for place, value in enumerate(values) if value is _BAD]
     if bad:
         for place in bad:
@@ -85,15 +94,16 @@ def encode_labels(
 def labels_beside(listing: Listing, images: Sequence[str]) -> list[Any] | None:
     """One label per image, from the files beside them or from the folders they lie in; None where nothing says any.
 
-    In this order: ``dataset.json`` (EDM, StyleGAN), a ``.cls`` or ``.json`` file of an image's name (webdataset,
-    img2dataset), and class folders: every image in exactly one folder below a common one.
+    In this order: ``dataset.json`` (EDM, StyleGAN); ``metadata.csv`` or ``metadata.jsonl`` (imagefolder of Hugging
+    Face); a ``.cls`` or ``.json`` file of an image's name (webdataset, img2dataset); class folders, where every image
+    lies in exactly one folder below a common one, except for a few in the common one itself.
     """
     described = _dataset_json(listing, images)
     if described is not None:
         return described or None
-    values = _companions(listing, images)
-    if values is not None:
-        return values
+    for values in (_metadata(listing, images), _companions(listing, images)):
+        if values is not None:
+            return values
     return None if _numbered_shards(listing) else _class_folders(images)
 
 
@@ -115,6 +125,44 @@ def _dataset_json(listing: Listing, images: Sequence[str]) -> list[Any] | None:
     folder = place[: -len("dataset.json")]
     values = [known.get(name.removeprefix(folder)) for name in images]
     return values if any(value is not None for value in values) else []
+
+
+def _metadata(listing: Listing, images: Sequence[str]) -> list[Any] | None:
+    """Labels by tables with a column ``file_name``, each for the folder that it lies in and those below."""
+    known: dict[str, Any] = {}
+    for place in listing.names:
+        if place.rsplit("/", 1)[-1] not in _METADATA:
+            continue
+        try:
+            rows = _rows_of(place, listing.read(place))
+        except (OSError, ValueError, csv.Error):
+            listing.passed.add(UNREADABLE_LABEL, place)
+            listing.use([place])
+            continue
+        folder = place[: place.rfind("/") + 1]
+        found = {
+            folder + one_spelling(str(row["file_name"])): label
+            for row in rows
+            if row.get("file_name") and (label := _label_of(row)) not in (None, "")
+        }
+        if found:
+            listing.use([place])
+        known |= found
+    if not known:
+        return None
+    values = [known.get(one_spelling(name)) for name in images]
+    return values if any(value is not None for value in values) else None
+
+
+def _rows_of(name: str, content: bytes) -> list[dict[str, Any]]:
+    """The rows of a csv file with a header, or of a file with one JSON object a line."""
+    text = content.decode("utf-8-sig")
+    if name.endswith(".csv"):
+        return list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
+    rows = [read_json(line.encode()) for line in text.split("\n") if line.strip()]
+    if not all(isinstance(row, dict) for row in rows):
+        raise ValueError("a line that is not a JSON object")
+    return rows
 
 
 def _companions(listing: Listing, images: Sequence[str]) -> list[Any] | None:
@@ -174,12 +222,20 @@ def _numbered_shards(listing: Listing) -> bool:
     return any(name.endswith("_stats.json") and name[: -len("_stats.json")].isdecimal() for name in listing.names)
 
 
-def _class_folders(images: Sequence[str]) -> list[str] | None:
+def _class_folders(images: Sequence[str]) -> list[Any] | None:
     paths = [image.split("/") for image in images]
-    depth = len(paths[0])
-    if depth < 2 or any(len(path) != depth or path[: depth - 2] != paths[0][: depth - 2] for path in paths):
+    depth = max(map(len, paths))
+    classified = [path for path in paths if len(path) == depth]
+    root = classified[0][: depth - 2]
+    loose = sum(path[:-1] == root for path in paths)
+    if depth < 2 or any(path[: depth - 2] != root for path in classified) or len(classified) + loose < len(paths):
         return None
-    return [_ClassName(one_spelling(path[-2])) for path in paths]
+    names = {one_spelling(path[-2]) for path in classified}
+    if len(names) == 1 and names.pop().lower() in WORDS:  # a folder "train" alone says the split, not a class
+        return None
+    if loose and (len({path[-2] for path in classified}) < 2 or loose >= len(classified)):
+        return None
+    return [_ClassName(one_spelling(path[-2])) if len(path) == depth else None for path in paths]
 
 
 class _ClassName(str):
@@ -215,6 +271,15 @@ def _plain(value: Any) -> Any:
     if isinstance(value, str):
         return (value if isinstance(value, _ClassName) else one_spelling(value.strip())) or None
     return _BAD
+
+
+def _is_decimal(value: Any) -> bool:
+    """Whether a text is a number with a decimal point."""
+    return isinstance(value, str) and not isinstance(value, _ClassName) and _DECIMAL.fullmatch(value) is not None
+
+
+def _is_numeral(value: Any) -> bool:
+    return _is_decimal(value) or _number(value) is not None
 
 
 def _number(value: Any) -> int | None:

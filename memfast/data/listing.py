@@ -13,7 +13,11 @@ from pathlib import Path
 from memfast.data.not_read import PassedOver
 from memfast.foundation.errors import InputError
 
-SYSTEM_NAMES = {"__MACOSX", "@eaDir", "Thumbs.db", "desktop.ini", "lost+found", "$RECYCLE.BIN", "__pycache__"}
+SYSTEM_NAMES = {
+    "__macosx", "@eadir", "@recycle", "#recycle", "#snapshot", "thumbs.db", "desktop.ini", "lost+found",
+    "$recycle.bin", "system volume information", "__pycache__",
+}  # fmt: skip
+_ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".tbz", ".tbz2", ".xz", ".txz", ".zst", ".7z", ".rar")
 HIDDEN = "hidden and system files"
 SEEN = "links to folders that are read under another name or lie above"
 
@@ -63,7 +67,9 @@ class Listing:
         """Count every entry that was not used, by its suffix."""
         for name in self.names:
             if name not in self._used:
-                self.passed.add(f"{_suffix(name)} files{' in an archive' if self.within else ''}", name)
+                inner = self.within and name.lower().endswith(_ARCHIVES)
+                reason = "archives inside archives" if inner else _kind_of_name(name)
+                self.passed.add(reason if inner or not self.within else f"{reason} in an archive", name)
         self.use(self.names)
 
 
@@ -136,7 +142,7 @@ def natural_key(name: str) -> tuple[list[tuple[int, int, str]], str]:
 
 def is_hidden(name: str) -> bool:
     """Whether a part of this path is hidden, or belongs to a system and not to the data."""
-    return any(part.startswith(".") or part in SYSTEM_NAMES for part in name.split("/"))
+    return any(part.startswith(".") or part.lower() in SYSTEM_NAMES for part in name.split("/"))
 
 
 def one_spelling(text: str) -> str:
@@ -144,9 +150,9 @@ def one_spelling(text: str) -> str:
     return unicodedata.normalize("NFC", text)
 
 
-def _suffix(name: str) -> str:
-    base = name.rsplit("/", 1)[-1]
-    return os.path.splitext(base)[1].lower() or "nameless"
+def _kind_of_name(name: str) -> str:
+    suffix = os.path.splitext(name.rsplit("/", 1)[-1])[1].lower()
+    return f"{suffix} files" if suffix else "files without a suffix"
 
 
 def _kind(path: Path) -> str:

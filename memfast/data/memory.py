@@ -12,7 +12,7 @@ from memfast.data.images import PictureCollector
 from memfast.data.labels import encode_labels
 from memfast.data.not_read import PassedOver
 from memfast.data.options import ReadingOptions
-from memfast.data.pixels import open_image
+from memfast.data.pixels import encoded_content, open_image
 from memfast.data.source import ArraySource
 from memfast.foundation.errors import InputError
 
@@ -20,7 +20,7 @@ CHANNELS = (1, 3, 4)
 IMAGE_FIELDS = ("image", "img", "x", "pixel_values")
 LABEL_FIELDS = ("label", "labels")
 OTHER_FIELDS = "fields that are not read"
-# What Pillow calls images of arrays of this type; other arrays in a list are no images.
+# What Pillow calls images of arrays of this type; other arrays in a list are not images.
 _IMAGE_TYPES = {"uint8", "uint16", "int32", "bool"}
 
 
@@ -88,6 +88,8 @@ def from_dataset(dataset: Any, *, name: str | None = None, options: ReadingOptio
     there are 2 or 4 channels of uint8, or where a mode or size was asked for, arrays are images.
     """
     name, options = name or type(dataset).__name__, options or ReadingOptions()
+    options.refuse_parts(name)
+    options.refuse_label_column(name)
     count = len(dataset)
     if count == 0:
         raise InputError(name, expected="at least one item", received="none")
@@ -166,7 +168,7 @@ class _Gathered:
 def _picture(value: Any, name: str) -> Callable[[], tuple[Image.Image, bytes]]:
     """How to get an image, and its encoded content where there is one."""
     if isinstance(value, Image.Image):
-        return lambda: (value, b"")
+        return lambda: _undecoded(value)
     if isinstance(value, bytes):
         return lambda: (open_image(value), value)
     if isinstance(value, (str, os.PathLike)):
@@ -174,6 +176,15 @@ def _picture(value: Any, name: str) -> Callable[[], tuple[Image.Image, bytes]]:
     if not _may_be_image(value):
         raise InputError(name, expected="an image, as the items before", received=f"{value.dtype} {list(value.shape)}")
     return lambda: (_image_of(value), b"")
+
+
+def _undecoded(image: Image.Image) -> tuple[Image.Image, bytes]:
+    """A picture that is only opened yet is read from its file, by the rules for files."""
+    content = encoded_content(image)
+    if not content:
+        return image, b""
+    again = open_image(content, str(getattr(image, "filename", "")))
+    return (again, content) if again.size == image.size else (image, b"")  # a caller's draft of another size stays
 
 
 def _picture_of_file(path: Path) -> tuple[Image.Image, bytes]:

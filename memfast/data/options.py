@@ -77,16 +77,27 @@ class ReadingOptions:
         return self
 
     def refuse_split(self, what: str) -> None:
-        """Raise where a split was asked for that no file can answer."""
+        """Raise where a split was asked for and the data have none."""
         if self.split is not None:
             raise InputError(what, expected=f"the split {self.split!r}", received="data without splits")
 
     def refuse_parts(self, what: str, expected: str = "::NAME only after files of arrays or tables") -> None:
-        """Raise where a name behind ``PATH::`` is left."""
+        """Raise where a split, a column or a name behind ``PATH::`` was asked for that these data do not have."""
         self.refuse_split(what)
-        if self.parts or self.column is not None:
-            name = "::".join(self.parts) if self.parts else str(self.column)
-            raise InputError(f"{what}::{name}", expected=expected, received=f"::{name}")
+        if self.parts:
+            raise InputError(f"{what}::{'::'.join(self.parts)}", expected=expected, received=f"::{self.parts[0]}")
+        if self.column is not None:
+            raise InputError(
+                f"{what}: column", expected="none, for data without named arrays or columns", received=repr(self.column)
+            )
+
+    def refuse_label_column(self, what: str) -> None:
+        """Raise where a column of labels was asked for and there are no columns."""
+        if self.label_column is not None:
+            raise InputError(
+                f"{what}: label_column", expected="none, for data without named arrays or columns",
+                received=repr(self.label_column),
+            )  # fmt: skip
 
 
 def _checked_range(given: Any) -> tuple[float, float]:

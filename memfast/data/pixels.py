@@ -1,25 +1,29 @@
 """One image becomes pixels by the same rules wherever it came from: a file, an archive, a table, a list."""
 
 import io
-import zlib
 from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-# Every format that may be opened, and only these: EPS would start Ghostscript, PDF and video readers are no images.
+from memfast.data.png import PNG, check_every_row, check_png, says_orientation
+
+# Only these formats may be opened: EPS would start Ghostscript, and PDF and video are not images.
 FORMATS = {
     "PNG": (".png", ".apng"), "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"), "BMP": (".bmp",),
     "DIB": (".dib",), "GIF": (".gif",), "TIFF": (".tif", ".tiff"), "WEBP": (".webp",),
-    "PPM": (".ppm", ".pgm", ".pbm", ".pnm", ".pfm"), "AVIF": (".avif",),
+    "PPM": (".ppm", ".pgm", ".pbm", ".pnm", ".pfm"), "AVIF": (".avif", ".avifs"),
     "JPEG2000": (".jp2", ".j2k", ".jpf", ".jpx", ".j2c", ".jpc"), "QOI": (".qoi",), "PCX": (".pcx",),
-    "SGI": (".sgi",), "JXL": (".jxl",), "HEIF": (".heic", ".heif"),
+    "SGI": (".sgi", ".rgb", ".rgba", ".bw"), "JXL": (".jxl",), "HEIF": (".heic", ".heif", ".hif"),
 }  # fmt: skip
 # TGA files have no signature: only the suffix can tell.
-BY_SUFFIX_ONLY = {"TGA": (".tga",)}
+BY_SUFFIX_ONLY = {"TGA": (".tga", ".icb", ".vda", ".vst")}
 PLUGINS = {"JXL": ("pillow_jxl", "pillow-jxl-plugin"), "HEIF": ("pillow_heif", "pillow-heif")}
 
 MAX_PIXELS = 89_478_485  # Pillow's own limit
+# Small files that would take minutes: encoders write some ten scans.
+MOST_SCANS, MOST_SCANNED_PIXELS = 64, 1_000_000_000
+MOST_PAGES = 10_000
 SIXTEEN_BIT_MODES = {"I;16", "I;16L", "I;16B", "I;16N"}
 GRAY_MODES = {"1", "L", "I", "F", "LA", "La", *SIXTEEN_BIT_MODES}
 
@@ -45,7 +49,7 @@ class Header:
 
     Attributes:
         size: height and width of the upright image.
-        mode: Pillow's mode.
+        mode: Pillow's mode; ``"LA"`` also for gray with transparency of 16 bits, which Pillow opens as RGBA.
         orientation: EXIF's number, 1 for upright.
         frames: pictures or pages in the file; the first is read.
     """
@@ -81,13 +85,16 @@ def open_image(content: bytes, name: str = "") -> Image.Image:
         one for one, suffixes in formats.items()
         if one in Image.OPEN and (one not in BY_SUFFIX_ONLY or name.lower().endswith(suffixes))
     ]  # fmt: skip
-    _check_png(content)
+    check_png(content)
     try:
         image = Image.open(io.BytesIO(content), formats=allowed)
     except UnidentifiedImageError as error:
-        raise ValueError("bytes that are no image") from error
+        raise ValueError("bytes that are not an image") from error
     if image.width * image.height > MAX_PIXELS:
         raise ValueError(f"{image.width}x{image.height} pixels are over the limit of {MAX_PIXELS:,}")
+    scans = content.count(b"\xff\xda") if image.format in ("JPEG", "MPO") else 0
+    if scans > MOST_SCANS and scans * image.width * image.height > MOST_SCANNED_PIXELS:
+        raise ValueError(f"{scans:,} scans of {image.width}x{image.height} pixels, more than any encoder writes")
     return image
 
 
@@ -95,7 +102,7 @@ def header_of(image: Image.Image, content: bytes = b"") -> Header:
     """Size, mode, orientation and number of frames of an opened image."""
     orientation = orientation_of(image, content)
     height, width = (image.width, image.height)[:: 1 if orientation in _ON_THEIR_SIDE else -1]
-    return Header((height, width), image.mode, orientation, _frames(image))
+    return Header((height, width), _mode(image), orientation, _frames(image))
 
 
 def is_gray(mode: str) -> bool:
@@ -114,16 +121,23 @@ def pixels_of(image: Image.Image, rules: ReadingRules, content: bytes = b"") -> 
         content: the encoded image, which tells sooner whether a PNG says how it is turned.
 
     Raises:
-        OSError, ValueError, SyntaxError: it cannot be decoded, or holds what are no pixels.
+        OSError, ValueError, SyntaxError: it cannot be decoded, or its values are not pixels.
     """
     turn = _TURNS.get(orientation_of(image, content))
-    gray = rules.mode == "L" or (rules.mode == "auto" and is_gray(image.mode))
+    gray = rules.mode == "L" or (rules.mode == "auto" and is_gray(_mode(image)))
+    see_through = _transparent_value(image, content)
+    image.load()
+    if content.startswith(PNG):
+        check_every_row(image, content)
     if image.mode in ("I", "F") or image.mode in SIXTEEN_BIT_MODES or _signed(image):
         image = _to_eight_bits(image)
     elif image.mode in ("La", "RGBa"):
         image = image.convert(image.mode.upper())
-    elif isinstance(image.info.get("transparency"), tuple) and max(image.info["transparency"]) > 255:
-        raise ValueError("a transparent colour of 16 bits, which Pillow cannot find")
+    elif isinstance(see_through, np.ndarray):
+        image = Image.fromarray(np.where(see_through[..., None], np.uint8(255), np.asarray(image)))
+    elif see_through is not None and see_through != image.info.get("transparency"):
+        image = image.copy()
+        image.info["transparency"] = see_through
     if turn is not None:
         image = image.transpose(turn)
     if "A" in image.mode or "transparency" in image.info:
@@ -147,20 +161,17 @@ _TURNS = {
 _ON_THEIR_SIDE = (5, 6, 7, 8)
 _ORIENTATION = 0x0112
 _PHOTOMETRIC, _SAMPLE_FORMAT = 262, 339
-_PNG = b"\x89PNG\r\n\x1a\n"
-_PNG_CHANNELS = {2: 3, 4: 2, 6: 4}  # of its colour types; the others have one
-_MOST_DEFLATED = 1032  # bytes that one byte of deflate can stand for
 
 
 def orientation_of(image: Image.Image, content: bytes = b"") -> int:
     """The orientation that EXIF or XMP states; 1, upright, where they state none or Pillow turns it itself (TIFF)."""
-    if image.format == "TIFF" or (content.startswith(_PNG) and not _says_orientation(content)):
+    if image.format == "TIFF" or (content.startswith(PNG) and not says_orientation(content)):
         return 1
     try:
         found = int(image.getexif().get(_ORIENTATION, 1))
     except MemoryError:
         raise
-    except Exception:  # damage in what is said about an image is no damage of its pixels
+    except Exception:  # damaged metadata leaves the pixels intact
         return 1
     return found if found in _TURNS else 1
 
@@ -172,11 +183,29 @@ def is_turned(orientation: int) -> bool:
 
 def _frames(image: Image.Image) -> int:
     try:
-        return int(getattr(image, "n_frames", 1))
-    except MemoryError:
+        return _pages(image) if image.format == "TIFF" else int(getattr(image, "n_frames", 1))
+    except (MemoryError, _TooManyPages):
         raise
-    except Exception:  # damage in a later picture is no damage of the first
+    except Exception:  # a damaged later picture leaves the first intact
         return 1
+
+
+def _pages(image: Image.Image) -> int:
+    """The pages of a TIFF, counted one by one: a small file can chain millions of them."""
+    first, pages = image.tell(), 1
+    try:
+        while pages <= MOST_PAGES:
+            image.seek(pages)
+            pages += 1
+        raise _TooManyPages(f"more than {MOST_PAGES:,} pages")
+    except EOFError:
+        return pages
+    finally:
+        image.seek(first)
+
+
+class _TooManyPages(ValueError):
+    """More pages than are counted."""
 
 
 def _readable() -> dict[str, tuple[str, ...]]:
@@ -204,48 +233,50 @@ def _register(name: str, module: str) -> None:
         plugin.register_heif_opener()
 
 
-def _chunks(content: bytes) -> list[tuple[bytes, int, int]]:
-    """Type, start and end of the content of each whole chunk of a PNG."""
-    found, at = [], len(_PNG)
-    while at + 12 <= len(content):
-        length = int.from_bytes(content[at : at + 4], "big")
-        kind, start = content[at + 4 : at + 8], at + 8
-        if start + length + 4 > len(content):
-            break
-        found.append((kind, start, start + length))
-        if kind == b"IEND":
-            break
-        at = start + length + 4
-    return found
+def encoded_content(image: Image.Image) -> bytes:
+    """The bytes of an image that was opened but is not decoded yet; nothing where they are out of reach."""
+    file = getattr(image, "fp", None)
+    if file is None or not getattr(image, "tile", None):
+        return b""
+    try:
+        if image.tell() != 0:
+            return b""
+        place = file.tell()
+        file.seek(0)
+        content = file.read()
+        file.seek(place)
+    except (OSError, ValueError, EOFError, AttributeError):
+        return b""
+    return bytes(content)
 
 
-def _check_png(content: bytes) -> None:
-    """Raise where a chunk that decides on pixels has a wrong checksum, or there are far too few pixels."""
-    if not content.startswith(_PNG):
-        return
-    view, packed, unpacked = memoryview(content), 0, 0
-    for kind, start, end in _chunks(content):
-        if kind[:1].isupper() or kind in (b"tRNS", b"eXIf", b"fdAT", b"acTL", b"fcTL"):
-            checksum = int.from_bytes(content[end : end + 4], "big")
-            if zlib.crc32(view[start - 4 : end]) != checksum:
-                raise ValueError(f"a {kind.decode('latin-1')} chunk with a wrong checksum")
-        if kind == b"IHDR" and end - start == 13:
-            width, height = (int.from_bytes(content[at : at + 4], "big") for at in (start, start + 4))
-            unpacked = width * height * content[start + 8] * _PNG_CHANNELS.get(content[start + 9], 1) // 8
-        packed += end - start if kind == b"IDAT" else 0
-    # Pillow leaves pixels black, without a word, where the data ends before the image does.
-    if unpacked > _MOST_DEFLATED * packed:
-        raise ValueError(f"{packed:,} bytes of pixels where its header says {unpacked:,}")
+def _mode(image: Image.Image) -> str:
+    return "LA" if image.mode == "RGBA" and _raw_mode(image) == "LA;16B" else image.mode
 
 
-def _says_orientation(content: bytes) -> bool:
-    for kind, start, end in _chunks(content):
-        if kind == b"eXIf":
-            return True
-        keyword = content[start : min(end, start + 80)].split(b"\0", 1)[0]
-        if kind in (b"tEXt", b"zTXt", b"iTXt") and keyword in (b"Raw profile type exif", b"XML:com.adobe.xmp"):
-            return True
-    return False
+def _raw_mode(image: Image.Image) -> str | None:
+    """How the values of a PNG lie in its file, where it is not decoded yet."""
+    tile = getattr(image, "tile", None) if image.format == "PNG" else None
+    return tile[0][3] if tile and isinstance(tile[0][3], str) else None
+
+
+def _transparent_value(image: Image.Image, content: bytes) -> int | bytes | tuple[int, ...] | np.ndarray | None:
+    """The transparent value of a PNG as Pillow's converter needs it; of 16-bit colours, where they are transparent."""
+    value = image.info.get("transparency")
+    raw = _raw_mode(image)
+    if isinstance(value, int) and raw in ("L;2", "L;4"):
+        return value * (85 if raw == "L;2" else 17)  # Pillow spreads the pixels over 0..255, but not this value
+    if not isinstance(value, tuple):
+        return value
+    if raw == "RGB;16B" and content.startswith(PNG):
+        with Image.open(io.BytesIO(content), formats=["PNG"]) as high, Image.open(io.BytesIO(content)) as low:
+            # Read as little-endian, the byte that Pillow keeps is the lower one.
+            low.tile = [(*low.tile[0][:3], "RGB;16L")]  # type: ignore[list-item]
+            found = np.asarray(high).astype(np.uint16) << 8 | np.asarray(low)
+        return (found == np.array(value)).all(axis=-1)
+    if max(value) > 255:
+        raise ValueError("a transparent colour of 16 bits in an image that was decoded to 8; give its file instead")
+    return value
 
 
 def _tag(image: Image.Image, number: int) -> int | None:
@@ -278,7 +309,7 @@ def _to_eight_bits(image: Image.Image) -> Image.Image:
     whole = np.isfinite(values).all() and (values == np.rint(values)).all()
     fraction = values.dtype.kind == "f" and 0 < values.max(initial=0) <= 1
     if not whole or fraction or values.min() < 0 or values.max() > 255:
-        raise ValueError(f"a {image.mode} image of {values.min():g} to {values.max():g}, no whole numbers of 0 to 255")
+        raise ValueError(f"a {image.mode} image of {values.min():g} to {values.max():g}, not whole numbers of 0 to 255")
     values = values.astype(np.uint8)
     if clear is not None:
         values[clear] = 255

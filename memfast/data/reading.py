@@ -17,6 +17,7 @@ from memfast.data.memory import from_dataset
 from memfast.data.options import ReadingOptions
 from memfast.data.rescaled import rescaled
 from memfast.data.source import Source, is_source
+from memfast.data.tabular import TableSource, on_the_scale_of
 from memfast.foundation.errors import InputError
 
 # One format may be read past stray files of another: where it has this many times as many.
@@ -59,7 +60,7 @@ def open_source(
         column: which array or column holds the items; the same as ``PATH::NAME``.
         label_column: which array or column holds the labels, by its name or, in a table, its place.
         scale: of the columns of a table: ``"standard"``, ``"minmax"`` or ``"rank"``.
-        like: a table's source whose scale and categories are taken: the training set.
+        like: the training set's source: a table takes its scale and categories. Other data stay as they are.
         files_hold: ``"one item"`` or ``"many items"``, for a folder of arrays where both could be.
         value_range: the values that mean 0 and 1; floats are brought to 0..1.
 
@@ -86,14 +87,47 @@ def open_source(
         open_source,
     )
     with reading(name or _shown(data), "data that can be read"):
-        if is_source(data):
-            source = data
-        else:
-            source = _open(data, name, options)
-            if not isinstance(source, ImageSource):
-                _check_needs_no_conversion(source, options)
+        source = data if is_source(data) else _open(data, name, options)
+        if not is_source(data) and not isinstance(source, ImageSource):
+            _check_needs_no_conversion(source, options)
+        if scale is not None and not isinstance(source, TableSource):
+            raise InputError(
+                f"{source.name}: scale", expected="a table whose rows are the items",
+                received=f"items of shape {list(source.item_shape)}", do="Leave scale out, or scale them yourself.",
+            )  # fmt: skip
+        if like is not None:
+            source = on_the_scale_of(like, source)
         return source if options.value_range is None else rescaled(source, options.value_range)
     raise InputError("data", expected="data", received="nothing")
+
+
+def open_sources(*, training: Any, generated: Any = None, test: Any = None, **options: Any) -> dict[str, Source]:
+    """Open sets that will be compared, each under its own name; tables get the training set's scale and categories.
+
+    Args:
+        training: anything that `open_source` reads.
+        generated: the same, or None.
+        test: the same, or None.
+        **options: of `open_source`, for all of them.
+
+    Returns:
+        The sets that were given, by name.
+
+    Raises:
+        InputError: as for `open_source`, or a table has other columns than the training set.
+
+    >>> import numpy as np
+    >>> list(open_sources(generated=np.zeros((2, 4)), training=np.zeros((3, 4))))
+    ['generated', 'training']
+    """
+    reference = open_source(training, name="training", **options)
+    others = {**options, "like": reference}
+    sources = {
+        "generated": None if generated is None else open_source(generated, name="generated", **others),
+        "training": reference,
+        "test": None if test is None else open_source(test, name="test", **others),
+    }
+    return {name: source for name, source in sources.items() if source is not None}
 
 
 def _open(data: Any, name: str | None, options: ReadingOptions) -> Source:
@@ -162,15 +196,15 @@ def _nothing_to_read(place: Folder) -> InputError:
     if place.root is None:
         suffix = Path(place.names[0]).suffix
         return InputError(
-            place.what, expected="a folder of images, npy, npz, pt, safetensors, zip, tar, parquet or UCR text",
-            received=f"a {suffix or 'nameless'} file",
+            place.what, expected="an image, npy, npz, pt, safetensors, zip, tar, parquet, arrow, csv or UCR text",
+            received=f"a {suffix} file" if suffix else "a file without a suffix",
         )  # fmt: skip
     place.pass_over_rest()
     found = ", ".join(f"{one.count:,} {one.reason}" for one in place.passed.result())
     return InputError(
         place.what, expected="a folder with images", received=f"a folder without any ({found})",
         do="Give a folder of png, jpg, bmp, gif, tif or webp files (subfolders are searched), of arrays, archives or "
-        "tables.",
+        "parquet files; give a text table by the path of its file.",
     )  # fmt: skip
 
 

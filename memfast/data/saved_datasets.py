@@ -1,5 +1,6 @@
 """Folders that ``datasets`` wrote with ``save_to_disk``: one data set, or a dictionary of splits."""
 
+from dataclasses import replace
 from typing import Any
 
 from memfast.data.format import Format, reading
@@ -41,21 +42,21 @@ class SavedDatasets(Format):
         for name in (*files, *indices):
             if name not in place:
                 raise InputError(what, expected=f"the file {name} that {STATE} lists", received="nothing there")
-        place.use([prefix + STATE, prefix + _INFO, SPLITS, *files, *indices])
-        for name in place.ending((".arrow",)):
-            if name not in (*files, *indices):
+        used = {prefix + STATE, prefix + _INFO, SPLITS, *files, *indices}
+        place.use(used)
+        for name in place.ending((".arrow", ".json")):
+            if name not in used and (name.endswith(".arrow") or not name.startswith(prefix)):
                 place.passed.add(NOT_LISTED if name.startswith(prefix) else OTHER_SPLITS, name)
                 place.use([name])
         table, options = read_files(what, [place.path(name) for name in files], options.take_column(), place.passed)
-        options.refuse_parts(what) if options.parts else None
+        if options.parts:
+            options.refuse_parts(what)
         if indices:
             table = _in_order(what, table, place, indices)
         return read_table(table, what, options, place.passed, base=f"{what.rsplit('/', 1)[-1]}#")
 
 
 def _choose(place: Folder, options: ReadingOptions) -> tuple[ReadingOptions, str]:
-    from dataclasses import replace
-
     with reading(place.what, "a dictionary of splits that datasets has saved"):
         splits = [str(one) for one in read_json(place.read(SPLITS))["splits"]]
     wanted = options.split

@@ -24,6 +24,7 @@ class ArrayFile:
         key: which of several arrays.
 
     Attributes:
+        key: name of the array.
         shape: of the array.
         dtype: of the array.
         others: names of the file's other arrays.
@@ -36,9 +37,9 @@ class ArrayFile:
     def __init__(self, path: Path, key: str | None = None) -> None:
         self.path = path
         arrays = open_arrays(path, path.suffix.lower(), str(path))
-        self._key = arrays.choose(key)
-        self.others = [name for name in (*arrays.names, *arrays.rest) if name != self._key]
-        found = arrays.read(self._key)
+        self.key = arrays.choose(key)
+        self.others = [name for name in (*arrays.names, *arrays.rest) if name != self.key]
+        found = arrays.read(self.key)
         self.shape, self.dtype = found.shape, found.dtype
         self.mapped = path.suffix.lower() == ".npy"
 
@@ -47,7 +48,7 @@ class ArrayFile:
 
     def rows(self) -> np.ndarray:
         """The array."""
-        found = open_arrays(self.path, self.path.suffix.lower(), str(self.path)).read(self._key)
+        found = open_arrays(self.path, self.path.suffix.lower(), str(self.path)).read(self.key)
         if found.shape != self.shape or found.dtype != self.dtype:
             raise InputError(str(self.path), expected="the file that was opened", received="another: it was replaced")
         return found
@@ -62,14 +63,21 @@ class ShardedSource(ArraySource):
         InputError: shards of different item shapes or dtypes.
     """
 
-    def __init__(self, shards: Sequence[np.ndarray | ArrayFile], *, name: str) -> None:
+    def __init__(
+        self,
+        shards: Sequence[np.ndarray | ArrayFile],
+        *,
+        name: str,
+        labels: np.ndarray | None = None,
+        names: Sequence[str] | None = None,
+    ) -> None:
         kinds = {(shard.shape[1:], shard.dtype) for shard in shards}
         if len(kinds) != 1:
             raise InputError(
-                name, expected="npy shards of one item shape and dtype",
+                name, expected="shards of one item shape and dtype",
                 received=" and ".join(sorted(f"{dtype} {list(shape)}" for shape, dtype in kinds)) or "no shards",
             )  # fmt: skip
-        super().__init__(_rows(shards[0]), name=name)
+        super().__init__(_rows(shards[0]), name=name, labels=labels, names=names)
         check_items(self.array, name)
         self.shards = list(shards)
         self._starts = np.cumsum([0, *(len(shard) for shard in shards)])

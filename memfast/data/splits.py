@@ -12,7 +12,7 @@ WORDS = {
 }  # fmt: skip
 OTHER_SPLITS = "files of other splits"
 _IN_A_NAME = re.compile(rf"(?:^|[-_. ])({'|'.join(WORDS)})(?=[-_. ]|\d|$)")
-_HUB_NAME = re.compile(r"^(\w+(?:\.\w+)*)-\d{5}-of-\d{5}")
+HUB_NAME = re.compile(r"^(\w+(?:\.\w+)*)-\d{5}-of-\d{5}")
 
 
 def split_of(name: str, *, folders_only: bool = False) -> str | None:
@@ -30,7 +30,7 @@ def split_of(name: str, *, folders_only: bool = False) -> str | None:
     found = _IN_A_NAME.search(file)
     if found is not None:
         return WORDS[found[1]]
-    numbered = _HUB_NAME.match(file)
+    numbered = HUB_NAME.match(file)
     return None if numbered is None else numbered[1]
 
 

@@ -16,7 +16,7 @@ from memfast.data.memory import from_array, from_dataset
 from memfast.data.not_read import PassedOver
 from memfast.data.options import ReadingOptions
 from memfast.data.source import Source
-from memfast.data.splits import canonical
+from memfast.data.splits import HUB_NAME, canonical
 from memfast.data.tabular import rows_as_items
 from memfast.foundation.errors import InputError, MissingPackageError
 
@@ -57,6 +57,7 @@ class Tables(Format):
         what = place.what
         if place.root is not None:
             names, what, options = options.choose_split(what, names, place.passed)
+            _check_one_configuration(what, names)
         options.refuse_split(what)
         table, options = read_files(what, [place.path(name) for name in names], options.take_column(), place.passed)
         return read_table(table, what, options, place.passed, base=f"{what.rsplit('/', 1)[-1]}#")
@@ -175,6 +176,19 @@ class _Names(Sequence[str]):
             raise IndexError(row)
         value = None if self._column is None else self._column[row].as_py()
         return f"{self._base}{row}" if value is None else str(value)
+
+
+def _check_one_configuration(what: str, names: Sequence[str]) -> None:
+    """Raise where the hub's file names show several data sets: one part of one split can lie in one folder only."""
+    folders: dict[str, str] = {}
+    for name in names:
+        folder, _, base = name.rpartition("/")
+        if HUB_NAME.match(base) and folders.setdefault(base, folder) != folder:
+            raise InputError(
+                what, expected="one configuration of a data set",
+                received=f"{base} in the folders {folders[base] or '.'!r} and {folder!r}",
+                do="Give the folder of one of them.",
+            )  # fmt: skip
 
 
 def _is_cache(name: str) -> bool:

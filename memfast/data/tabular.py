@@ -13,7 +13,7 @@ import numpy as np
 from memfast.data.labels import encode_labels
 from memfast.data.not_read import PassedOver
 from memfast.data.options import ReadingOptions
-from memfast.data.source import ArraySource
+from memfast.data.source import ArraySource, Source
 from memfast.foundation.errors import InputError
 
 MOST_CATEGORIES = 1000
@@ -80,6 +80,11 @@ class TableEncoding:
     columns: tuple[NumberColumn | CategoryColumn, ...]
     scale: str | None
 
+    @property
+    def takes_numbers_as_they_are(self) -> bool:
+        """Whether there are only numbers, and none is scaled."""
+        return self.scale is None and all(isinstance(column, NumberColumn) for column in self.columns)
+
     def encode(self, columns: Mapping[str, Any], what: str) -> np.ndarray:
         """Rows ``[N, width]``.
 
@@ -119,8 +124,26 @@ class TableSource(ArraySource):
         array = other.encoding.encode(self.columns, self.name).astype(other.dtype, copy=False)
         source = TableSource(array, name=self.name, labels=self.labels, names=self._names, skipped=self.skipped)
         source.class_names, source.not_read = self.class_names, self.not_read
-        source.encoding, source.columns = other.encoding, self.columns
+        source.encoding, source.columns, source.value_range = other.encoding, self.columns, other.value_range
         return source
+
+
+def on_the_scale_of(training: Any, source: Source) -> Source:
+    """A table as the training set's table is encoded; other sources as they are.
+
+    Raises:
+        InputError: the table has other columns, or only one of the two is a table with a scale or categories.
+    """
+    ours, theirs = getattr(source, "encoding", None), getattr(training, "encoding", None)
+    if isinstance(source, TableSource) and isinstance(training, TableSource):
+        return source if ours is theirs else source.like(training)
+    for encoding, table, other in ((ours, source, training), (theirs, training, source)):
+        if isinstance(encoding, TableEncoding) and not encoding.takes_numbers_as_they_are:
+            raise InputError(
+                getattr(other, "name", "like"), expected=f"a table with the columns of {table.name}",
+                received="data without columns", do="Give both sets as tables, or both as arrays.",
+            )  # fmt: skip
+    return source
 
 
 def fit_encoding(columns: Mapping[str, Any], scale: str | None) -> TableEncoding:
@@ -165,10 +188,8 @@ def table_source(
                 f"{name}: column {column!r}", expected=f"numbers, or at most {MOST_CATEGORIES:,} categories",
                 received=f"{distinct:,} different texts", do="Leave the column out; names of rows go in a column 'id'.",
             )  # fmt: skip
-    encoding = getattr(options.like, "encoding", None)
-    if encoding is None:
-        encoding = fit_encoding(columns, options.scale)
-    if encoding.scale is not None or not all(isinstance(values, np.ndarray) for values in columns.values()):
+    encoding = options.like.encoding if isinstance(options.like, TableSource) else fit_encoding(columns, options.scale)
+    if not encoding.takes_numbers_as_they_are:
         dtype = np.dtype(np.float64)
     array = encoding.encode(columns, name).astype(dtype, copy=False)
     if not np.isfinite(array).all():
@@ -235,7 +256,8 @@ def _column(what: str, values: Any) -> tuple[Any, np.dtype | None]:
         numbers = values.to_numpy()
         bad = ~np.isfinite(numbers)
         if bad.any():
-            raise missing_value(what, int(np.argmax(bad)), int(bad.sum()))
+            kind = "missing" if np.isnan(numbers).any() else "infinite"
+            raise missing_value(what, int(np.argmax(bad)), int(bad.sum()), kind)
         return numbers.astype(np.float64), numbers.dtype
     if types.is_decimal(kind):
         return np.array([float(one) for one in values.to_pylist()]), None
@@ -260,9 +282,9 @@ def _times(values: Any) -> np.ndarray:
     return array.astype("datetime64[ns]").astype(np.int64) / 1e9
 
 
-def missing_value(what: str, row: int, count: int) -> InputError:
-    """The error for a missing value in a column."""
+def missing_value(what: str, row: int, count: int, kind: str = "missing") -> InputError:
+    """The error for values of a column that are missing, or infinite."""
     return InputError(
-        what, expected="a value in every row", received=f"{count:,} missing, the first in row {row}",
-        do="Fill them in or leave those rows out.",
+        what, expected="a value in every row" if kind == "missing" else "finite values",
+        received=f"{count:,} {kind}, the first in row {row}", do="Fill them in or leave those rows out.",
     )  # fmt: skip

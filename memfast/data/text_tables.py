@@ -1,5 +1,6 @@
 """Text: tables with a header line (csv, tsv), and signals as the UCR archive writes them, one a line, label first."""
 
+import codecs
 import csv
 import re
 from collections.abc import Sequence
@@ -21,6 +22,8 @@ SUFFIXES = (".tsv", ".txt", ".csv", ".ts")
 MISSING = {"", "na", "n/a", "nan", "null", "none", "?"}
 _GREATEST_LABEL = 2**63 - 1
 _TRUTH = {"true": 1.0, "false": 0.0}
+_SKTIME = ("@problemname", "@timestamps", "@univariate", "@classlabel", "@data")
+_TIME = re.compile(r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d{1,9})?)?)?", re.ASCII)
 _DECIMAL_COMMA = re.compile(r"[-+]?\d+,\d+")
 
 
@@ -38,9 +41,16 @@ class TextTables(Format):
         path, what = place.path(names[0]), place.what
         place.use(names)
         options.refuse_parts(what)
-        with reading(what, "a text file in UTF-8"):
-            lines = path.read_text(encoding="utf-8-sig").split("\n")
+        with reading(what, "a text file in UTF-8, or in UTF-16 with its mark", do="Save it as UTF-8."):
+            lines = _text(path.read_bytes()).split("\n")
         is_csv = path.suffix.lower() == ".csv"
+        if any(line.lower().startswith(_SKTIME) for line in lines):
+            raise InputError(
+                what, expected="UCR text: one signal a line, its class first", received="the .ts format of sktime",
+                do="Load it with sktime.datasets.load_from_tsfile and pass the array.",
+            )  # fmt: skip
+        if is_csv and lines[0].startswith("#"):
+            lines[0] = lines[0].lstrip("# ")  # numpy.savetxt marks its header so
         first = next((line for line in lines if _has_data(line)), "")
         delimiter = _delimiter(first)
         fields = _fields(first, delimiter)
@@ -63,7 +73,11 @@ def _table(what: str, lines: Sequence[str], delimiter: str | None, options: Read
         if len(rows) < 2:
             raise InputError(what, expected="rows below the header", received="none")
         if len(set(header)) != len(header) or "" in header:
-            raise InputError(what, expected="a different name for each column", received=", ".join(map(repr, header)))
+            do = "A first column without a name is the index that pandas wrote: df.to_csv(index=False) leaves it out."
+            raise InputError(
+                what, expected="a different name for each column", received=", ".join(map(repr, header)),
+                do="" if header[0] else do,
+            )  # fmt: skip
         fields = [list(column) for column in zip(*rows[1:], strict=True)]
     by_name = dict(zip(header, fields, strict=True))
     label = _named(header, options.label_column, LABEL_COLUMNS)
@@ -95,7 +109,14 @@ def _column(what: str, fields: Sequence[str]) -> Any:
     if missing:
         raise missing_value(what, missing[0], len(missing))
     if all(_is_number(value) for value in values):
-        return np.array([float(value) for value in values])
+        numbers = np.array([float(value) for value in values])
+        infinite = np.flatnonzero(~np.isfinite(numbers))
+        if len(infinite):
+            raise missing_value(what, int(infinite[0]), len(infinite), "infinite")
+        return numbers
+    if all(_TIME.fullmatch(value) for value in values):
+        with reading(what, "dates and times that exist"):
+            return np.array(values, "datetime64[ns]").astype(np.int64) / 1e9
     if all(value.lower() in _TRUTH for value in values):
         return np.array([_TRUTH[value.lower()] for value in values])
     if all(_DECIMAL_COMMA.fullmatch(value) for value in values):
@@ -151,8 +172,15 @@ def _signals(what: str, lines: Sequence[str], options: ReadingOptions, is_csv: b
     return from_array(table[:, 1:].astype(np.float32), name=what, labels=np.array(labels, np.int64))
 
 
+def _text(content: bytes) -> str:
+    """The text, with its line ends as ``\\n``."""
+    wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    text = content.decode("utf-16" if wide else "utf-8-sig")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
 def _label(field: str) -> int | None:
-    """A class label, exactly: a whole number, also as ``1.0`` or ``1e0``; None where it is none of 63 bits."""
+    """A class label, exactly, also written as ``1.0`` or ``1e0``; None unless it is a whole number of 63 bits."""
     try:
         value = Decimal(field)
     except InvalidOperation:
@@ -171,8 +199,8 @@ def _has_data(line: str) -> bool:
 
 
 def _delimiter(line: str) -> str | None:
-    """Tab, comma or semicolon, whichever the line has; None where white space separates."""
-    return next((one for one in ("\t", ";", ",") if one in line), None)
+    """Tab, semicolon, comma or bar, whichever the line has; None where white space separates."""
+    return next((one for one in ("\t", ";", ",", "|") if one in line), None)
 
 
 def _fields(line: str, delimiter: str | None) -> list[str]:

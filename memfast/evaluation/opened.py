@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from memfast.data import Source, open_source
+from memfast.data import Source, open_sources
 from memfast.evaluation.config import EvaluationConfig
 from memfast.features.sets import PLAIN, kind_of, open_features
 from memfast.foundation.errors import InputError
@@ -51,7 +51,7 @@ def open_evaluation(
     Raises:
         InputError: sets of another shape, features that are not finite, labels or probabilities of another length.
     """
-    sources = {name: open_source(data, name=name) for name, data in sets.items()}
+    sources = open_sources(**sets)
     rows = _features(sources, config)
     integer = rows["training"].dtype == np.uint8
     shared = SharedNeighbors(dict(rows), unit=1 / 255 if integer else 1.0, **config.search)

@@ -11,6 +11,7 @@ from PIL import Image
 
 from memfast.data import open_source
 from memfast.foundation.errors import InputError
+from tests.data.data_containers import encoded
 
 GRAY = np.random.default_rng(0).integers(0, 256, (12, 16), dtype=np.uint8)
 
@@ -53,9 +54,9 @@ def test_float_images_are_taken_only_where_they_are_pixels(tmp_path):
         ("large", GRAY * 2.0),
         ("nan", np.where(GRAY > 9, np.nan, 1)),
     ):
-        with pytest.raises(InputError, match=r"a F image of .*, no whole numbers of 0 to 255"):
+        with pytest.raises(InputError, match=r"a F image of .*, not whole numbers of 0 to 255"):
             write(tmp_path / name, Image.fromarray(values.astype(np.float32)), "a.tif")
-    with pytest.raises(InputError, match=r"a I image of .*, no whole numbers of 0 to 255"):
+    with pytest.raises(InputError, match=r"a I image of .*, not whole numbers of 0 to 255"):
         write(tmp_path / "integers", Image.fromarray(GRAY.astype(np.int32) * 2), "a.tif")
 
 
@@ -168,10 +169,82 @@ def test_sixteen_bit_gray_with_a_transparent_value_is_white_there(tmp_path):
     np.testing.assert_array_equal(found, np.where(DEEP == 5000, 255, DEEP >> 8))
 
 
-def test_sixteen_bit_colour_with_a_transparent_value_is_refused(tmp_path):
+@pytest.mark.parametrize("see_through", [(5000, 2500, 1666), (1, 2, 3)], ids=["above 255", "below 256"])
+def test_sixteen_bit_colour_with_a_transparent_value_is_white_there(see_through, tmp_path):
     colour = np.stack([DEEP, DEEP // 2, DEEP // 3], axis=-1).astype(">u2")
-    with pytest.raises(InputError, match="a transparent colour of 16 bits"):
-        open_source([raw_png(colour, 2, chunk(b"tRNS", struct.pack(">HHH", 5000, 2500, 1666)))])
+    colour[2, 2], colour[2, 3] = see_through, 257 * np.array(see_through) % 65536
+    found = every_way(raw_png(colour, 2, chunk(b"tRNS", struct.pack(">HHH", *see_through))), "png", tmp_path)
+    clear = (colour == see_through).all(axis=-1)
+    assert clear.any()
+    np.testing.assert_array_equal(found, np.where(clear[..., None], 255, colour >> 8))
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_a_transparent_gray_of_few_bits_is_white(bits, tmp_path):
+    values = np.random.default_rng(0).integers(0, 2**bits, (6, 8))
+    values[0, 0] = 1
+    row_bits = [[(value >> shift) & 1 for value in row for shift in range(bits)[::-1]] for row in values]
+    rows = [b"\0" + np.packbits(row).tobytes() for row in row_bits]
+    header = struct.pack(">IIBBBBB", 8, 6, bits, 0, 0, 0, 0)
+    content = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"tRNS", b"\0\1")
+    content += chunk(b"IDAT", zlib.compress(b"".join(rows))) + chunk(b"IEND", b"")
+    np.testing.assert_array_equal(
+        every_way(content, "png", tmp_path), np.where(values == 1, 255, values * (255 // (2**bits - 1)))
+    )
+
+
+def test_sixteen_bit_gray_with_transparency_stays_gray(tmp_path):
+    values = np.stack([DEEP, np.full_like(DEEP, 65535)], axis=-1).astype(">u2")
+    values[0, 0, 1] = 0
+    found = every_way(raw_png(values, 4), "png", tmp_path)
+    np.testing.assert_array_equal(found, np.where(values[..., 1] == 0, 255, values[..., 0] >> 8))
+
+
+def interlaced(values):
+    """The rows of the seven passes, each with its filter byte."""
+    grids = (
+        (0, 0, 8, 8),
+        (4, 0, 8, 8),
+        (0, 4, 4, 8),
+        (2, 0, 4, 4),
+        (0, 2, 2, 4),
+        (1, 0, 2, 2),
+        (0, 1, 1, 2),
+    )
+    parts = (values[y::down, x::across] for x, y, across, down in grids)
+    return b"".join(b"\0" + row.tobytes() for part in parts for row in part if row.size)
+
+
+@pytest.mark.parametrize("passes", [False, True], ids=["plain", "interlaced"])
+@pytest.mark.parametrize("shape", [(13, 11, 3), (1, 9, 3), (9, 1, 3), (2, 2, 4)], ids=str)
+def test_a_png_whose_data_ends_early_never_comes_out_partly_black(shape, passes):
+    values = np.random.default_rng(0).integers(1, 256, shape).astype(np.uint8)
+    height, width, channels = shape
+    rows = interlaced(values) if passes else b"".join(b"\0" + row.tobytes() for row in values)
+    header = struct.pack(">IIBBBBB", width, height, 8, {3: 2, 4: 6}[channels], 0, 0, int(passes))
+
+    def content(length):
+        packed = chunk(b"IDAT", zlib.compress(rows[:length]))
+        return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + packed + chunk(b"IEND", b"")
+
+    whole = open_source([content(len(rows))]).block(0, 1)[0]
+    if channels == 3:
+        np.testing.assert_array_equal(whole, values)
+    for length in range(0, len(rows), 3):
+        for given in (content(length), Image.open(io.BytesIO(content(length)))):
+            with pytest.raises(InputError, match="expected a readable image"):
+                open_source([given])
+
+
+def test_a_black_png_is_whole():
+    black = np.zeros((40, 30, 3), np.uint8)
+    np.testing.assert_array_equal(open_source([encoded(Image.fromarray(black))]).block(0, 1)[0], black)
+
+
+def test_a_picture_of_postscript_is_never_rendered():
+    drawn = Image.open(io.BytesIO(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\nshowpage\n"))
+    with pytest.raises(InputError, match="bytes that are not an image"):
+        open_source([drawn])
 
 
 def test_sixteen_bit_tiff_where_zero_is_white(tmp_path):
@@ -183,7 +256,7 @@ def test_signed_eight_bit_tiff(tmp_path):
     values = np.arange(12, dtype=np.int8).reshape(3, 4)
     np.testing.assert_array_equal(every_way(raw_tiff(values, 1, 2), "tif", tmp_path), values)
     for data in ([raw_tiff(values - 5, 1, 2)],):
-        with pytest.raises(InputError, match="a L image of -5 to 6, no whole numbers of 0 to 255"):
+        with pytest.raises(InputError, match="a L image of -5 to 6, not whole numbers of 0 to 255"):
             open_source(data)
 
 
@@ -257,7 +330,7 @@ def test_a_png_that_cannot_hold_the_pixels_of_its_header_is_damaged():
     content = bytearray(raw_png(DEEP, 0))
     content[16:20] = struct.pack(">I", 8_000_000)
     content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
-    with pytest.raises(InputError, match=r"bytes of pixels where its header says 48,000,000"):
+    with pytest.raises(InputError, match=r"bytes of pixels where its header asks for 48,000,003"):
         open_source([bytes(content)])
     white = io.BytesIO()
     Image.new("RGB", (3000, 3000), "white").save(white, "PNG", compress_level=9)

@@ -100,6 +100,60 @@ def test_dataset_json_without_labels_makes_no_classes_of_its_folders(write):
     assert (source.labels, source.not_read) == (None, ())
 
 
+@pytest.mark.parametrize("folder", ["", "pictures/"], ids=["here", "below"])
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_metadata_of_an_imagefolder(write, kind, folder):
+    labels = {"1.png": "dog", "sub/2.png": "ant, small", "10.png": None, "caf\u00e9.png": "dog"}
+    rows = [{"text": 'a "b"', "label": label, "file_name": name} for name, label in labels.items()]
+    if kind == "csv":
+        text = "\ufefftext,label,file_name\r\n" + "".join(
+            f'"a ""b""","{row["label"] or ""}",{row["file_name"]}\r\n' for row in rows
+        )
+    else:
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+    files = {f"{folder}{unicodedata.normalize('NFD', name)}": PNG for name in labels}
+    source = write({**files, f"{folder}metadata.{kind}": text.encode()})
+    named = {source.item_name(at).removeprefix(folder): label for at, label in enumerate(source.labels)}
+    assert source.class_names == ["ant, small", "dog"]
+    assert [named[name] for name in ("1.png", "sub/2.png", "10.png", "cafe\u0301.png")] == [1, 0, -1, 1]
+    assert reasons(source) == {"missing labels": 1}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("metadata.csv", b"file_name,text\na.png,a cat\n", ".csv files"),
+        ("metadata.csv", b"id,label\na.png,cat\n", ".csv files"),
+        ("metadata.csv", b"\xff\xfe\0", "labels that cannot be read"),
+        ("metadata.jsonl", b"[1, 2]\n", "labels that cannot be read"),
+        ("metadata.jsonl", b"{", "labels that cannot be read"),
+    ],
+    ids=["captions", "no names", "no text", "no objects", "damage"],
+)
+def test_metadata_that_gives_no_labels_is_counted(write, name, content, reason):
+    source = write({"a.png": PNG, name: content})
+    assert source.labels is None
+    assert [one.removesuffix(" in an archive") for one in reasons(source)] == [reason]
+
+
+def test_a_few_images_beside_class_folders_have_no_label(write):
+    source = write({"cat/1.png": PNG, "ant/2.png": PNG, "cat/3.png": PNG, "cover.png": PNG})
+    assert sorted(source.labels) == [-1, 0, 1, 1]
+    assert reasons(source) == {"missing labels": 1}
+
+
+def test_as_many_images_beside_folders_as_in_them_make_no_classes(write):
+    assert write({"few/1.png": PNG, "more/1.png": PNG, "2.png": PNG, "3.png": PNG}).labels is None
+
+
+def test_a_split_is_no_class(write):
+    assert write({"train/1.png": PNG, "train/2.png": PNG}).labels is None
+
+
+def test_classes_below_a_split(write):
+    assert classes(write({"train/cat/1.png": PNG, "train/dog/2.png": PNG})) == ["cat", "dog"]
+
+
 @pytest.mark.parametrize(
     ("values", "expected", "names"),
     [
@@ -112,15 +166,29 @@ def test_dataset_json_without_labels_makes_no_classes_of_its_folders(write):
         (["01", "1"], [0, 1], ["01", "1"]),
         (np.array([2**63, 1], np.uint64), [1, 0], ["1", str(2**63)]),
         ([float("nan"), None], None, None),
+        (["3.0", "2", "1.", ""], [3, 2, 1, -1], None),
+        (["v1.5", "2.0"], [1, 0], ["2.0", "v1.5"]),
     ],
-    ids=["bool", "whole floats", "scalars", "text", "array of text", "bytes", "zeros", "64 bits", "nothing"],
+    ids=[
+        "bool",
+        "whole floats",
+        "scalars",
+        "text",
+        "array of text",
+        "bytes",
+        "zeros",
+        "64 bits",
+        "nothing",
+        "decimals in text",
+        "versions",
+    ],
 )
 def test_encoding(values, expected, names):
     found = encode_labels(values, PassedOver())
     assert (None if found.values is None else found.values.tolist(), found.class_names) == (expected, names)
 
 
-@pytest.mark.parametrize("value", [0.5, 2.0**53, float("inf"), [1, 2], {"a": 1}], ids=str)
+@pytest.mark.parametrize("value", ["0.5", 0.5, 2.0**53, float("inf"), [1, 2], {"a": 1}], ids=str)
 def test_labels_that_are_no_classes_are_left_out_and_said(value):
     passed = PassedOver()
     assert encode_labels([1, value], passed).values is None

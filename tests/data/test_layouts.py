@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from memfast.data import open_source
@@ -89,6 +90,15 @@ def test_hub_layout_needs_a_split(tmp_path):
         open_source(tmp_path / "d", split="validation")
 
 
+def test_configurations_of_a_hub_data_set_are_never_mixed(tmp_path):
+    for folder in ("small", "large"):
+        (tmp_path / folder).mkdir()
+        parquet.write_table(table([1]), tmp_path / folder / "train-00000-of-00001.parquet")
+    with pytest.raises(InputError, match=r"one configuration of a data set, received train-0.*'large' and 'small'"):
+        open_source(tmp_path)
+    assert values_of(open_source(tmp_path / "small")) == [1]
+
+
 @pytest.mark.parametrize("kind", ["tar", "npy", "images"])
 def test_splits_are_never_mixed(kind, tmp_path):
     folder = tmp_path / "d"
@@ -130,7 +140,7 @@ def test_dictionaries_of_splits(tmp_path):
         assert values_of(open_source(data, split="val")) == [3]
         assert values_of(open_source(data, split="train")) == [1, 2]
     source = open_source(f"{tmp_path}/d::train::image")
-    assert (values_of(source), reasons(source)) == ([1, 2], {"files of other splits": 1, ".json files": 2})
+    assert (values_of(source), reasons(source)) == ([1, 2], {"files of other splits": 3})
 
 
 def test_caches_of_map_are_no_data(tmp_path):
@@ -174,7 +184,8 @@ def test_damaged_notes_of_a_saved_data_set(tmp_path):
     [
         ([(4, 16, 16)] * 6, True), ([(16, 8, 8)] * 20, True), ([(3, 8, 8)] * 2, True), ([(8, 8, 3)] * 2, True),
         ([(512,)] * 3, True), ([(5, 8, 8), (3, 8, 8)], False), ([(10, 3, 8, 8)] * 2, False), ([(64, 8, 8)] * 4, None),
-        ([(20, 512)] * 5, None), ([(7, 5)] * 9, True), ([(100, 60, 3)] * 4, None),
+        ([(1, 4, 8, 8)] * 3, False), ([(1, 512)] * 3, False), ([(20, 512)] * 5, None),
+        ([(7, 5)] * 9, True), ([(100, 60, 3)] * 4, None),
     ],
     ids=str,
 )  # fmt: skip
@@ -211,6 +222,33 @@ def test_latents_with_class_folders_and_other_arrays(tmp_path):
     assert [source.item_name(at) for at in range(3)] == ["ant/1.npz", "cat/9.npz", "cat/10.npz"]
     assert [source.class_names[label] for label in source.labels] == ["ant", "cat", "cat"]
     assert reasons(source) == {"other arrays in a file": 3}
+
+
+def test_batches_of_one_keep_their_names_and_classes(tmp_path):
+    for number, name in enumerate(("ant/1", "cat/2")):
+        (tmp_path / name).parent.mkdir()
+        torch.save(torch.full((1, 4, 8, 8), float(number)), tmp_path / f"{name}.pt")
+    source = open_source(tmp_path)
+    assert (source.item_shape, source.item_name(1), source.class_names) == ((4, 8, 8), "cat/2.pt", ["ant", "cat"])
+    assert source.block(0, 2)[:, 0, 0, 0].tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("names", [True, False])
+def test_shards_of_npz_keep_their_labels_and_names(names, tmp_path):
+    for number, count in enumerate((5, 3)):
+        x = np.full((count, 8, 8), number, np.uint8)
+        extra = {"names": [f"{number}-{row}" for row in range(count)]} if names else {}
+        np.savez(tmp_path / f"{number}.npz", x=x, y=["cat", "ant"][number : number + 1] * count, other=0, **extra)
+    source = open_source(tmp_path)
+    assert [source.class_names[label] for label in source.labels] == ["cat"] * 5 + ["ant"] * 3
+    assert source.item_name(6) == ("1-1" if names else "6")
+    assert reasons(source) == {"other arrays in a file": 2}
+
+
+def test_one_file_may_hold_one_item(tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros((4, 8, 8), np.float32))
+    for source in (open_source(tmp_path / "a.npy", files_hold="one item"), open_source(f"{tmp_path}::one-item")):
+        assert (len(source), source.item_shape) == (1, (4, 8, 8))
 
 
 def test_latents_of_another_shape_are_named(tmp_path):

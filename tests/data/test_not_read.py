@@ -33,7 +33,7 @@ def test_every_entry_of_a_folder_is_an_item_or_is_counted(tmp_path):
     assert [source.item_name(at) for at in range(len(source))] == ["a.png", "b.PNG"]
     assert reasons(source) == {
         "hidden and system files": 7, "broken links": 1, "pipes, sockets and devices": 2, ".txt files": 1,
-        "nameless files": 1, ".mp4 files": 1,
+        "files without a suffix": 1, ".mp4 files": 1,
     }  # fmt: skip
     assert NotRead("broken links", 1, ("broken.png",)) in source.not_read
     assert source.labels is None
@@ -104,7 +104,7 @@ def test_every_member_of_an_archive_is_an_item_or_is_counted(kind, tmp_path):
     source = open_source(path)
     assert len(source) == 1
     assert reasons(source) == {
-        "hidden and system files": 3, ".txt files in an archive": 1, ".zip files in an archive": 1,
+        "hidden and system files": 3, ".txt files in an archive": 1, "archives inside archives": 1,
         ".json files in an archive": 1,
     }  # fmt: skip
 
@@ -131,12 +131,32 @@ def test_links_in_a_tar_are_followed_inside_it(tmp_path):
     assert source.labels.tolist() == [0, 0, 1, 1, 1]
 
 
+def test_a_link_to_a_folder_in_a_tar_is_read_once(tmp_path):
+    write_tar(tmp_path / "a.tar", {"cat/0.png": PNG})
+    with tarfile.open(tmp_path / "a.tar", "a") as archive:
+        info = tarfile.TarInfo("kitten")
+        info.type, info.linkname = tarfile.SYMTYPE, "cat"
+        archive.addfile(info)
+    assert reasons(open_source(tmp_path / "a.tar")) == {
+        "links to folders that are read under another name or lie above": 1
+    }
+
+
+def test_two_tars_of_one_kind_in_one_file_keep_their_labels(tmp_path):
+    for files in ({"ant/0.png": PNG, "bee/0.png": PNG}, {"0.png": PNG, "0.cls": b"ant", "1.png": PNG, "1.cls": b"bee"}):
+        part = write_tar(tmp_path / "part.tar", files).read_bytes()
+        (tmp_path / "both.tar").write_bytes(part + part)
+        source = open_source(tmp_path / "both.tar")
+        assert [source.class_names[label] for label in source.labels].count("bee") == 2
+        assert (len(source), source.not_read) == (4, ())
+
+
 def test_two_tars_in_one_file_are_both_read(tmp_path):
     parts = [write_tar(tmp_path / f"{n}.tar", {f"{n}.png": encoded(gray(n)), "same.png": PNG}) for n in (1, 2)]
     (tmp_path / "both.tar").write_bytes(b"".join(part.read_bytes() for part in parts))
     source = open_source(tmp_path / "both.tar")
     names = [source.item_name(at) for at in range(len(source))]
-    assert sorted(names) == ["1.png", "2.png", "at 10,240/same.png", "same.png"]
+    assert sorted(names) == ["1.png", "2.png", "same (at 10,240).png", "same.png"]
     (tmp_path / "noise.tar").write_bytes(parts[0].read_bytes() + b"\1" * 700)
     assert reasons(open_source(tmp_path / "noise.tar")) == {"bytes behind the end of the archive": 1}
 
@@ -206,3 +226,24 @@ def test_fields_and_entries_that_are_not_read_are_named(tmp_path):
     assert open_source([(gray(1), 0, "meta")]).not_read == (NotRead("fields that are not read", 1, ("[2]",)),)
     torch.save({"x": torch.zeros(2, 4), "epoch": 3, "other": torch.zeros(2)}, tmp_path / "a.pt")
     assert open_source(tmp_path / "a.pt").not_read[0].names == (f"{tmp_path}/a.pt[other]", f"{tmp_path}/a.pt[epoch]")
+
+
+def test_frames_in_a_list_are_counted_too():
+    stack = encoded(gray(1), "TIFF", save_all=True, append_images=[gray(2), gray(3)])
+    assert reasons(open_source([stack, encoded(gray(4))])) == {"later frames and pages": 2}
+
+
+def test_an_archive_of_archives_says_what_it_holds(tmp_path):
+    inner = write_zip(tmp_path / "inner.zip", {"a.png": PNG}).read_bytes()
+    for name in ("b.zip", "b.tar.gz", "b.7z"):
+        outer = write_tar(tmp_path / "outer.tar", {name: inner, "readme": b""})
+        with pytest.raises(InputError, match="with 1 archives inside archives, 1 files without a suffix in an archive"):
+            open_source(outer)
+    outer = write_tar(tmp_path / "outer.tar", {name: inner, "a.png": PNG})
+    assert reasons(open_source(outer)) == {"archives inside archives": 1}
+
+
+@pytest.mark.parametrize("name", ["#recycle/a.png", "@Recycle/a.png", "System Volume Information/a.png", "THUMBS.DB"])
+def test_folders_of_systems_are_no_data(name, tmp_path):
+    source = open_source(write_folder(tmp_path / "d", {"ant/1.png": PNG, "bee/2.png": PNG, name: PNG}))
+    assert (source.class_names, reasons(source)) == (["ant", "bee"], {"hidden and system files": 1})

@@ -50,7 +50,7 @@ def test_postscript_is_never_opened(name, tmp_path, monkeypatch):
     monkeypatch.setattr(EpsImagePlugin, "Ghostscript", ran)
     write_folder(tmp_path / "d", {name: EPS})
     for data in (tmp_path / "d", write_zip(tmp_path / "a.zip", {name: EPS}), [EPS]):
-        with pytest.raises(InputError, match=r"a readable image, received (bytes that are no image|not a TGA)"):
+        with pytest.raises(InputError, match=r"a readable image, received (bytes that are not an image|not a TGA)"):
             open_source(data)
 
 
@@ -254,3 +254,33 @@ def test_damaged_canaries_are_an_error_of_ours(content, tmp_path):
     (tmp_path / "canaries.json").write_bytes(content)
     with pytest.raises(InputError):
         Canaries.load(tmp_path)
+
+
+def chunk(kind, content):
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def test_small_files_that_would_take_minutes_are_refused():
+    drawn = encoded(Image.new("L", (4000, 4000), 128), "JPEG", progressive=True)
+    last = drawn.rindex(b"\xff\xda")
+    scans = drawn[:-2] + drawn[last:-2] * 100 + drawn[-2:]
+    png = encoded(gray(1))
+    place = png.index(b"IDAT") - 4
+    chunks = png[:place] + chunk(b"tEXt", b"a\0b") * 100_001 + png[place:]
+    page = struct.pack("<HHHIIHHIIHHIII", 3, 256, 4, 1, 8, 257, 4, 1, 8, 273, 4, 1, 8, 0)
+    tiff = bytearray(encoded(gray(1), "TIFF"))
+    start = len(tiff) + len(tiff) % 2
+    at = _end_of_first_page(tiff)
+    tiff[at : at + 4] = struct.pack("<I", start)
+    tiff += bytes(start - len(tiff))
+    for number in range(10_001):
+        tiff += page[:-4] + struct.pack("<I", start + (number + 1) * len(page))
+    for content, message in ((scans, "scans of 4000x4000"), (chunks, "100,000 chunks"), (bytes(tiff), "10,000 pages")):
+        with pytest.raises(InputError, match=message):
+            open_source([content])
+    assert open_source([drawn]).item_shape == (4000, 4000)
+
+
+def _end_of_first_page(tiff):
+    place = struct.unpack_from("<I", tiff, 4)[0]
+    return place + 2 + 12 * struct.unpack_from("<H", tiff, place)[0]

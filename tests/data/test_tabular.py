@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, StandardScaler
 
-from memfast.data import TableSource, open_source
+from memfast.data import TableSource, open_source, open_sources
 from memfast.foundation.errors import InputError
 
 pa = pytest.importorskip("pyarrow", reason="the package pyarrow is not installed")
@@ -89,7 +89,10 @@ def test_a_second_set_takes_the_first_ones_scale():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a,b\n1,\n2,3\n", "column 'b': expected a value in every row, received 1 missing, the first in row 0"),
+        (
+            "a,b\n1,\n2,3\n",
+            "column 'b': expected a value in every row, received 1 missing, the first in row 0",
+        ),
         ("a,b\n1,NA\n2,3\n", "column 'b': .*1 missing"),
         ("a,b\n1,2\n3\n", "row 1: expected 2 fields, as the header names, received 1"),
         ("a,a\n1,2\n", "a different name for each column"),
@@ -97,6 +100,9 @@ def test_a_second_set_takes_the_first_ones_scale():
         ("1,2\n3,4\n", "a header line that names the columns.*label_column=0"),
         ("1,,2\n3,4,5\n", "line 1: expected a number in every field, received an empty field at place 2"),
         ('a;b\n"1,5";2\n"2,5";3\n', "numbers with a decimal point, received '1,5', with a comma"),
+        ("a,b\n1,2\n3,-inf\n", "column 'b': expected finite values, received 1 infinite, the first in row 1"),
+        ("a,when\n1,2020-02-30\n", "column 'when': expected dates and times that exist"),
+        (",a\n0,1\n", r"received '', 'a'\. A first column without a name is the index that pandas wrote"),
         ("a,b\n1,\x002\n", ""),
     ],
 )
@@ -107,6 +113,74 @@ def test_text_tables_that_cannot_be_trusted(text, message, tmp_path):
             open_source(tmp_path / "a.csv")
     else:
         open_source(tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"a|b\n1|2\n3|4\n", b"# a,b\n1,2\n3,4\n", "a,b\n1,2\n3,4\n".encode("utf-16"), b"\xef\xbb\xbfa;b\r1;2\r3;4\r"],
+    ids=["bars", "header of savetxt", "utf-16", "utf-8 with its mark"],
+)
+def test_every_spelling_of_a_text_table(content, tmp_path):
+    (tmp_path / "a.csv").write_bytes(content)
+    source = open_source(tmp_path / "a.csv")
+    assert (list(source.columns), source.block(0, 2).tolist()) == (["a", "b"], [[1, 2], [3, 4]])
+
+
+def test_times_and_labels_are_read_from_text_as_from_columns(tmp_path):
+    frame = pd.DataFrame({
+        "day": ["2020-01-01", "1969-12-31"], "time": ["2020-01-01T10:00:00.5", "2020-01-01 10:00"],
+        "label": ["2.0", "1.0"],
+    })  # fmt: skip
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    typed = frame.assign(
+        day=pd.to_datetime(frame.day),
+        time=pd.to_datetime(frame.time, format="ISO8601"),
+        label=frame.label.astype(float),
+    )
+    text, table = open_source(tmp_path / "a.csv"), open_source(typed)
+    np.testing.assert_array_equal(text.block(0, 2), table.block(0, 2))
+    assert text.labels.tolist() == table.labels.tolist() == [2, 1]
+
+
+def test_files_of_sktime_are_refused_by_name(tmp_path):
+    (tmp_path / "a.ts").write_text(
+        "# made by hand\n@problemName a\n@classLabel true 1 2\n@data\n1.0,2.0:1\n2.0,1.0:2\n"
+    )
+    with pytest.raises(InputError, match=r"the \.ts format of sktime\. Load it with sktime"):
+        open_source(tmp_path / "a.ts")
+
+
+def test_sets_that_are_opened_together_share_one_scale():
+    other = ROWS.assign(age=ROWS.age * 2)
+    for given in (other, open_source(other), open_source(other, scale="rank")):
+        sources = open_sources(test=given, training=ROWS, scale="minmax")
+        assert list(sources) == ["training", "test"]
+        np.testing.assert_array_equal(
+            sources["test"].block(0, 4), open_source(other, like=sources["training"]).block(0, 4)
+        )
+        assert sources["test"].value_range == sources["training"].value_range == (0, 1)
+    with pytest.raises(InputError, match="a table with the columns of training, received data without columns"):
+        open_sources(training=ROWS, generated=np.zeros((4, 6)))
+    with pytest.raises(InputError, match="a table with the columns of generated, received data without columns"):
+        open_sources(training=np.zeros((4, 6)), generated=ROWS)
+    plain = open_sources(training=ROWS[["age"]], generated=np.ones((4, 1)))
+    assert plain["generated"].block(0, 1).tolist() == [[1]]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"scale": "rank"}, "scale: expected a table whose rows are the items"),
+        ({"split": "train"}, "expected the split 'train', received data without splits"),
+        ({"column": "x"}, "column: expected none, for data without named arrays or columns, received 'x'"),
+        ({"label_column": 0}, "label_column: expected none, for data without named arrays or columns, received 0"),
+    ],
+    ids=str,
+)
+def test_an_option_that_cannot_apply_is_never_ignored(options, message):
+    for data in (np.zeros((2, 4, 4), np.uint8), [np.zeros((4, 4), np.uint8)]):
+        with pytest.raises(InputError, match=message):
+            open_source(data, **options)
 
 
 def test_quoted_text_and_odd_line_ends(tmp_path):

@@ -306,3 +306,22 @@ def test_old_places_warn():
     with pytest.warns(DeprecationWarning, match=r"use memfast.evaluation.evaluate"):
         from memfast.auditing.evaluation import evaluate as old
     assert old is evaluate
+
+
+def test_tables_are_compared_on_the_training_sets_scale():
+    pa = pytest.importorskip("pyarrow", reason="the package pyarrow is not installed")
+    random = np.random.default_rng(0)
+    ages, cities = random.integers(20, 80, 60), random.choice(["Bonn", "Oslo", "Rome"], 60)
+    training = pa.table({"age": ages, "city": cities})
+    copies = pa.table({"age": ages[:20], "city": np.where(cities[:20] == "Rome", "Oslo", cities[:20])})
+
+    def by_hand(ages_of, cities_of):
+        numbers = (ages_of - ages.min()) / np.ptp(ages)
+        places = cities_of[:, None] == np.array(["Bonn", "Oslo", "Rome", None])
+        return np.column_stack([numbers, places * np.sqrt(0.5)])
+
+    expected = evaluate(by_hand(ages[:20], copies["city"].to_numpy()), by_hand(ages, cities), metrics=["prdc"])
+    found = evaluate(copies, training, metrics=["prdc"])
+    assert {name: result.value for name, result in found.items()} == pytest.approx(
+        {name: result.value for name, result in expected.items()}
+    )
