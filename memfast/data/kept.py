@@ -15,7 +15,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -133,10 +133,15 @@ class StoredItems:
         skip_bad: leave shards out whose files are missing or damaged, and list them in ``.skipped``. It rehashes all.
         reopen: opens the data that an index without rows points to: ``memfast.data.open_source``.
 
+    Attributes:
+        labels: int64 ``[N]`` class labels, or None where a source had none.
+
     Raises:
         InputError: the folder is no index.
         CheckpointError: it is damaged; the shard is named.
     """
+
+    labels: np.ndarray | None
 
     def __init__(
         self,
@@ -163,7 +168,8 @@ class StoredItems:
         self.item_shape: tuple[int, ...] = tuple(stored["item_shape"])
         self.rows_kept = bool(stored["rows"])
         self.class_names: list[str] | None = stored["class_names"]
-        self.skipped: list[tuple[str, str]] = [(str(name), str(reason)) for name, reason in stored["skipped"]]
+        skipped = [(str(name), str(reason)) for name, reason in stored["skipped"]]
+        self.skipped: Sequence[tuple[str, str]] = skipped
         # What was done to the images of the first source: reports tell it.
         self.conversion: dict[str, Any] | None = stored["conversion"]
         self.shards: list[dict[str, Any]] = []
@@ -175,7 +181,7 @@ class StoredItems:
             if damage is None:
                 self.shards.append(shard)
             elif skip_bad:
-                self.skipped.append((shard["name"], damage))
+                skipped.append((shard["name"], damage))
             else:
                 raise CheckpointError(
                     f"{self.folder / shard['name']}: {damage}. Build the index again, or pass skip_bad=True "
@@ -217,12 +223,15 @@ class StoredItems:
         number, place = self._place(index)
         return str(self._columns(number)["name"][place])
 
-    @cached_property
-    def labels(self) -> np.ndarray | None:
-        """int64 ``[N]`` class labels, or None where a source had none."""
-        if not self.manifest["labels"]:
-            return None
-        return np.concatenate([self._columns(number)["label"].to_numpy() for number in range(len(self.shards))])
+    def __getattr__(self, name: str) -> Any:
+        # Labels stand in a file of each shard: they are read when somebody asks for them.
+        if name != "labels":
+            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+        columns = (
+            [self._columns(number)["label"] for number in range(len(self.shards))] if self.manifest["labels"] else []
+        )
+        self.labels = np.concatenate([one.to_numpy() for one in columns]) if columns else None
+        return self.labels
 
     def content_hash(self) -> str:
         """The hash of all items, known without reading them."""

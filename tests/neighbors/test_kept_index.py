@@ -27,7 +27,7 @@ from memfast.ops.reference.nearest import squared_distances
 
 DRAW = np.random.default_rng(0)
 # Thousands once in a while: MEMFAST_TEST_CASES=5000.
-CASES = int(os.environ.get("MEMFAST_TEST_CASES", "200"))
+CASES = int(os.environ.get("MEMFAST_TEST_CASES", "100"))
 
 
 class Items(SimpleNamespace):
