@@ -11,7 +11,7 @@ from memfast.auditing.classes import Classes, read_classes
 from memfast.auditing.config import AuditConfig
 from memfast.auditing.ranges import Units, bring_to_one_range, check_ranges, units_of
 from memfast.auditing.scan import Scan, scan
-from memfast.data import Source, open_source
+from memfast.data import Source, open_sources
 from memfast.data.subset import Subset
 from memfast.features.sets import CHANNELS, kind_of
 from memfast.foundation.errors import InputError
@@ -147,14 +147,12 @@ def open_sets(
     Raises:
         InputError: an empty set, another shape, dtype or range than the training set's, or values that are not finite.
     """
-    sources: dict[str, Source] = {}
-    for name, data in (("generated", generated), ("training", training), ("test", test)):
-        if data is not None:
-            sources[name] = open_source(data, skip_bad=skip_bad, name=name, progress=progress)
-            if len(sources[name]) == 0:
-                raise InputError(name, expected="at least one item", received="an empty set")
-            if strict:
-                _check_all_read(name, sources[name])
+    sources = open_sources(generated=generated, training=training, test=test, skip_bad=skip_bad, progress=progress)
+    for name, source in sources.items():
+        if len(source) == 0:
+            raise InputError(name, expected="at least one item", received="an empty set")
+        if strict:
+            _check_all_read(name, source)
     for name, source in sources.items():
         _check_shape(name, source, sources["training"])
     ranges = {**_own_ranges(sources), **(ranges or {})}

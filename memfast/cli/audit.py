@@ -152,7 +152,7 @@ class _Opened:
 def _open(request: _Request, labels: tuple[Path | None, Path | None, Path | None], canaries: str | None) -> _Opened:
     """Open everything that the command names, and say on stderr what was not read."""
     from memfast.data import open_source
-    from memfast.metrics.catalog import choose
+    from memfast.metrics.registry import choose
 
     if request.metrics is not None:
         choose(request.metrics, has_test=request.test is not None)
@@ -161,8 +161,10 @@ def _open(request: _Request, labels: tuple[Path | None, Path | None, Path | None
     names = ("--labels", "--training-labels", "--test-labels")
     given = tuple(read_labels(name, path) for name, path in zip(names, labels, strict=True))
     training = open_source(request.training, **request.reading)
-    test = None if request.test is None else open_source(request.test, **request.reading)
-    generated = {label: open_source(path, **request.reading) for label, path in _labels(request.generated).items()}
+    # Tables take the training set's scale and categories.
+    alike = {**request.reading, "like": training}
+    test = None if request.test is None else open_source(request.test, **alike)
+    generated = {label: open_source(path, **alike) for label, path in _labels(request.generated).items()}
     if given[0] is not None and len(generated) > 1:
         raise InputError(
             "--labels", expected="one generated set", received=f"{len(generated)}",

@@ -160,7 +160,7 @@ class KeptIndex(kept.StoredItems):
     """
 
     def __init__(self, folder: str | os.PathLike[str], *, skip_bad: bool = False) -> None:
-        super().__init__(folder, skip_bad=skip_bad)
+        super().__init__(folder, skip_bad=skip_bad, reopen=open_source)
         unfinished = [one["name"] for one in self.manifest["sources"] if not one["complete"]]
         if unfinished:
             raise CheckpointError(
