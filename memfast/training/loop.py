@@ -10,6 +10,7 @@ from types import FrameType, TracebackType
 from typing import Any
 
 import torch
+from torch import nn
 
 from memfast.foundation.errors import InputError
 from memfast.foundation.progress import Progress
@@ -103,6 +104,7 @@ def run_to_the_end(run: RunState, hooks: Sequence[Hook], interruption: Interrupt
                 run.open_log()
             for hook in hooks:
                 hook.begin(run)
+            _settle_buckets(run)
             interval.begin()
             interrupted = False
             while run.step < run.steps and run.stopped is None and not interrupted:
@@ -225,6 +227,29 @@ class _LogInterval:
                 **more,
             }
         )
+
+
+def _settle_buckets(run: RunState) -> None:
+    """Take a backward pass that counts for nothing, so that a resumed run adds gradients as an undisturbed one does.
+
+    DDP packs gradients into buckets in the order of the parameters, and after a process's first backward pass in the
+    order in which they came. With three ranks and more, the place in a bucket decides in which order the ranks' numbers
+    are added. So every process passes that point before its first step.
+    """
+    if run.ranks.size < 3 or not isinstance(run.run_forward, nn.parallel.DistributedDataParallel):
+        return
+    buffers = [buffer.clone() for buffer in run.model.buffers()]
+    run.key[1] = run.step
+    run.objective.set_step(run.step)
+    seed_generator(run.device, run.seed)
+    part = run.loader.batch(run.step).chunks(run.config.accumulate)[0]
+    in_full = run.skip is not None or run.adaptive
+    loss = _forward(run, part, "none")[0].mean() if in_full else _forward(run, part)
+    loss.backward()
+    run.model.zero_grad(set_to_none=True)
+    with torch.no_grad():
+        for buffer, before in zip(run.model.buffers(), buffers, strict=True):
+            buffer.copy_(before)
 
 
 def _between_steps(run: RunState, hooks: Sequence[Hook], interval: _LogInterval, interruption: Interruption) -> bool:
