@@ -97,10 +97,8 @@ def _weights(count: int, weights: np.ndarray | None) -> np.ndarray:
 
 def _whole_masses(x_weights: np.ndarray, y_weights: np.ndarray) -> tuple[list[int], list[int]]:
     """Both sets' weights as whole numbers of one sum."""
-    ratios = _whole_ratios(x_weights), _whole_ratios(y_weights)
-    if ratios[0] is not None and ratios[1] is not None:
-        a, b = ratios
-    else:
+    a, b = _whole_ratios(x_weights), _whole_ratios(y_weights)
+    if a is None or b is None:
         a, b = _numerators(x_weights), _numerators(y_weights)
     first, second = sum(a), sum(b)
     common = math.gcd(first, second)
