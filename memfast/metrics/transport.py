@@ -105,9 +105,9 @@ def wasserstein(
         method = _exact_method(x, y, weights)
     if method == "network_simplex":
         # It moves the very weights; divided by their sum, copies with weights in proportion would differ by roundings.
-        weights = tuple(
-            as_weights(name, given, len(rows), normalize=False)
-            for name, given, rows in (("x_weights", x_weights, x), ("y_weights", y_weights, y))
+        weights = (
+            as_weights("x_weights", x_weights, len(x), normalize=False),
+            as_weights("y_weights", y_weights, len(y), normalize=False),
         )
     if method == "sinkhorn":
         return _call(_sinkhorn, method, options, x, y, p, *weights)
