@@ -77,7 +77,7 @@ def prdc() -> tuple[Timed, Timed]:
 def bootstrap() -> tuple[Timed, Timed]:
     """1,000 resamples of the four scores of 10,000 samples against the neighbours that they rest on."""
     from memfast.metrics import ManifoldCounts
-    from memfast.metrics.shared import nearest
+    from memfast.metrics.shared_neighbors import nearest
 
     generator = np.random.default_rng(0)
     counts = ManifoldCounts(generator.integers(0, 9, 10_000), *(generator.random((2, 10_000)) < 0.7), 5)

@@ -14,6 +14,7 @@ from memfast.data.not_read import PassedOver
 from memfast.data.options import ReadingOptions
 from memfast.data.pixels import encoded_content, open_image
 from memfast.data.source import ArraySource
+from memfast.foundation.arrays import dense_to_numpy, plain_array, require_dense, require_unmasked
 from memfast.foundation.errors import InputError
 
 CHANNELS = (1, 3, 4)
@@ -32,7 +33,7 @@ def from_array(
     A trailing axis of one channel is dropped; float64 stays float64 and integers other than uint8 are refused.
 
     Raises:
-        InputError: no items, no item shape, another dtype, or labels of another length.
+        InputError: no items, no item shape, another dtype, a masked array, or labels of another length.
     """
     check_items(array, name)
     if not array.dtype.isnative:
@@ -40,6 +41,7 @@ def from_array(
     if array.ndim == 4 and array.shape[-1] == 1:
         array = array[..., 0]
     if labels is not None:
+        require_unmasked(f"{name}: labels", labels)
         labels = np.asarray(labels)
         if labels.shape != (len(array),):
             raise InputError(f"{name}: labels", expected=f"{len(array)} labels", received=f"shape {list(labels.shape)}")
@@ -53,8 +55,9 @@ def check_items(array: np.ndarray, name: str) -> None:
     """Raise unless ``array`` is a non-empty ``[N, ...]`` of uint8 or floats.
 
     Raises:
-        InputError: no items, items without values, or another dtype.
+        InputError: no items, items without values, a masked array, or another dtype.
     """
+    require_unmasked(name, array)
     if array.ndim < 2 or array.size == 0:
         raise InputError(name, expected="a non-empty array [N, ...]", received=f"shape {list(array.shape)}")
     if array.dtype != np.uint8 and (array.dtype.kind != "f" or array.dtype.itemsize > 8):
@@ -69,11 +72,12 @@ def from_tensor(tensor: Any, *, name: str = "tensor") -> ArraySource:
 
     uint8 images with the channels first become channels last, as files of images are read. Floating tensors (latents,
     signals) keep their layout, as arrays do, and samples of a model come back in it.
-    """
-    import torch
 
-    tensor = tensor.detach().cpu()
-    array = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+    Raises:
+        InputError: as for `from_array`, or a sparse, quantized, nested, masked or meta tensor.
+    """
+    require_dense(name, tensor)
+    array = dense_to_numpy(tensor.detach())
     if array.ndim == 4 and array.dtype == np.uint8 and array.shape[1] in CHANNELS and array.shape[-1] not in CHANNELS:
         array = np.moveaxis(array, 1, -1)
     return from_array(array, name=name)
@@ -127,7 +131,7 @@ class _Gathered:
         if isinstance(value, (Image.Image, bytes, str, os.PathLike)):
             self._see(place, value)
             return
-        array = _item_array(value)
+        array = _item_array(value, f"{self.name}[{place}]")
         first = self.arrays[0] if self.arrays else array
         same = array.shape == first.shape and array.dtype == first.dtype
         if self.pictures is not None or self._is_image(array) or (not same and _may_be_image(array)):
@@ -224,13 +228,9 @@ def _split(item: Any, name: str) -> tuple[Any, Any, list[str]]:
     return item, None, []
 
 
-def _item_array(value: Any) -> np.ndarray:
-    is_image = False
-    if hasattr(value, "detach"):
-        value = value.detach().cpu()
-        value = value.float() if str(value.dtype) == "torch.bfloat16" else value
-        is_image = value.ndim == 3 and str(value.dtype) == "torch.uint8"
-    array = np.asarray(value)
+def _item_array(value: Any, name: str) -> np.ndarray:
+    array = plain_array(name, value)
+    is_image = hasattr(value, "detach") and array.ndim == 3 and array.dtype == np.uint8
     if is_image and array.shape[0] in CHANNELS and array.shape[-1] not in CHANNELS:
         array = np.moveaxis(array, 0, -1)
     return array[..., 0] if array.ndim == 3 and array.shape[-1] == 1 else array

@@ -13,7 +13,7 @@ from memfast.foundation.errors import InputError
 from memfast.metrics.arrays import as_labels, as_matrix, require_width
 from memfast.metrics.base import MetricInputs
 from memfast.metrics.inception_score import as_probabilities
-from memfast.metrics.shared import SharedNeighbors
+from memfast.metrics.shared_neighbors import SharedNeighbors
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,14 @@
 """Arrays and tensors that a user gives, as NumPy arrays; what NumPy would read wrongly is refused."""
 
-from typing import Any
+import sys
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from memfast.foundation.errors import InputError, first_line
+
+if TYPE_CHECKING:
+    import torch
 
 
 def plain_array(name: str, value: Any) -> np.ndarray:
@@ -24,7 +27,7 @@ def plain_array(name: str, value: Any) -> np.ndarray:
     >>> plain_array("x", [1, 2]).tolist()
     [1, 2]
     """
-    if isinstance(value, torch.Tensor):
+    if is_tensor(value):
         require_dense(name, value)
         return dense_to_numpy(value.detach())
     require_unmasked(name, value)
@@ -34,6 +37,12 @@ def plain_array(name: str, value: Any) -> np.ndarray:
         return np.asarray(value)
     except (ValueError, TypeError) as error:
         raise InputError(name, expected="an array of numbers", received=first_line(error)) from error
+
+
+def is_tensor(value: Any) -> bool:
+    """Whether ``value`` is a PyTorch tensor; PyTorch is not imported to find out."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.Tensor)
 
 
 def require_unmasked(name: str, value: Any) -> None:
@@ -50,7 +59,7 @@ def require_unmasked(name: str, value: Any) -> None:
         )  # fmt: skip
 
 
-def require_dense(name: str, tensor: torch.Tensor) -> None:
+def require_dense(name: str, tensor: "torch.Tensor") -> None:
     """Raise where a tensor's numbers cannot be read one by one.
 
     Raises:
@@ -61,7 +70,7 @@ def require_dense(name: str, tensor: torch.Tensor) -> None:
         kind = "a masked one"
     elif tensor.is_nested:
         kind = "a nested one"
-    elif tensor.layout != torch.strided:
+    elif str(tensor.layout) != "torch.strided":
         kind = f"one of layout {tensor.layout}"
     elif tensor.is_quantized:
         kind = f"a quantized one ({tensor.dtype})"
@@ -73,11 +82,15 @@ def require_dense(name: str, tensor: torch.Tensor) -> None:
         raise InputError(name, expected="a dense tensor of numbers", received=kind, do="Convert it first.")
 
 
-def dense_to_numpy(tensor: torch.Tensor) -> np.ndarray:
+def dense_to_numpy(tensor: "torch.Tensor") -> np.ndarray:
     """A dense tensor as a NumPy array; the narrow floats that NumPy lacks become float32."""
     return (tensor.float() if is_narrow_float(tensor) else tensor).resolve_conj().resolve_neg().cpu().numpy()
 
 
-def is_narrow_float(tensor: torch.Tensor) -> bool:
+def is_narrow_float(tensor: "torch.Tensor") -> bool:
     """Whether its dtype is a float that NumPy lacks: bfloat16 or one of 8 bits."""
-    return tensor.dtype.is_floating_point and tensor.dtype not in (torch.float16, torch.float32, torch.float64)
+    return tensor.dtype.is_floating_point and str(tensor.dtype) not in (
+        "torch.float16",
+        "torch.float32",
+        "torch.float64",
+    )

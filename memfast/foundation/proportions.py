@@ -33,7 +33,7 @@ class Proportion:
         fraction: ``count / total``.
         wilson: Wilson's interval; good coverage at every size, and the one shown by default.
         clopper_pearson: the exact interval; never covers less than promised.
-        bootstrap: the percentile bootstrap; it has no width at 0 and 1, where the exact interval holds.
+        bootstrap: the percentile bootstrap; at 0 and 1, where resampling shows nothing, the exact interval.
     """
 
     count: int
@@ -124,7 +124,8 @@ def bootstrap(
     """Percentile bootstrap interval of a fraction.
 
     Drawing ``total`` flags with replacement and counting them is one binomial draw, so each resample takes one number,
-    not a pass over the flags. Where no flag or every flag is set the interval has no width: use `clopper_pearson`.
+    not a pass over the flags. Where no flag or every flag is set all resamples are alike, which would claim certainty:
+    the interval is then that of `clopper_pearson`.
 
     Args:
         count: how many were flagged.
@@ -133,11 +134,13 @@ def bootstrap(
         resamples: how many resamples, at least 1; 1,000 as in Bonnaire et al. 2025.
         seed: of NumPy's Philox generator: the same seed gives the same interval.
 
-    >>> bootstrap(0, 50)
-    Interval(low=0.0, high=0.0)
+    >>> [round(end, 4) for end in bootstrap(0, 50)]
+    [0.0, 0.0711]
     """
     _check(count, total, confidence)
     whole_number("resamples", resamples, least=1)
+    if count in (0, total):
+        return clopper_pearson(count, total, confidence)
     generator = np.random.Generator(np.random.Philox(seed))
     shares = generator.binomial(total, count / total, size=resamples) / total
     tail = (1 - confidence) / 2

@@ -1,5 +1,6 @@
 """Distribution metrics: how near two sets of samples are. Functions of arrays; no files, no extractors."""
 
+from memfast.foundation.deprecated import deprecated_names
 from memfast.metrics.base import Metric, MetricInputs, MetricOutcome, MetricValue
 from memfast.metrics.copying import NeighborRatios, auth_pct, cosine_penalty, mifid, neighbor_ratios
 from memfast.metrics.cost import Cost, estimate_cost
@@ -9,7 +10,7 @@ from memfast.metrics.frechet import FrechetInfinity, frechet_distance, frechet_f
 from memfast.metrics.identifiability import Identifiability, identifiability
 from memfast.metrics.inception_score import InceptionScore, inception_score
 from memfast.metrics.intervals import Interval, bootstrap_mean, share_interval
-from memfast.metrics.kernel import KernelDistance, kernel_distance
+from memfast.metrics.kernel import KernelDistanceResult, kernel_distance
 from memfast.metrics.likelihood import FeatureLikelihood, feature_likelihood, memorization_scores
 from memfast.metrics.manifold import (
     ManifoldCounts,
@@ -31,7 +32,7 @@ from memfast.metrics.projected import (
 )
 from memfast.metrics.realism import realism
 from memfast.metrics.registry import CATALOG, METRICS
-from memfast.metrics.shared import SharedNeighbors
+from memfast.metrics.shared_neighbors import SharedNeighbors
 from memfast.metrics.structure import structural_similarity
 from memfast.metrics.transport import WassersteinResult, wasserstein
 from memfast.metrics.two_sample import KernelTest, NeighborTest, mmd_test, nearest_neighbor_accuracy
@@ -46,7 +47,7 @@ __all__ = [
     "Identifiability",
     "InceptionScore",
     "Interval",
-    "KernelDistance",
+    "KernelDistanceResult",
     "KernelTest",
     "L2Distances",
     "ManifoldCounts",
@@ -95,3 +96,5 @@ __all__ = [
     "wasserstein",
     "wasserstein_per_dimension",
 ]
+
+__getattr__ = deprecated_names(__name__, {"KernelDistance": "KernelDistanceResult"})

@@ -96,8 +96,8 @@ def require_magnitude(names: tuple[str, ...], matrices: tuple[np.ndarray, ...]) 
             )  # fmt: skip
 
 
-def as_weights(name: str, weights: Any, count: int) -> np.ndarray | None:
-    """``weights`` as float64 ``[count]`` that sum to 1, or None.
+def as_weights(name: str, weights: Any, count: int, *, normalize: bool = True) -> np.ndarray | None:
+    """``weights`` as float64 ``[count]`` that sum to 1 (as given without ``normalize``), or None.
 
     Raises:
         InputError: another length, a negative or non-finite weight, or a sum of 0.
@@ -116,6 +116,8 @@ def as_weights(name: str, weights: Any, count: int) -> np.ndarray | None:
             expected="finite weights of at least 0 with a positive sum",
             received="a negative one, a NaN, an infinity or only zeros",
         )
+    if not normalize:
+        return array
     array = array / array.max()
     return array / array.sum()
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from memfast.metrics.intervals import Interval
-from memfast.metrics.shared import SharedNeighbors
+from memfast.metrics.shared_neighbors import SharedNeighbors
 
 INFINITY = float("inf")
 # What a metric may need beside generated and training samples, and how a user gives it.

@@ -11,7 +11,7 @@ from memfast.metrics.arrays import as_matrices
 from memfast.metrics.base import INFINITY, Metric, MetricInputs, MetricOutcome, MetricValue
 from memfast.metrics.frechet import frechet_distance
 from memfast.metrics.intervals import Interval, share_interval
-from memfast.metrics.shared import SharedNeighbors, nearest
+from memfast.metrics.shared_neighbors import SharedNeighbors, nearest
 
 RATIO_THRESHOLD = 1 / 3
 COSINE_EPSILON = 0.1

@@ -12,7 +12,7 @@ from memfast.metrics.arrays import as_matrices, as_vector, require_magnitude
 from memfast.metrics.base import INFINITY, Metric, MetricInputs, MetricOutcome, MetricValue
 from memfast.metrics.clusters import k_means
 from memfast.metrics.principal import PrincipalComponents
-from memfast.metrics.shared import nearest
+from memfast.metrics.shared_neighbors import nearest
 
 CELLS = 3
 COMPONENTS = 64

@@ -8,7 +8,7 @@ import numpy as np
 from memfast.metrics.arrays import as_matrices
 from memfast.metrics.base import Metric, MetricInputs, MetricOutcome, MetricValue
 from memfast.metrics.intervals import Interval, share_interval
-from memfast.metrics.shared import SharedNeighbors
+from memfast.metrics.shared_neighbors import SharedNeighbors
 
 
 class Identifiability(NamedTuple):

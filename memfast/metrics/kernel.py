@@ -24,7 +24,7 @@ JACKKNIFE = "delete-d jackknife of the subsets"
 Kernel = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
-class KernelDistance(NamedTuple):
+class KernelDistanceResult(NamedTuple):
     """``value`` (the mean over subsets), ``standard_deviation`` over subsets (NaN without), ``subsets``, bandwidth."""
 
     value: float
@@ -45,7 +45,7 @@ def kernel_distance(
     subset_size: int = SUBSET_SIZE,
     bandwidth: float | None = None,
     seed: int = 0,
-) -> KernelDistance:
+) -> KernelDistanceResult:
     """Unbiased ``MMD^2`` in float64; KID with the polynomial kernel ``(x.y / d + 1)^3`` on Inception features.
 
     Range: around 0 (slightly negative for equal distributions, as it is unbiased) to infinity; lower is closer. Its
@@ -72,7 +72,7 @@ def kernel_distance(
     x, y = as_matrices(("x", "y"), (x, y), minimum=2)
     compute, width = kernel_function(kernel, y, bandwidth, degree=degree, gamma=gamma, coef=coef)
     if subsets is None:
-        return KernelDistance(_unbiased(x, y, compute), float("nan"), 0, width)
+        return KernelDistanceResult(_unbiased(x, y, compute), float("nan"), 0, width)
     whole_number("subsets", subsets, least=1)
     whole_number("subset_size", subset_size, least=2, greatest=min(len(x), len(y)), do="Or pass subsets=None.")
     generator = np.random.default_rng(whole_number("seed", seed, least=0))
@@ -84,7 +84,7 @@ def kernel_distance(
             for _ in range(subsets)
         ]
     )
-    return KernelDistance(float(values.mean()), float(values.std()), subsets, width)
+    return KernelDistanceResult(float(values.mean()), float(values.std()), subsets, width)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from memfast.metrics.arrays import as_matrices
 from memfast.metrics.balls import balls_around
 from memfast.metrics.base import INFINITY, Metric, MetricInputs, MetricOutcome, MetricValue
 from memfast.metrics.intervals import CONFIDENCE, Interval, bootstrap_mean, share_interval
-from memfast.metrics.shared import SharedNeighbors
+from memfast.metrics.shared_neighbors import SharedNeighbors
 
 NEIGHBORS = 5
 

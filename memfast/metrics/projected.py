@@ -15,7 +15,7 @@ from memfast.metrics.arrays import as_matrices, as_vector, require_magnitude
 from memfast.metrics.intervals import Interval, bootstrap_mean
 from memfast.metrics.one_dimensional import wasserstein_per_dimension
 from memfast.metrics.principal import PrincipalComponents
-from memfast.metrics.shared import SharedNeighbors, nearest
+from memfast.metrics.shared_neighbors import SharedNeighbors, nearest
 from memfast.metrics.transport import wasserstein
 
 COMPONENTS = 50

@@ -11,7 +11,7 @@ from memfast.metrics.arrays import as_matrices, require_magnitude
 from memfast.metrics.base import INFINITY, Metric, MetricInputs, MetricOutcome, MetricValue
 from memfast.metrics.intervals import share_interval
 from memfast.metrics.kernel import squared_distances
-from memfast.metrics.shared import SharedNeighbors
+from memfast.metrics.shared_neighbors import SharedNeighbors
 
 NEIGHBORS = 5
 PAIRS_AT_ONCE = 1 << 22

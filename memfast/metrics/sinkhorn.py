@@ -36,6 +36,7 @@ GAIN_ROUNDINGS = 16
 STALLED_STEPS = 10
 STALLED_SHARE = 0.9
 ITERATIONS_PER_CHECK = 10
+NEAR_COPY_ITERATIONS = 400
 
 
 class SinkhornCost(NamedTuple):
@@ -109,10 +110,13 @@ def _solve(problem: "_Problem", scale: float, eps: float, limit: int, tolerance:
         problem = problem.turned()
     try:
         return _anneal(problem, scale, eps, limit, tolerance)
-    except _BeyondFloat64:
+    except _BeyondFloat64 as stopped:
         # Potentials of earlier stages can be as large as the typical cost. Near copies need only tiny ones, and have
-        # tiny ones if they start from none.
-        return _anneal(problem, eps, eps, limit, tolerance)
+        # tiny ones if they start from none. Other sets would crawl to the limit from there.
+        try:
+            return _anneal(problem, eps, eps, min(limit, NEAR_COPY_ITERATIONS), tolerance)
+        except MemfastError:
+            raise stopped from None
 
 
 def _anneal(problem: "_Problem", start: float, eps: float, limit: int, tolerance: float) -> tuple[float, int]:

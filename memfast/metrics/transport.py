@@ -103,6 +103,12 @@ def wasserstein(
     weights = as_weights("x_weights", x_weights, len(x)), as_weights("y_weights", y_weights, len(y))
     if method == "auto":
         method = _exact_method(x, y, weights)
+    if method == "network_simplex":
+        # It moves the very weights; divided by their sum, copies with weights in proportion would differ by roundings.
+        weights = (
+            as_weights("x_weights", x_weights, len(x), normalize=False),
+            as_weights("y_weights", y_weights, len(y), normalize=False),
+        )
     if method == "sinkhorn":
         return _call(_sinkhorn, method, options, x, y, p, *weights)
     unit = _unit(x, y, p)

@@ -10,7 +10,7 @@ from memfast.foundation.errors import InputError
 from memfast.metrics.arrays import as_matrices, as_vector, require_magnitude
 from memfast.metrics.base import Metric, MetricInputs, MetricOutcome, MetricValue
 from memfast.metrics.kernel import median_distance, squared_distances
-from memfast.metrics.shared import nearest
+from memfast.metrics.shared_neighbors import nearest
 
 PERMUTATIONS = 200
 ROWS = 1000

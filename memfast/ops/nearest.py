@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from memfast.foundation.arguments import finite_number, whole_number
+from memfast.foundation.arrays import plain_array
 from memfast.foundation.errors import InputError
 from memfast.ops.registry import implementation
 from memfast.ops.rows import Rows, as_rows
@@ -125,7 +126,7 @@ def bounds_of(bound: Any, count: int, *, integer: bool) -> np.ndarray | None:
     """A bound for each query, as the kernels take it."""
     if bound is None:
         return None
-    values = np.asarray(bound)
+    values = plain_array("bound", bound)
     if values.shape != (count,):
         raise InputError("bound", expected=f"one number per query, shape [{count}]", received=f"shape {values.shape}")
     if values.dtype.kind not in "iuf" or (values.dtype.kind == "f" and np.isnan(values).any()):
@@ -143,7 +144,7 @@ def bounds_of(bound: Any, count: int, *, integer: bool) -> np.ndarray | None:
 def _exclude(exclude: Any, count: int) -> np.ndarray | None:
     if exclude is None:
         return None
-    values = np.asarray(exclude)
+    values = plain_array("exclude", exclude)
     if values.shape != (count,) or values.dtype.kind not in "iu":
         raise InputError(
             "exclude", expected=f"one row number per query, shape [{count}]",

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from memfast.foundation.arrays import plain_array, require_dense
 from memfast.foundation.errors import InputError
 
 FLOAT_DTYPES = ("float16", "bfloat16", "float32", "float64")
@@ -62,14 +63,16 @@ def as_rows(data: Any, name: str) -> Rows:
         name: what error messages call it.
 
     Raises:
-        InputError: not two-dimensional, D = 0, more than 2**31 - 1 rows, or another dtype.
+        InputError: not two-dimensional, D = 0, more than 2**31 - 1 rows, another dtype, a masked array or a tensor
+            that is not dense.
     """
     if isinstance(data, Rows):
         return data
     if isinstance(data, torch.Tensor):
+        require_dense(name, data)
         dtype = str(data.dtype).removeprefix("torch.")
     else:
-        data = np.asarray(data)
+        data = plain_array(name, data)
         dtype = data.dtype.name if data.dtype.isnative else str(data.dtype)
     if data.ndim != 2 or data.shape[1] < 1:
         raise InputError(

@@ -37,6 +37,21 @@ def test_bootstrap_equals_resampling_the_flags(count, total):
     np.testing.assert_allclose(found, known, atol=1.01 / total)
 
 
+@pytest.mark.parametrize("total", [1, 20, 500])
+def test_bootstrap_keeps_a_width_where_no_flag_or_every_flag_is_set(total):
+    for count in (0, total):
+        exact = stats.binomtest(count, total).proportion_ci(0.95, method="exact")
+        assert bootstrap(count, total) == pytest.approx((exact.low, exact.high), abs=1e-12)
+        assert share(count, total)["bootstrap"] == pytest.approx([exact.low, exact.high], abs=1e-12)
+
+
+def test_bootstrap_covers_small_shares():
+    """The plain percentile bootstrap covers 63 % of shares of 0.02 in 50: whatever finds no flag misses them."""
+    intervals = np.array([bootstrap(count, 50) for count in range(51)])
+    covered = (intervals[:, 0] <= 0.02) & (intervals[:, 1] >= 0.02)
+    assert stats.binom.pmf(np.arange(51), 50, 0.02)[covered].sum() > 0.95
+
+
 def test_bootstrap_repeats_with_its_seed():
     assert bootstrap(40, 500, seed=1) == bootstrap(40, 500, seed=1)
     assert len({bootstrap(40, 500, seed=seed, resamples=100) for seed in range(5)}) > 1

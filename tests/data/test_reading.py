@@ -309,3 +309,32 @@ def test_a_side_of_no_pixels_is_refused(tmp_path, images):
 def test_what_cannot_be_read(make, message, tmp_path):
     with pytest.raises(InputError, match=message):
         open_source(make(tmp_path))
+
+
+MASKED = np.ma.masked_array(np.ones((3, 4), np.float32), mask=np.eye(3, 4))
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        (MASKED, "expected an array without a mask"),
+        (np.ma.masked_array(np.ones((3, 8, 8), np.uint8)), "expected an array without a mask"),
+        ([MASKED[0], MASKED[1]], "expected an array without a mask"),
+        ([(MASKED[0], 1), (MASKED[1], 2)], "expected an array without a mask"),
+        ({"x": MASKED}, "expected an array without a mask"),
+        (torch.eye(4).to_sparse(), "expected a dense tensor of numbers, received one of layout torch.sparse_coo"),
+        (torch.ones(3, 4, device="meta"), "expected a dense tensor of numbers, received one on the meta device"),
+        ([torch.eye(4).to_sparse()], "expected a dense tensor of numbers"),
+    ],
+    ids=["array", "images", "list", "pairs", "dictionary", "sparse", "meta", "list of sparse"],
+)
+def test_numbers_that_cannot_be_read_one_by_one_are_refused(data, text):
+    with pytest.raises(InputError, match=text):
+        open_source(data, name="data")
+
+
+def test_narrow_floats_are_read_without_loss():
+    numbers = torch.tensor([[0.5, -1.75], [448.0, 0.0625]])
+    for dtype in (torch.float8_e4m3fn, torch.bfloat16):
+        source = open_source(numbers.to(dtype), name="data")
+        np.testing.assert_array_equal(source.take([0, 1]), numbers.numpy())

@@ -77,18 +77,18 @@ def test_planted_copies_move_every_value_the_way_the_catalogue_says():
 
 
 def test_neighbours_of_an_audit_are_not_searched_again(monkeypatch):
-    from memfast.metrics import shared
+    from memfast.metrics import shared_neighbors
 
     names = ["l2", "auth_pct", "neighbor_ratio", "prdc"]
     known = evaluate(GENERATED, TRAINING, TEST, metrics=names)
     neighbors = audit(GENERATED, TRAINING, TEST, controls=False).neighbors
-    searched, real = [], shared.nearest
+    searched, real = [], shared_neighbors.nearest
 
     def spy(queries, database, k, **options):
         searched.append((len(queries), queries is database))
         return real(queries, database, k, **options)
 
-    monkeypatch.setattr(shared, "nearest", spy)
+    monkeypatch.setattr(shared_neighbors, "nearest", spy)
     found = evaluate(GENERATED, TRAINING, TEST, metrics=names, neighbors=neighbors)
     assert all(same for _, same in searched)
     assert {name: (one.value, one.floor, one.interval) for name, one in found.items()} == {
@@ -128,11 +128,11 @@ def test_features_of_a_network_and_given_ones_agree(tmp_path):
 
 
 def test_neighbours_are_searched_once(monkeypatch):
-    import memfast.metrics.shared as shared
+    from memfast.metrics import shared_neighbors
 
     searches = []
-    original = shared.nearest
-    monkeypatch.setattr(shared, "nearest", lambda *a, **o: searches.append(a[2]) or original(*a, **o))
+    original = shared_neighbors.nearest
+    monkeypatch.setattr(shared_neighbors, "nearest", lambda *a, **o: searches.append(a[2]) or original(*a, **o))
     evaluate(GENERATED, TRAINING, metrics="l2,prdc,auth_pct,neighbor_ratio")
     assert sorted(searches) == [2, 6, 6]
 

@@ -240,7 +240,7 @@ ENTRIES = {
     "projected": (
         lambda f, r, x: metrics.projected_distances(FEW, ROWS, components=x), "components", (*OPTIONAL_COUNT, 0),
     ),
-    "jensen_shannon": (lambda f, r, x: metrics.jensen_shannon(FEW, FEW, bins=x), "bins", (*COUNT, 0)),
+    "jensen_shannon": (lambda f, r, x: metrics.jensen_shannon(FEW[:, 0], FEW[:, 0], bins=x), "bins", (*COUNT, 0)),
     "vendi": (lambda f, r, x: metrics.vendi(FEW, order=x), "order", ("1", NAN, None, True, 0)),
     "bootstrap": (lambda f, r, x: metrics.bootstrap_mean([1.0, 2.0], resamples=x), "resamples", (*COUNT, 0)),
     "nn ratios": (lambda f, r, x: metrics.neighbor_ratios(FEW, ROWS, threshold=x), "threshold", (*NUMBER, 0)),

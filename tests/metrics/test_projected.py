@@ -40,7 +40,7 @@ def test_two_components_and_sliced():
     pca = PCA(2, svd_solver="full").fit(training)
     found = projected_distances(generated, training, components=2, wasserstein_kind="sliced")
     limit = ot.sliced_wasserstein_distance(
-        pca.transform(generated), pca.transform(training), n_projections=20000, seed=0
+        pca.transform(generated), pca.transform(training), n_projections=4000, seed=0
     )
     assert found.wasserstein == pytest.approx(limit, rel=0.1)
 

@@ -120,6 +120,29 @@ def test_attacks_find_copies_and_nothing_else(attack, options):
     assert copied.interval.low <= copied.risk <= copied.interval.high
 
 
+@pytest.mark.parametrize("copied", [0, 1, 30, 60])
+def test_unique_names_single_out_exactly_the_copied_rows(copied):
+    """Each name is one predicate, and it matches one training row where that row was copied: the rates are counts."""
+    training, control = ([f"{kind} {number}" for number in range(60)] for kind in ("training", "control"))
+    synthetic = training[:copied] + [f"new {number}" for number in range(60 - copied)]
+    found = singling_out_risk({"name": synthetic}, {"name": training}, {"name": control}, columns=1, attacks=1000)
+    assert (found.attack.count, found.attack.total) == (copied, 60)
+    assert (found.control.count, found.control.total) == (0, 60)
+    assert found.interval.low <= copied / 60 <= found.interval.high
+
+
+def test_the_ends_of_numbers_single_out_the_row_that_has_them():
+    """With one column of numbers only its least and its greatest single out a row: a copy of either is found."""
+    generator = np.random.default_rng(0)
+    training, control = generator.normal(size=(2, 50))
+    found = singling_out_risk({"a": training}, {"a": training}, {"a": control}, columns=1, attacks=50)
+    assert (found.attack.count, found.attack.total) == (2, 2)
+    shifted = training + 100
+    missed = singling_out_risk({"a": shifted}, {"a": training}, {"a": control}, columns=1, attacks=50)
+    # "At least the greatest of the shifted" matches nothing; "at most the least of the shifted" matches everything.
+    assert (missed.attack.count, missed.attack.total) == (0, 2)
+
+
 def test_a_number_is_inferred_within_the_tolerance():
     training, control = frame(60, 11), frame(60, 12)
     options = {"known": ["age", "city", "since"], "secret": "income", "attacks": 60}

@@ -1,5 +1,4 @@
-import os
-import subprocess
+import runpy
 import sys
 
 import numpy as np
@@ -7,8 +6,15 @@ import pytest
 import torch
 import torch.multiprocessing
 
-from memfast.foundation.errors import InputError
-from memfast.metrics import auth_pct, frechet_distance, kernel_distance, mifid, precision_recall_density_coverage
+from memfast.foundation.errors import InputError, PackageImportError
+from memfast.metrics import (
+    auth_pct,
+    frechet_distance,
+    kernel_distance,
+    mifid,
+    precision_recall_density_coverage,
+    torchmetrics_classes,
+)
 from memfast.metrics.torchmetrics_classes import (
     AuthPct,
     FrechetDistance,
@@ -119,15 +125,15 @@ def test_what_it_cannot_read_is_refused(features, text):
         AuthPct().update(features, real=True)
 
 
-def test_a_dependency_that_torchmetrics_lacks_is_not_called_torchmetrics(tmp_path):
+def test_a_dependency_that_torchmetrics_lacks_is_not_called_torchmetrics(tmp_path, monkeypatch):
     """A stand-in whose import fails for want of another package: the error names that one."""
     (tmp_path / "torchmetrics").mkdir()
     (tmp_path / "torchmetrics" / "__init__.py").write_text("import a_package_that_is_missing\n")
-    code = "import memfast.metrics.torchmetrics_classes"
-    paths = os.pathsep.join([str(tmp_path), *sys.path])
-    run = [sys.executable, "-c", code]
-    found = subprocess.run(run, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": paths})
-    assert "PackageImportError" in found.stderr
-    assert "torchmetrics, which is installed but cannot be imported" in found.stderr
-    assert "No module named 'a_package_that_is_missing'" in found.stderr
-    assert "pip install" not in found.stderr
+    for name in [name for name in sys.modules if name.partition(".")[0] == "torchmetrics"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(PackageImportError) as error:
+        runpy.run_path(torchmetrics_classes.__file__)
+    assert "torchmetrics, which is installed but cannot be imported" in str(error.value)
+    assert "No module named 'a_package_that_is_missing'" in str(error.value)
+    assert "pip install" not in str(error.value)

@@ -115,3 +115,30 @@ def test_a_bound_beyond_int64_bounds_nothing():
     assert (
         nearest(BYTES, BYTES, 1, bound=bound).indices[:, 0].tolist() == nearest(BYTES, BYTES, 1).indices[:, 0].tolist()
     )
+
+
+@pytest.mark.parametrize(
+    "search", [lambda a, b: nearest(a, b, 2), lambda a, b: range_search(a, b, 1.0)], ids=["k", "r"]
+)
+@pytest.mark.parametrize("place", [0, 1], ids=["queries", "block"])
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        (np.ma.masked_array(FLOATS, mask=FLOATS == 0), "expected an array without a mask"),
+        (np.ma.masked_array(BYTES), "expected an array without a mask"),
+        (torch.eye(4).to_sparse(), "expected a dense tensor of numbers, received one of layout torch.sparse_coo"),
+        (torch.zeros(4, 3, device="meta"), "expected a dense tensor of numbers, received one on the meta device"),
+    ],
+    ids=["masked", "masked bytes", "sparse", "meta"],
+)
+def test_rows_that_cannot_be_read_one_by_one_are_refused(search, place, given, text):
+    pair = [FLOATS, FLOATS]
+    pair[place] = given
+    with pytest.raises(InputError, match=f"{['queries', 'block'][place]}: {text}"):
+        search(*pair)
+
+
+@pytest.mark.parametrize("option", ["bound", "exclude"])
+def test_masked_options_are_refused(option):
+    with pytest.raises(InputError, match=f"{option}: expected an array without a mask"):
+        nearest(FLOATS, FLOATS, 2, **{option: np.ma.masked_array(np.zeros(4, np.int64), mask=[1, 0, 0, 0])})

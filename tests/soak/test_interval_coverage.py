@@ -17,7 +17,7 @@ from memfast.detectors import roc
 from memfast.foundation import proportions
 from memfast.metrics.base import MetricInputs
 from memfast.metrics.registry import CATALOG, METRICS
-from memfast.metrics.shared import SharedNeighbors
+from memfast.metrics.shared_neighbors import SharedNeighbors
 
 Interval = tuple[float, float]
 
@@ -195,7 +195,7 @@ def test_every_interval_has_its_coverage_in_the_docs():
 CHEAP = [
     case
     for case in CASES
-    if case.name in ("clopper_pearson", "difference", "roc area", "auth_pct", "neighbor_ratio_below")
+    if case.name in ("clopper_pearson", "bootstrap", "difference", "roc area", "auth_pct", "neighbor_ratio_below")
 ]
 
 

@@ -26,8 +26,8 @@ class AttackRisk:
     """How much better an attack does on training rows than on others.
 
     Attributes:
-        risk: ``(attack - control) / (1 - control)`` of the success rates, 0 to 1; 0 where the attack does no better on
-            training rows.
+        risk: ``(attack - control) / (1 - control)`` of the centres of the two Wilson intervals, as Anonymeter takes it,
+            0 to 1; 0 where the attack does no better on training rows. With few attacks it stays below 1.
         interval: of the risk, from the two Wilson intervals.
         attack: success on training rows.
         control: success on rows that the generator did not see.
