@@ -97,7 +97,7 @@ def from_dataset(dataset: Any, *, name: str | None = None, options: ReadingOptio
     count = len(dataset)
     if count == 0:
         raise InputError(name, expected="at least one item", received="none")
-    gathered = _Gathered(name, count, options)
+    gathered = _Collected(name, count, options)
     labels, fields = [], dict[str, None]()
     for index in range(count):
         try:
@@ -117,7 +117,7 @@ def from_dataset(dataset: Any, *, name: str | None = None, options: ReadingOptio
     return gathered.source(found, passed)
 
 
-class _Gathered:
+class _Collected:
     """Items of one kind: arrays to be stacked until one of them has to be seen as an image."""
 
     def __init__(self, name: str, count: int, options: ReadingOptions) -> None:

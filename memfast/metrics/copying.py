@@ -153,7 +153,7 @@ def cosine_penalty(generated: Any, training: Any, *, average_over: str = "genera
 
 
 @dataclass(frozen=True)
-class AuthPct(Metric):
+class AuthenticityShare(Metric):
     """`auth_pct` of the two sets."""
 
     name: ClassVar = "auth_pct"
@@ -220,7 +220,7 @@ class NeighborRatio(Metric):
 
 
 @dataclass(frozen=True)
-class MiFID(Metric):
+class PenalizedFrechet(Metric):
     """`mifid` of the two sets."""
 
     name: ClassVar = "mifid"

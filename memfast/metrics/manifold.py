@@ -112,7 +112,7 @@ def manifold_counts(
 
 
 @dataclass(frozen=True)
-class PrecisionRecallDensityCoverage(Metric):
+class ManifoldOverlap(Metric):
     """`precision_recall_density_coverage` of the two sets."""
 
     name: ClassVar = "prdc"

@@ -8,7 +8,7 @@ from typing import Any
 from memfast.foundation.errors import InputError
 from memfast.foundation.registry import Registry
 from memfast.metrics.base import Metric, option_names
-from memfast.metrics.copying import AuthPct, MiFID, NeighborRatio
+from memfast.metrics.copying import AuthenticityShare, NeighborRatio, PenalizedFrechet
 from memfast.metrics.data_copying import CT
 from memfast.metrics.diversity import Vendi
 from memfast.metrics.frechet import Frechet, FrechetExtrapolated
@@ -16,7 +16,7 @@ from memfast.metrics.identifiability import IdentifiabilityScore
 from memfast.metrics.inception_score import InceptionScoreOfClasses
 from memfast.metrics.kernel import KernelPolynomial, KernelRbf
 from memfast.metrics.likelihood import FeatureLikelihoodDivergence
-from memfast.metrics.manifold import PrecisionRecallDensityCoverage
+from memfast.metrics.manifold import ManifoldOverlap
 from memfast.metrics.mind import Mind
 from memfast.metrics.realism import Realism
 from memfast.metrics.structure import StructuralSimilarity
@@ -34,14 +34,14 @@ BUILT_IN: tuple[type[Metric], ...] = (
     KernelPolynomial,
     KernelRbf,
     MmdTest,
-    PrecisionRecallDensityCoverage,
+    ManifoldOverlap,
     Realism,
     NearestNeighborAccuracy,
-    AuthPct,
+    AuthenticityShare,
     NeighborRatio,
     IdentifiabilityScore,
     StructuralSimilarity,
-    MiFID,
+    PenalizedFrechet,
     Vendi,
     InceptionScoreOfClasses,
     CT,

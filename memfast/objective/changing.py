@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memfast.objective.levels import Tables
+from memfast.objective.levels import ObjectiveTables
 from memfast.runtime.distributed import Ranks
 from memfast.timesteps import thresholds
 
@@ -20,7 +20,7 @@ def padded_thresholds(probabilities: np.ndarray) -> Tensor:
     return torch.from_numpy(padded)
 
 
-def rewrite(tables: dict[torch.device, Tables], made: Tables) -> None:
+def rewrite(tables: dict[torch.device, ObjectiveTables], made: ObjectiveTables) -> None:
     """Copy new thresholds and a new table into the tensors of every device."""
     for kept in tables.values():
         kept.thresholds.copy_(made.thresholds)

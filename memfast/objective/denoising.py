@@ -14,7 +14,7 @@ from memfast.foundation.errors import InputError
 from memfast.objective.ambient import Ambient
 from memfast.objective.batch import Batch
 from memfast.objective.changing import gathered, padded_thresholds, rewrite
-from memfast.objective.levels import Tables, continuous_tables, draw_levels, network_time
+from memfast.objective.levels import ObjectiveTables, continuous_tables, draw_levels, network_time
 from memfast.objective.table import checked_float32, rows
 from memfast.objective.weights import LossWeight, weight_from_dict
 from memfast.ops.addresses import check_sample_ids
@@ -128,7 +128,7 @@ class DenoisingObjective:
             self._tables[target] = self._home.to(target)
         return self
 
-    def tables(self, device: torch.device) -> Tables:
+    def tables(self, device: torch.device) -> ObjectiveTables:
         """The objective's tensors on a device, copied there once."""
         tables = self._tables.get(device)
         if tables is None:
@@ -276,7 +276,7 @@ class DenoisingObjective:
             f"prediction_type={self.prediction_type!r}, loss_weight={self.loss_weight!r}, ambient={self.ambient!r})"
         )
 
-    def _make_tables(self) -> Tables:
+    def _make_tables(self) -> ObjectiveTables:
         if isinstance(self.schedule, ContinuousSchedule):
             if self.density.changes_while_training:
                 received = f"the continuous {self.schedule}"
@@ -297,14 +297,14 @@ class DenoisingObjective:
         needed = None if changing else torch.from_numpy(probabilities > 0)
         time = None if self.schedule.family == "vp" else network_time(self.schedule.family, alpha, sigma)
         draws = padded_thresholds(probabilities) if changing else torch.from_numpy(thresholds(probabilities))
-        return Tables(draws, checked_float32(table, needed), time)
+        return ObjectiveTables(draws, checked_float32(table, needed), time)
 
     def _redraw(self) -> None:
         """Take up the density's probabilities of now, in place; few weights make the table depend on them."""
         if self.loss_weight.depends_on_density:
             rewrite(self._tables, self._make_tables())
         else:
-            rewrite(self._tables, Tables(padded_thresholds(self.probabilities)))
+            rewrite(self._tables, ObjectiveTables(padded_thresholds(self.probabilities)))
 
     def _rows(self, alpha: Tensor, sigma: Tensor, probabilities: Tensor | None) -> Tensor:
         weight = self.loss_weight.on_prediction(alpha, sigma, self.prediction_type, self.sigma_data, probabilities)

@@ -20,7 +20,7 @@ TIME_SCALE = 1000.0
 
 
 @dataclass
-class Tables:
+class ObjectiveTables:
     """The tensors of an objective on one device.
 
     Attributes:
@@ -35,9 +35,9 @@ class Tables:
     time: Tensor | None = None
     nodes: Tensor | None = None
 
-    def to(self, device: torch.device) -> "Tables":
+    def to(self, device: torch.device) -> "ObjectiveTables":
         """The same on another device."""
-        return Tables(
+        return ObjectiveTables(
             *(
                 None if tensor is None else tensor.to(device)
                 for tensor in (self.thresholds, self.table, self.time, self.nodes)
@@ -45,17 +45,17 @@ class Tables:
         )
 
 
-def continuous_tables(density: Density) -> Tables:
+def continuous_tables(density: Density) -> ObjectiveTables:
     """The cells of a density over a continuum: finer where q is near 0 or 1, so that both tails are followed."""
     q = ndtr(np.linspace(-CELL_RANGE, CELL_RANGE, CELLS + 1))
     nodes = density.quantile(q)
     if not np.isfinite(nodes).all():
         raise InputError("timesteps", expected="a density with finite quantiles", received=repr(density))
-    return Tables(thresholds=torch.from_numpy(thresholds(np.diff(q))), nodes=torch.from_numpy(nodes))
+    return ObjectiveTables(thresholds=torch.from_numpy(thresholds(np.diff(q))), nodes=torch.from_numpy(nodes))
 
 
 def draw_levels(
-    tables: Tables,
+    tables: ObjectiveTables,
     schedule: ContinuousSchedule,
     variable: str,
     sample_ids: Tensor,
