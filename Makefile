@@ -9,10 +9,12 @@ SOURCES := pyproject.toml setup.py constraints.txt $(shell find csrc -type f 2>/
 demo: $(VENV)/installed-demo
 	$(BIN)/memfast demo --out memfast-demo --overwrite
 
-# Beside other programs, threads that spin while they wait cost several times what they compute.
+# Beside other programs, threads that spin while they wait cost several times what they compute. Files of tests share the
+# cores as processes of one thread each; tests of several threads ask for theirs.
 test: export OMP_WAIT_POLICY ?= passive
+test: export OMP_NUM_THREADS ?= 1
 test: $(VENV)/installed-test lint
-	$(BIN)/python -m pytest memfast tests
+	$(BIN)/python -m pytest memfast tests --numprocesses auto --dist loadfile
 
 # What takes hours: kills, failing files, changed files, long lives, and the coverage of every interval measured again.
 # `python -m tests.soak --help` runs a piece of it.
