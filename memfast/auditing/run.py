@@ -156,6 +156,13 @@ def run_audit(
         reuse: see there.
         progress: see there.
     """
+    with Ranks.current().fail_together("audit"):
+        return _run(config, data, checkpoint, reuse, progress)
+
+
+def _run(
+    config: AuditConfig, data: AuditData, checkpoint: Path | None, reuse: AuditResult | None, progress: bool
+) -> AuditResult:
     ranks = Ranks.current()
     earlier = _controls_of(reuse)
     with ranks.fail_together():
@@ -306,8 +313,8 @@ def _check_required(config: AuditConfig, outline: Evidence) -> None:
         if why_not is not None:
             raise InputError(
                 f"criterion {criterion.name}",
-                expected="one that applies to this data, since the outcome depends on it",
-                received=f"none that can be applied, because {why_not}",
+                expected="a required criterion that applies to this data",
+                received=f"one that does not apply, because {why_not}",
                 do="Choose another criterion (--criteria).",
             )
 

@@ -16,7 +16,7 @@ from memfast.cli.printing import JsonOption, OverwriteOption, QuietOption, SeedO
 from memfast.cli.story import training_story
 from memfast.foundation.arguments import finite_number
 from memfast.foundation.errors import CheckpointError, InputError
-from memfast.foundation.values import percent, plain
+from memfast.foundation.values import in_percent, percent, plain
 from memfast.runtime.files import claim_output_folder, remove_folder, remove_unfinished, write_together
 
 if TYPE_CHECKING:
@@ -398,7 +398,7 @@ def _check_gate(results: "dict[str, AuditResult]", max_memorized: float | None) 
         name = results[label].criteria[0].name
         print_lines(
             f"memfast: gate not met: {worst.count:,} of {worst.total:,} samples of {label} ({percent(worst.fraction)}) "
-            f"count as copies by {name}, at most {100 * max_memorized:g} % allowed",
+            f"count as copies by {name}, at most {in_percent(max_memorized)} allowed",
             error=True,
         )
         raise typer.Exit(GATE_NOT_MET)

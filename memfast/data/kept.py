@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from memfast.data.format import Format
-from memfast.data.listing import Folder
+from memfast.data.listing import HIDDEN, Folder
 from memfast.data.not_read import NotRead
 from memfast.data.options import ReadingOptions
 from memfast.data.source import Source
@@ -34,6 +34,7 @@ from memfast.runtime.files import EMPTY_SEAL, check_seal, json_text, seal, write
 SCHEMA = "memfast.index/1"
 MANIFEST = "manifest.json"
 ROWS, ITEMS = "rows.npy", "items.parquet"
+WRITER_LOCK = ".writer"
 # Files that stay mapped, of rows and of sketches each: a process may hold few open at once.
 OPEN_SHARDS = 24
 
@@ -63,6 +64,8 @@ class KeptIndexes(Format):
         """The items, in the order in which they were added."""
         assert place.root is not None
         place.use(names)
+        # The index's own lock is no data that was passed over.
+        place.passed.discard(HIDDEN, WRITER_LOCK)
         options.refuse_parts(place.what) if options.parts else None
         return StoredItems(place.root, skip_bad=options.skip_bad, reopen=options.reopen)
 

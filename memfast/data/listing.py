@@ -133,10 +133,12 @@ class Folder(Listing):
 def natural_key(name: str) -> tuple[list[tuple[int, int, str]], str]:
     """Sort key that puts ``img2`` before ``img10``; equal numbers (``01``, ``1``) go by spelling.
 
+    Both spellings of an accented letter in Unicode sort alike.
+
     >>> sorted(["img10", "img2", "img02"], key=natural_key)
     ['img02', 'img2', 'img10']
     """
-    pieces = re.split(r"(\d+)", name)
+    pieces = re.split(r"(\d+)", one_spelling(name))
     return [(1, int(piece), "") if place % 2 else (0, 0, piece) for place, piece in enumerate(pieces)], name
 
 

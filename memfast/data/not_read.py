@@ -43,6 +43,14 @@ class PassedOver:
         if len(names) < NAMED:
             names.append(printable(name))
 
+    def discard(self, reason: str, name: str) -> None:
+        """Take one entry back that turned out to be no data."""
+        if name in self._names.get(reason, ()):
+            self._names[reason].remove(name)
+            self._counts[reason] -= 1
+            if not self._counts[reason]:
+                del self._counts[reason], self._names[reason]
+
     def extend(self, known: Iterable[NotRead], prefix: str = "") -> None:
         """Add what another reader passed over, its names behind ``prefix``."""
         for one in known:

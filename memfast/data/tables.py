@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from memfast.data.arrow_columns import holds_items, is_plain, number_type, stack
 from memfast.data.format import Format, reading
 from memfast.data.images import EncodedImages, decode_images
@@ -222,7 +224,9 @@ def _pictures_of_pandas(data: Any, options: ReadingOptions) -> str | None:
         return None
     wanted = IMAGE_COLUMNS if options.column is None else (options.column,)
     for column in wanted:
-        if column in data and hasattr(data[column].iloc[0], "__array_interface__"):
+        # NumPy's numbers have the interface of arrays too.
+        first = data[column].iloc[0] if column in data and len(data) else None
+        if hasattr(first, "__array_interface__") and not np.isscalar(first):
             return column
     return None
 

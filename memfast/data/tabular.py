@@ -16,6 +16,9 @@ from memfast.data.options import ReadingOptions
 from memfast.data.source import ArraySource, Source
 from memfast.foundation.errors import InputError
 
+# Whole numbers beyond this have no float64 of their own.
+EXACT_INTEGERS = 2**53
+
 MOST_CATEGORIES = 1000
 # Two rows of different categories are 1 apart in this column, as in Gower's distance.
 CATEGORY_VALUE = float(np.sqrt(0.5))
@@ -258,9 +261,15 @@ def _column(what: str, values: Any) -> tuple[Any, np.dtype | None]:
         if bad.any():
             kind = "missing" if np.isnan(numbers).any() else "infinite"
             raise missing_value(what, int(np.argmax(bad)), int(bad.sum()), kind)
+        if types.is_integer(kind):
+            check_exact(what, (numbers > EXACT_INTEGERS) | (numbers < -EXACT_INTEGERS), numbers)
         return numbers.astype(np.float64), numbers.dtype
     if types.is_decimal(kind):
-        return np.array([float(one) for one in values.to_pylist()]), None
+        given = values.to_pylist()
+        check_exact(
+            what, np.array([one == one.to_integral_value() and int(float(one)) != int(one) for one in given]), given
+        )
+        return np.array([float(one) for one in given]), None
     if types.is_temporal(kind) and not types.is_interval(kind):
         return _times(values), None
     if types.is_string(kind) or types.is_large_string(kind) or str(kind) == "string_view":
@@ -268,6 +277,17 @@ def _column(what: str, values: Any) -> tuple[Any, np.dtype | None]:
     raise InputError(
         what, expected="numbers, times or text", received=str(kind), do="Leave the column out, or convert it."
     )
+
+
+def check_exact(what: str, lost: np.ndarray, values: Any) -> None:
+    """Raise where whole numbers have more digits than float64 holds: different ones would become equal."""
+    if lost.any():
+        row = int(np.argmax(lost))
+        raise InputError(
+            what, expected="whole numbers up to 2**53, which float64 holds exactly",
+            received=f"{values[row]} in row {row}",
+            do="Make the column text (a category), take a fixed number off it, or leave it out if it is an id.",
+        )  # fmt: skip
 
 
 def _times(values: Any) -> np.ndarray:

@@ -15,7 +15,7 @@ from memfast.data.memory import from_array
 from memfast.data.options import ReadingOptions
 from memfast.data.source import Source
 from memfast.data.tables import LABEL_COLUMNS, NAME_COLUMNS
-from memfast.data.tabular import missing_value, table_source
+from memfast.data.tabular import EXACT_INTEGERS, check_exact, missing_value, table_source
 from memfast.foundation.errors import InputError
 
 SUFFIXES = (".tsv", ".txt", ".csv", ".ts")
@@ -25,6 +25,7 @@ _TRUTH = {"true": 1.0, "false": 0.0}
 _SKTIME = ("@problemname", "@timestamps", "@univariate", "@classlabel", "@data")
 _TIME = re.compile(r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d{1,9})?)?)?", re.ASCII)
 _DECIMAL_COMMA = re.compile(r"[-+]?\d+,\d+")
+_WHOLE = re.compile(r"[+-]?\d{1,400}")
 
 
 class TextTables(Format):
@@ -113,6 +114,8 @@ def _column(what: str, fields: Sequence[str]) -> Any:
         infinite = np.flatnonzero(~np.isfinite(numbers))
         if len(infinite):
             raise missing_value(what, int(infinite[0]), len(infinite), "infinite")
+        lost = [bool(_WHOLE.fullmatch(value)) and abs(int(value)) > EXACT_INTEGERS for value in values]
+        check_exact(what, np.array(lost, bool), values)
         return numbers
     if all(_TIME.fullmatch(value) for value in values):
         with reading(what, "dates and times that exist"):

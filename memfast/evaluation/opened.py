@@ -74,6 +74,13 @@ def _features(sources: Mapping[str, Source], config: EvaluationConfig) -> dict[s
     if len(shapes) > 1:
         described = ", ".join(f"{name} {source.item_shape}" for name, source in sources.items())
         raise InputError("sets", expected="items of one shape", received=described)
+    dtypes = {name: np.dtype(source.dtype) for name, source in sources.items()}
+    if _is_plain(config.features) and len({dtype == np.uint8 for dtype in dtypes.values()}) > 1:
+        raise InputError(
+            "sets", expected="uint8 values in every set, or floats in every set",
+            received=", ".join(f"{name} {dtype}" for name, dtype in dtypes.items()),
+            do="Convert them to one dtype and one range of values.",
+        )  # fmt: skip
     images = kind_of(sources["training"].item_shape) == "images"
     run, _ = open_features(config.features, images=images, extraction=dict(config.extraction), progress=config.progress)
     rows = {name: run(source) for name, source in sources.items()}

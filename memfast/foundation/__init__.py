@@ -1,1 +1,1 @@
-"""What every layer may use: errors, files, progress, provenance. Knows nothing of diffusion."""
+"""What every layer may use: errors, arguments, plug-ins, plain values, provenance. Knows nothing of diffusion."""

@@ -50,6 +50,15 @@ def percent(fraction: float) -> str:
     return f"{value:.1f} %" if abs(value) >= 1 else f"{value:.2g} %"
 
 
+def in_percent(value: float) -> str:
+    """A chosen fraction (a confidence, a tick) as per cent, in all its digits.
+
+    >>> in_percent(0.25), in_percent(0.995)
+    ('25 %', '99.5 %')
+    """
+    return f"{100 * value:g} %"
+
+
 def percent_range(interval: Sequence[float]) -> str:
     """Two fractions as one range.
 

@@ -33,7 +33,7 @@ from memfast.runtime.files import atomic_folder, write_bytes
 SHARD_BYTES = 256 << 20
 MOST_FILES_LISTED = 20_000
 _BLOCK_BYTES = 16 << 20
-_LOCK = ".writer"
+_LOCK = kept.WRITER_LOCK
 
 
 def index(

@@ -98,7 +98,7 @@ def test_a_gate_by_a_criterion_that_cannot_apply_is_an_error_before_the_search(s
     gate = ["--max-memorized", "0.5", "--quiet"]
     for number, criterion in enumerate(("absolute_tiles", "similarity,nn_ratio")):
         assert main(command(sets, *gate, "--criteria", criterion, out=f"out{number}")) == 1
-        assert "expected one that applies to this data, since the outcome depends on it" in capsys.readouterr().err
+        assert "expected a required criterion that applies to this data" in capsys.readouterr().err
     assert searched == []
     assert main(command(sets, *gate, "--criteria", "absolute,absolute_tiles")) == 0
     assert main(command(sets, "--quiet", "--max-memorized", "0.01", "--criteria", "absolute", out="b")) == 3

@@ -234,3 +234,13 @@ def test_hugging_face_labels_in_every_format():
         lambda batch: {**batch, "image": [Image.eval(one, lambda v: 255 - v) for one in batch["image"]]}
     )
     assert open_source(flipped).block(0, 3)[:, 0, 0].tolist() == [254, 253, 252]
+
+
+def test_order_and_content_do_not_depend_on_the_spelling_of_accents(tmp_path):
+    found = []
+    for form in ("NFC", "NFD"):
+        folder = tmp_path / form
+        for number, name in enumerate(("\u00e91", "e", "f", "z")):
+            write_folder(folder, {unicodedata.normalize(form, name) + ".png": encoded(gray(number))})
+        found.append(open_source(str(folder)))
+    assert found[0].content_hash() == found[1].content_hash()

@@ -1,5 +1,7 @@
 """Tables whose rows are the items: headers, types, labels, scales, missing values."""
 
+import decimal
+
 import numpy as np
 import pytest
 from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, StandardScaler
@@ -251,3 +253,19 @@ def test_a_range_of_values_brings_floats_to_zero_to_one():
     for bad in ((1, 0), (0, float("nan")), 3, (0, 1, 2)):
         with pytest.raises(InputError, match="value_range"):
             open_source(values, value_range=bad)
+
+
+@pytest.mark.parametrize("value", [2**53 + 1, -(2**60), decimal.Decimal(2**53 + 1)])
+def test_whole_numbers_that_float64_cannot_tell_apart_are_refused(tmp_path, value):
+    """As floats they would equal their neighbours: items that differ would be copies of each other."""
+    frame = pd.DataFrame({"code": [1, 2, value], "size": [0.1, 0.2, 0.3]})
+    with pytest.raises(InputError, match=r"code.*expected whole numbers up to 2\*\*53.*row 2"):
+        open_source(frame)
+    if isinstance(value, int):
+        frame.to_parquet(tmp_path / "a.parquet")
+        frame.to_csv(tmp_path / "a.csv", index=False)
+        for name in ("a.parquet", "a.csv"):
+            with pytest.raises(InputError, match="code"):
+                open_source(str(tmp_path / name))
+    exact = pd.DataFrame({"code": [2**53 - 1, 2**53], "size": [0.1, 0.2]})
+    assert open_source(exact).block(0, 2)[:, 0].tolist() == [2.0**53 - 1, 2.0**53]

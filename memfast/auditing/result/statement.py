@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from memfast.foundation.values import percent
+from memfast.foundation.values import in_percent, percent
 from memfast.results import AuditFigures, CanaryResults, CriterionResult, InputDescription, Statement
 
 HIGH_FLOOR = 0.1
@@ -142,7 +142,7 @@ def _conversion(name: str, described: InputDescription | None) -> list[str]:
 
 def _found(figures: AuditFigures) -> list[str]:
     sentences = []
-    confidence = f"{100 * figures.parameters.confidence:g} %"
+    confidence = in_percent(figures.parameters.confidence)
     for entry in figures.criteria:
         share, floor = entry.generated, entry.held_out
         if share is None:
@@ -276,7 +276,7 @@ def _not_proven(figures: AuditFigures) -> list[str]:
             found, low, high = (percent(value) for value in (recall.estimate, recall.low, recall.high))
             sentences[-1] += (
                 f" Measured on {recall.queries:,} samples, it found {found} of the {recall.k} nearest "
-                f"({100 * recall.confidence:g} % interval {low} to {high})."
+                f"({in_percent(recall.confidence)} interval {low} to {high})."
             )
         if figures.search.searched_exactly:
             sentences[-1] += (

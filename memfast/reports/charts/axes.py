@@ -71,15 +71,6 @@ def plain(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:g}"
 
 
-def in_percent(value: float) -> str:
-    """A tick's text for a fraction.
-
-    >>> in_percent(0.25)
-    '25 %'
-    """
-    return f"{100 * value:g} %"
-
-
 Words = Callable[[float], str]
 
 

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from memfast.foundation.proportions import Interval, Proportion
-from memfast.foundation.values import percent, percent_range
-from memfast.reports.charts.axes import Scale, colour, in_percent
+from memfast.foundation.values import in_percent, percent, percent_range
+from memfast.reports.charts.axes import Scale, colour
 from memfast.reports.markup import Markup, join, tag
 
 SIDE, WIDTH = 18, 380

@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from memfast.foundation.proportions import Proportion
-from memfast.foundation.values import percent, percent_range
+from memfast.foundation.values import in_percent, percent, percent_range
 from memfast.reports.charts import Line, line_chart
-from memfast.reports.charts.axes import in_percent
 from memfast.reports.markup import Markup, folded, join, table, tag
 from memfast.reports.numbers import short
 from memfast.reports.run import ReportRun

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from memfast.foundation.values import percent, percent_range
+from memfast.foundation.values import in_percent, percent, percent_range
 from memfast.reports.charts import Dot, dot_chart, legend
 from memfast.reports.charts.axes import colour
 from memfast.reports.markup import Markup, folded, join, tag
@@ -34,7 +34,7 @@ def _card(number: int, label: str, audit: AuditFigures, runs: int) -> Markup:
     if entry is None:
         return tag("article", tag("h3", label), tag("p", "No criterion applies to this data."), class_="card")
     share, floor = entry.copies, entry.held_out
-    confidence = f"{audit.parameters.confidence:.0%}".replace("%", " %")
+    confidence = in_percent(audit.parameters.confidence)
     distinct = share.distinct_training_items
     return tag(
         "article",

@@ -1,8 +1,7 @@
 """How well each detector tells the memorized conditions from the others."""
 
-from memfast.foundation.values import percent, percent_range
+from memfast.foundation.values import in_percent, percent, percent_range
 from memfast.reports.charts import Line, line_chart
-from memfast.reports.charts.axes import in_percent
 from memfast.reports.markup import Markup, join, table, tag
 from memfast.reports.numbers import short
 from memfast.results.trace import DetectorQuality, TraceFigures

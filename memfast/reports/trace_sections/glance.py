@@ -3,8 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from memfast.foundation.values import percent, percent_range
-from memfast.reports.charts.axes import in_percent
+from memfast.foundation.values import in_percent, percent, percent_range
 from memfast.reports.markup import Markup, join, tag
 from memfast.reports.numbers import short
 from memfast.reports.trace_sections.detection import known_range, ranked
