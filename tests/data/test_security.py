@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from memfast.data import open_source
-from memfast.foundation.errors import InputError
+from memfast.foundation.errors import InputError, MemfastError
 from tests.data.data_containers import encoded, gray, reasons, write_folder, write_tar, write_zip
 
 PNG = encoded(gray(7))
@@ -252,7 +252,7 @@ def test_damaged_canaries_are_an_error_of_ours(content, tmp_path):
     Canaries(np.zeros((1, 4, 4), np.uint8), repeats=2).save(tmp_path)
     assert Canaries.load(tmp_path).repeats.tolist() == [2]
     (tmp_path / "canaries.json").write_bytes(content)
-    with pytest.raises(InputError):
+    with pytest.raises(MemfastError, match=r"canaries\.json"):
         Canaries.load(tmp_path)
 
 

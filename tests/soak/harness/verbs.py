@@ -70,7 +70,6 @@ VERBS = {
         Verb("train", ("{data}/train-{seed}.toml", "--out", "{out}", "--resume"), ranks=(1, 2, 3)),
         Verb("trace", ("{data}/run", "--out", "{out}", *_TRACE)),
         Verb("evaluate", (*_SETS, "--out", "{out}", "--metrics", "kernel_distance,precision,c_t")),
-        Verb("index", ("{data}/training.npy", "--out", "{out}")),
     )
 }
 
