@@ -37,8 +37,9 @@ def run(
             typer.echo(printable(f"damaged: {name}: {reason}"))
         raise typer.Exit(1)
     if add:
-        chosen = {"mode": None if mode == "auto" else mode, "image_size": image_size}
-        found = memfast.open_index(out).add(train, **chosen, skip_bad=skip_bad, progress=show)
+        found = memfast.open_index(out).add(
+            train, mode=None if mode == "auto" else mode, image_size=image_size, skip_bad=skip_bad, progress=show
+        )
     else:
         found = memfast.index(
             train, out=out, rows=rows, components=components, shard_items=shard_items, mode=mode,

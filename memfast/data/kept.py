@@ -154,7 +154,7 @@ class StoredItems:
         reopen: Callable[..., Source] | None = None,
     ) -> None:
         self.folder, self._reopen = Path(folder), reopen
-        self.not_read: tuple[NotRead, ...] = ()
+        self.not_read: Sequence[NotRead] = ()
         self.name = str(folder)
         self.manifest = read_manifest(self.folder)
         try:

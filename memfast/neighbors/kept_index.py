@@ -265,7 +265,7 @@ class KeptIndex(kept.StoredItems):
             OutputError: another process writes to the index, or it cannot be written.
         """
         first = self.manifest["sources"][0]["reading"]
-        reading = {
+        reading: dict[str, Any] = {
             "mode": first["mode"] if mode is None else mode,
             "image_size": first["image_size"] if image_size is None else image_size,
         }

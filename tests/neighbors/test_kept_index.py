@@ -449,3 +449,13 @@ def test_the_commands(made, tmp_path, capsys):
     assert "damaged: shard-00002: items.parquet is missing" in capsys.readouterr().out
     assert main(["info", str(tmp_path)]) == 1
     assert "expected the folder of an index" in capsys.readouterr().err
+
+
+def test_an_index_of_clean_data_passes_nothing_over(tmp_path):
+    """Its own lock is no entry of the training set: an audit with --strict must accept it."""
+    data = np.random.default_rng(0).integers(0, 256, (30, 6, 6), dtype=np.uint8)
+    memfast.index(data, out=tmp_path / "index")
+    assert open_source(str(tmp_path / "index")).not_read == ()
+    (tmp_path / "index/notes.txt").write_text("somebody's own")
+    (tmp_path / "index/.hidden").write_text("somebody's own")
+    assert [one.count for one in open_source(str(tmp_path / "index")).not_read] == [1]
