@@ -94,7 +94,7 @@ def test_a_required_criterion_that_cannot_apply_is_an_error_before_the_search(mo
     from memfast.auditing.search import TrainingSearch
 
     monkeypatch.setattr(TrainingSearch, "evidence", None)
-    with pytest.raises(InputError, match=f"criterion {required}: expected one that applies .*{why}"):
+    with pytest.raises(InputError, match=f"criterion {required}: expected a required criterion that applies .*{why}"):
         memfast.audit(GENERATED, options.get("training", TRAINING), require=required)
 
 
