@@ -11,8 +11,6 @@ import numpy as np
 if TYPE_CHECKING:
     import torch
 
-EXACTNESS = ("exact", "certified", "approximate")
-
 
 @dataclass(frozen=True)
 class Recall:
